@@ -1,0 +1,196 @@
+"""What a load test is asked to do, as one value that travels from the command line to the engine.
+
+Importing this module starts no Locust and patches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tensorix_api.errors import SettingsError
+from tensorix_api.settings import Settings
+
+__all__ = ["CHAT_STREAMED", "CHAT_UNSTREAMED", "DEFAULT_PROMPT", "KINDS", "MODELS", "Limits", "LoadPlan", "Timeouts"]
+
+CHAT_STREAMED = "chat-streamed"
+CHAT_UNSTREAMED = "chat-unstreamed"
+MODELS = "models"
+KINDS = (CHAT_STREAMED, CHAT_UNSTREAMED, MODELS)
+"""The kinds of user that a mix can hold."""
+
+DEFAULT_PROMPT = "Tell me, in a few sentences, why the sky is blue."
+
+# What this client says itself; a user's header of such a name would break the request's framing or show the key.
+_OWN_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+_OWN_BODY = {"model", "messages", "stream"}
+_CHARACTERS_PER_TOKEN = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait, in seconds, for each phase of a request."""
+
+    connect_s: float = 10.0
+    """DNS, TCP and TLS together."""
+    first_token_s: float = 60.0
+    """From the start to the first token, or to the headers of a reply that is not streamed."""
+    chunk_s: float = 30.0
+    """Between two reads of a stream."""
+    total_s: float = 300.0
+    """The whole request, connection set-up included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the key is allowed, as documented or as told by the user: for the report and the printed bound."""
+
+    requests: int | None = 60
+    tokens: int | None = 2_000_000
+    window_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """A closed-loop load test: so many users, each waiting for its answer before it asks again.
+
+    It ends after `requests` requests or `duration_s` seconds, whichever comes first; at least one is given.
+    Raises SettingsError, in one line, for a value that cannot be used.
+    """
+
+    base_url: str
+    model: str | None = None
+    """None: the first that the server lists."""
+    users: int = 1
+    spawn_rate: float = 1.0
+    """Users started a second."""
+    requests: int | None = None
+    duration_s: float | None = None
+    mix: dict[str, float] = field(default_factory=lambda: {CHAT_STREAMED: 1.0})
+    """Share of users of each kind (`KINDS`)."""
+    max_tokens: int | None = 64
+    temperature: float | None = None
+    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
+    """Taken in turn."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Extra request headers; their values may be secrets and are never written down."""
+    body: dict[str, Any] = field(default_factory=dict)
+    """Extra fields of the chat request's body."""
+    include_usage: bool = True
+    """Ask streams for a usage chunk (`stream_options.include_usage`)."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    ca_bundle: str | None = None
+    """A file of PEM certificates to trust instead of the system's."""
+    limits: Limits = field(default_factory=Limits)
+    keep_gaps: bool = False
+    """Keep every gap between chunks in the record."""
+    label: str | None = None
+    """A few words for the report's title."""
+
+    def __post_init__(self) -> None:
+        Settings(base_url=self.base_url)
+        _positive_int("users", self.users)
+        _positive("spawn rate", self.spawn_rate)
+        if self.requests is None and self.duration_s is None:
+            raise SettingsError("neither a number of requests nor a duration is given: give at least one")
+        if self.requests is not None:
+            _positive_int("number of requests", self.requests)
+        if self.duration_s is not None:
+            _positive("duration", self.duration_s)
+        if self.max_tokens is not None:
+            _positive_int("max_tokens", self.max_tokens)
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise SettingsError(f"temperature {self.temperature} is not between 0 and 2")
+        _check_mix(self.mix, self.users)
+        if not self.prompts or any(not isinstance(prompt, str) or not prompt for prompt in self.prompts):
+            raise SettingsError("there is an empty prompt, or none: give some text")
+        _check_headers(self.headers)
+        for name in self.body:
+            if name in _OWN_BODY:
+                raise SettingsError(f"the extra body holds {name!r}, which has an option of its own: use that")
+        for timeout in fields(Timeouts):
+            _positive(f"timeout {timeout.name}", getattr(self.timeouts, timeout.name))
+        _positive("limit's window", self.limits.window_s)
+        if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
+            raise SettingsError(f"the CA bundle {self.ca_bundle!r} is no file: give the path of a PEM file")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LoadPlan:
+        """The plan that `to_dict` wrote. Raises SettingsError for an unknown field or a value of a wrong type."""
+        known = {item.name for item in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise SettingsError(f"the plan holds an unknown field {name!r}: known are {', '.join(sorted(known))}")
+        values = dict(data)
+        try:
+            if isinstance(values.get("timeouts"), Mapping):
+                values["timeouts"] = Timeouts(**values["timeouts"])
+            if isinstance(values.get("limits"), Mapping):
+                values["limits"] = Limits(**values["limits"])
+            if "prompts" in values:
+                values["prompts"] = tuple(values["prompts"])
+            return cls(**values)
+        except TypeError as error:
+            raise SettingsError(f"the plan cannot be read: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, header values included: for the engine's standard input only."""
+        data = asdict(self)
+        data["prompts"] = list(self.prompts)
+        return data
+
+    def public_dict(self) -> dict[str, Any]:
+        """As `to_dict`, with the values of the extra headers left out: for the manifest."""
+        return self.to_dict() | {"headers": sorted(self.headers)}
+
+    def most_requests(self) -> int | None:
+        """The most requests that this plan can send (one to list the models among them); None: only time bounds it."""
+        return None if self.requests is None else self.requests + 1
+
+    def most_tokens_a_request(self) -> int | None:
+        """A generous bound on the tokens of one chat request, prompt and answer; None without `max_tokens`.
+
+        Prompts are taken at 2.5 characters a token, fewer than any common tokenizer gives for prose.
+        """
+        if self.max_tokens is None:
+            return None
+        longest = max(len(prompt) for prompt in self.prompts)
+        answers = self.body.get("n", 1) if isinstance(self.body.get("n", 1), int) else 1
+        return math.ceil(longest / _CHARACTERS_PER_TOKEN) + 16 + self.max_tokens * max(1, answers)
+
+
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        raise SettingsError(f"the {name} is {value!r}: give a number above 0")
+
+
+def _positive_int(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingsError(f"the {name} is {value!r}: give a whole number from 1")
+
+
+def _check_mix(mix: Mapping[str, float], users: int) -> None:
+    for kind, weight in mix.items():
+        if kind not in KINDS:
+            raise SettingsError(f"the mix names {kind!r}: known kinds are {', '.join(KINDS)}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise SettingsError(f"the share of {kind} in the mix is {weight!r}: give a number from 0")
+    wanted = sum(1 for weight in mix.values() if weight > 0)
+    if not wanted:
+        raise SettingsError("the mix is empty: give at least one kind a share above 0")
+    if wanted > users:
+        raise SettingsError(f"the mix has {wanted} kinds of user but there are only {users} users: give more users")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if name.lower() in _OWN_HEADERS:
+            hint = "give the key in TENSORIX_API_KEY" if name.lower() == "authorization" else "leave it out"
+            raise SettingsError(f"the extra header {name!r} is set by the client itself: {hint}")
+        token = name.isascii() and name and all(char.isalnum() or char in "!#$%&'*+-.^_`|~" for char in name)
+        if not token or any(not (0x20 <= ord(char) <= 0x7E or char == "\t") for char in value):
+            # The value may be a secret and is not repeated.
+            raise SettingsError(f"the extra header {name!r} holds a character that no header can carry")
