@@ -1,0 +1,63 @@
+# Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-slow check bench clean
+SHELL := /bin/bash
+# The environment wins over a conda or virtual environment that happens to be active.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+BIN := .venv/bin
+FOR_USE := .venv/installed-all
+FOR_WORK := .venv/installed-dev
+
+# A name on the PATH may be a shim of a version that is not installed: it counts only if it runs, is new enough and
+# can make environments (Debian packs `ensurepip` apart).
+FIND_PYTHON = for python in $(PYTHON) python3.11 python3.12 python3.13 python3 python; do \
+	if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then found="$$python"; break; fi; done
+
+help:
+	@echo "make demo       a capacity test against a simulated server on this machine, and its report"
+	@echo "make test       the tests (make test-slow: those that take minutes)"
+	@echo "make check      ruff, mypy, pyright"
+	@echo "make bench      how true the load client's figures are on this machine"
+	@echo "make clean      removes .venv and every cache"
+
+demo: $(FOR_USE)
+	$(BIN)/tensorix demo
+
+test: $(FOR_WORK)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(FOR_WORK)
+	$(BIN)/python -m pytest -m slow
+
+check: $(FOR_WORK)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+bench: $(FOR_WORK)
+	$(BIN)/python benchmarks/client_truth.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+# pip is what a new environment gets last: without it an environment is half made.
+$(BIN)/pip:
+	@found=; $(FIND_PYTHON); if [ -z "$$found" ]; then \
+	echo "make: no Python 3.11 or newer that can make a virtual environment was found on the PATH." >&2; \
+	echo "make: install one (Debian, Ubuntu: apt-get install python3 python3-venv) or say PYTHON=/path/to/python3.11" >&2; \
+	exit 2; fi; \
+	echo "Making .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv
+
+$(FOR_USE): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into .venv: a minute or two"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into .venv, the tools for development too: two minutes or so"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(FOR_USE) $@
