@@ -1,0 +1,202 @@
+"""Rate-limit headers in every spelling that servers of this kind use, read with tolerance.
+
+| spelling | headers |
+| --- | --- |
+| `api_key` | `x-ratelimit-api_key-{limit,remaining,reset}-{requests,tokens}`: Tensorix and LiteLLM gateways |
+| `openai` | `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, reset as `1s`, `6m0s`, `17ms` |
+| `scoped` | `x-ratelimit-SCOPE-{limit,remaining,reset}-{requests,tokens}` for another scope (a model, a team) |
+| `ietf` | `RateLimit` with `RateLimit-Policy`, and the older drafts' `RateLimit-{Limit,Remaining,Reset}` |
+| `plain` | `x-ratelimit-{limit,remaining,reset}`, for requests |
+
+`Retry-After` comes as seconds or a date, `retry-after-ms` as Azure sends it, `reset_at` as LiteLLM does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+__all__ = ["RateLimits", "parse_duration_ns", "read_rate_limits"]
+
+_LARGEST = 2**63 - 1
+_SCOPED = re.compile(r"x-ratelimit-(?:(?P<scope>.+)-)?(?P<what>limit|remaining|reset)-(?P<unit>requests|tokens)\Z")
+_PLAIN = re.compile(r"(?P<family>x-)?ratelimit-(?P<what>limit|remaining|reset)\Z")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)")
+_UNIT_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+# The nearest to the documented spelling is believed first.
+_RANK = {"api_key": 0, "openai": 1, "ietf": 2, "scoped": 3, "plain": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What a response said about limits; None where it said nothing that can be read.
+
+    Resets and retry-after are nanoseconds from the response. `spelling` is a row of the module's table, `anomaly` what
+    was odd, in words, None where nothing was.
+    """
+
+    limit_requests: int | None = None
+    limit_tokens: int | None = None
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_requests_ns: int | None = None
+    reset_tokens_ns: int | None = None
+    retry_after_ns: int | None = None
+    spelling: str | None = None
+    anomaly: str | None = None
+
+
+def parse_duration_ns(text: str, now_unix_ns: int) -> int | None:
+    """A reset or wait as nanoseconds from now: `1s`, `6m0s`, `17ms`, seconds, a Unix time, or a date; else None.
+
+    A bare number above 10⁹ is read as a Unix time in seconds, above 10¹² in milliseconds. What lies in the past is 0.
+    """
+    text = text.strip()
+    if re.fullmatch(r"\d{1,18}(?:\.\d{1,18})?", text):
+        number = float(text)
+        if number >= 1e12:
+            return max(0, int(number * 1e6) - now_unix_ns)
+        if number >= 1e9:
+            return max(0, int(number * 1e9) - now_unix_ns)
+        return round(number * 1e9)
+    if len(text) <= 60 and re.fullmatch(rf"(?:{_DURATION_PART.pattern})+", text):
+        total = sum(float(number) * _UNIT_NS[unit] for number, unit in _DURATION_PART.findall(text))
+        return round(total) if total <= _LARGEST else None
+    moment = _parse_date(text)
+    return None if moment is None else max(0, round(moment.timestamp() * 1e9) - now_unix_ns)
+
+
+def _parse_date(text: str) -> datetime | None:
+    """An HTTP date, ISO 8601, or LiteLLM's `2026-11-23 03:44:24 UTC`; taken as UTC where no zone is named."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(text.removesuffix(" UTC"))
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
+
+
+class _Reading:
+    """Gathers fields by spelling, and what was odd."""
+
+    def __init__(self, now_unix_ns: int) -> None:
+        self.now_unix_ns = now_unix_ns
+        self.fields: dict[str, dict[str, int]] = {}
+        self.raw: dict[tuple[str, str], str] = {}
+        self.odd: list[str] = []
+
+    def put(self, spelling: str, field: str, name: str, text: str) -> None:
+        # A proxy may have joined two headers into one; a date holds a comma of its own.
+        parts = [text.strip()] if field.startswith("reset") else [part.strip() for part in text.split(",")]
+        first = parts[0]
+        if len(set(parts)) > 1:
+            self.odd.append(f"{name} came twice with different values")
+        seen = self.raw.setdefault((spelling, field), first)
+        if seen != first:
+            self.odd.append(f"{name} came twice with different values")
+            return
+        value = self.number(field, name, first)
+        if value is not None:
+            self.fields.setdefault(spelling, {})[f"{field}_ns" if field.startswith("reset") else field] = value
+        else:
+            self.fields.setdefault(spelling, {})
+
+    def number(self, field: str, name: str, text: str) -> int | None:
+        if not text:
+            self.odd.append(f"{name} is empty")
+            return None
+        if field.startswith("reset"):
+            value = parse_duration_ns(text, self.now_unix_ns)
+            if value is None:
+                self.odd.append(f"{name} is no time")
+            return value
+        if not re.fullmatch(r"[+-]?\d{1,30}(?:\.\d{1,30})?(?:[eE]\+?\d{1,2})?", text):
+            self.odd.append(f"{name} is no number")
+            return None
+        value = int(text) if text.lstrip("+-").isdigit() else int(float(text))
+        if abs(value) > _LARGEST:
+            self.odd.append(f"{name} is too large")
+            return None
+        if value < 0:
+            self.odd.append(f"{name} is negative")
+        return value
+
+
+def _read_ietf(reading: _Reading, name: str, text: str) -> None:
+    """`RateLimit: "default";r=50;t=30` (drafts 8 and later), or `limit=100, remaining=50, reset=5` (6 and 7)."""
+    keys = {"r": "remaining", "t": "reset", "remaining": "remaining", "reset": "reset", "limit": "limit"}
+    if name == "ratelimit-policy":
+        keys = {"q": "limit"}
+    # Of several policies the first is taken, as the drafts put the one nearest to its end first.
+    seen: set[str] = set()
+    unit = "tokens" if re.search(r'\bqu\s*=\s*"?tokens', text) else "requests"
+    for key, value in re.findall(r"([a-z]+)\s*=\s*([^;,\s]+)", text):
+        what = keys.get(key)
+        if what and what not in seen:
+            seen.add(what)
+            reading.put("ietf", f"{what}_{unit}", name, value)
+    if name == "ratelimit-policy" and not seen and (number := re.match(r"\s*(\d+)\s*;", text)):
+        reading.put("ietf", "limit_requests", name, number[1])
+
+
+def _read_header(reading: _Reading, name: str, text: str) -> None:
+    if match := _SCOPED.match(name):
+        scope = match["scope"]
+        spelling = "openai" if scope is None else "api_key" if scope == "api_key" else "scoped"
+        reading.put(spelling, f"{match['what']}_{match['unit']}", name, text)
+    elif match := _PLAIN.match(name):
+        # The older drafts let a policy follow the limit: `100, 100;w=60`.
+        value = text if match["family"] else text.split(",")[0].split(";")[0]
+        reading.put("plain" if match["family"] else "ietf", f"{match['what']}_requests", name, value)
+    elif name in ("ratelimit", "ratelimit-policy"):
+        _read_ietf(reading, name, text)
+
+
+def _read_retry_after(headers: dict[str, str], reading: _Reading) -> int | None:
+    """The wait that was asked for: the finest unit first."""
+    if (text := headers.get("retry-after-ms")) is not None:
+        if re.fullmatch(r"\d{1,15}(?:\.\d{1,9})?", text.strip()):
+            return round(float(text) * 1e6)
+        reading.odd.append("retry-after-ms is no number")
+    for name in ("retry-after", "reset_at"):
+        if (text := headers.get(name)) is not None:
+            wait = parse_duration_ns(text, reading.now_unix_ns)
+            if wait is not None:
+                return wait
+            reading.odd.append(f"{name} is negative" if text.strip().startswith("-") else f"{name} is no time")
+    return None
+
+
+def read_rate_limits(headers: Iterable[tuple[str, str]], now_unix_ns: int) -> RateLimits:
+    """Read the limits from a response's headers (pairs; names in any case, repeated as they came). Never fails.
+
+    `now_unix_ns` turns dates into waits; where the response has a `Date` header, dates are measured from that, so
+    that a server's clock that is off does no harm.
+    """
+    pairs = [(name.lower(), text) for name, text in headers]
+    last = dict(pairs)
+    if (date := last.get("date")) and (moment := _parse_date(date)):
+        now_unix_ns = round(moment.timestamp() * 1e9)
+    reading = _Reading(now_unix_ns)
+    for name, text in pairs:
+        if "ratelimit" in name:
+            _read_header(reading, name, text)
+    retry_after_ns = _read_retry_after(last, reading)
+    # An empty header of the documented spelling is still that spelling; one with values goes first.
+    spelling = min(reading.fields, key=lambda name: (not reading.fields[name], _RANK[name]), default=None)
+    values = reading.fields.get(spelling, {}) if spelling else {}
+    anomaly = "; ".join(dict.fromkeys(reading.odd)) or None
+    return RateLimits(**values, retry_after_ns=retry_after_ns, spelling=spelling, anomaly=anomaly)
