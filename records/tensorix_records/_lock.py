@@ -1,0 +1,47 @@
+"""Locks that end with their process, however it ends: who writes a file, who rearranges a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: there an open file cannot be replaced or removed anyway
+    fcntl = None  # type: ignore[assignment,unused-ignore]
+
+__all__ = ["is_held", "lock_for_life", "locked"]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time add, replace or remove files of a folder that others count on."""
+    if fcntl is None:
+        yield
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def lock_for_life(fd: int) -> None:
+    """Hold a file until it is closed or this process ends."""
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds this file."""
+    if fcntl is None:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

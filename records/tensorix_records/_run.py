@@ -1,0 +1,178 @@
+"""A run: a folder with a manifest, the records and gap counts of each of its processes, and the events."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tensorix_api.errors import RunFolderError
+from tensorix_records._compact import compact, read_rows, sync_folder
+from tensorix_records._events import EVENTS_NAME, EventReader
+from tensorix_records._follow import RunFollower
+from tensorix_records._gaps import GAP_SCHEMA
+from tensorix_records._lock import locked
+from tensorix_records._schema import SCHEMA
+from tensorix_records._writer import RunWriter
+
+__all__ = ["FORMAT", "Run"]
+
+FORMAT = 1
+"""The version of the folder's layout. A column that is added does not change it: older files read it as null."""
+
+_MANIFEST = "manifest.json"
+
+
+class Run:
+    """A run folder. `Run.create` makes one, `Run.open` takes one that is there; it may be growing meanwhile.
+
+    It is read by any number of processes at any time. Each process that writes has one `writer`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @staticmethod
+    def check_creatable(path: str | os.PathLike[str]) -> None:
+        """Raise RunFolderError, with what to do instead, where no run can be made at `path`. Leaves nothing behind."""
+        folder = Path(path)
+        if (folder / _MANIFEST).exists():
+            raise RunFolderError(f"{folder} is already a run: choose another folder, or remove it first")
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                raise RunFolderError(f"{folder} is not empty: choose another folder for the run")
+            trial = folder
+        elif folder.exists() or folder.is_symlink():
+            raise RunFolderError(f"{folder} is a file: choose another name for the run's folder")
+        elif not folder.parent.is_dir():
+            raise RunFolderError(f"{folder.parent} is no folder: make it first, or choose another place for the run")
+        else:
+            trial = folder.parent
+        try:
+            # Tried rather than asked for: permissions do not tell of read-only and full file systems.
+            with tempfile.TemporaryFile(dir=trial):
+                pass
+        except OSError as error:
+            raise RunFolderError(f"{trial} cannot be written to ({error.strerror}): choose another folder") from error
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], manifest: dict[str, Any]) -> Run:
+        """Make the folder and its manifest: `format`, `ended_unix_ns` and `end_reason` (null) and what is given.
+
+        `manifest` holds at least `run_id`, and never a key. Raises RunFolderError as `check_creatable` does.
+        """
+        cls.check_creatable(path)
+        if not isinstance(manifest.get("run_id"), str):
+            raise TypeError("the manifest of a run needs its `run_id`, a string")
+        run = cls(Path(path).absolute())
+        whole = {"format": FORMAT, "ended_unix_ns": None, "end_reason": None} | manifest
+        try:
+            run.path.mkdir(exist_ok=True)
+            run._replace_manifest(whole, new=True)
+            sync_folder(run.path.parent)
+        except FileExistsError:
+            raise RunFolderError(f"{path} was made into a run by somebody else just now: choose another") from None
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be made: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Take a run that is there. Raises RunFolderError where there is none or a newer version made it."""
+        run = cls(Path(path).absolute())
+        _ = run.manifest
+        return run
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it is now. Raises RunFolderError where it cannot be read."""
+        path = self.path / _MANIFEST
+        try:
+            manifest = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunFolderError(f"{self.path} is no run: it holds no {_MANIFEST}") from None
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError:
+            manifest = None
+        version = manifest.get("format") if isinstance(manifest, dict) else None
+        if not isinstance(manifest, dict) or not isinstance(version, int):
+            raise RunFolderError(f"{path} is damaged or not a run's: it does not say its format")
+        if version > FORMAT:
+            raise RunFolderError(f"{self.path} has format {version}, newer than {FORMAT}: upgrade tensorix-toolkit")
+        return manifest
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Change entries of the manifest: a reader sees all of it before or all of it after, a crash too.
+
+        Raises RunFolderError where it cannot be written, TypeError for what JSON does not know (a Secret).
+        """
+        with locked(self.path):
+            whole = self.manifest | changes
+            try:
+                self._replace_manifest(whole)
+            except OSError as error:
+                raise RunFolderError(f"{self.path / _MANIFEST} cannot be written: {error.strerror}") from error
+
+    def _replace_manifest(self, manifest: dict[str, Any], *, new: bool = False) -> None:
+        data = json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n"
+        trial = self.path / f"{_MANIFEST}.new"
+        # "x": of two processes that make the same folder into a run at once, one is told.
+        with trial.open("xb" if new else "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        trial.replace(self.path / _MANIFEST)
+        sync_folder(self.path)
+
+    def writer(self, process_id: str, *, now_unix_ns: Callable[[], int] = time.time_ns) -> RunWriter:
+        """The writer of one process; `process_id` is its own within the run. Raises RunFolderError."""
+        return RunWriter(self.path, process_id, now_unix_ns=now_unix_ns)
+
+    def records(self, columns: Sequence[str] | None = None) -> Any:
+        """The records as a `pyarrow.Table`, every whole batch that is there; with `columns`, only those."""
+        return read_rows(self.path, "records", SCHEMA, None if columns is None else list(columns))[0]
+
+    def gap_counts(self) -> Any:
+        """The counted gaps between chunks as a table: `second_unix`, `model`, `bucket`, `count`, each key once."""
+        table, _ = read_rows(self.path, "gaps", GAP_SCHEMA)
+        grouped = table.group_by(["second_unix", "model", "bucket"]).aggregate([("count", "sum")])
+        return pa.table(
+            [grouped["second_unix"], grouped["model"], grouped["bucket"], grouped["count_sum"]], schema=GAP_SCHEMA
+        ).sort_by([("second_unix", "ascending"), ("model", "ascending"), ("bucket", "ascending")])
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events in the order in which they were written."""
+        return EventReader(self.path / EVENTS_NAME).events()
+
+    def findings(self) -> list[str]:
+        """What is not as an orderly run leaves it, in plain words: cut files, lines left out, a missing end."""
+        events = EventReader(self.path / EVENTS_NAME)
+        events.events()
+        found = read_rows(self.path, "records", SCHEMA)[1] + read_rows(self.path, "gaps", GAP_SCHEMA)[1]
+        found += events.findings()
+        if self.manifest.get("ended_unix_ns") is None:
+            found.append(f"{_MANIFEST} holds no end: the run was killed, or is still going on")
+        return found
+
+    def compact(self) -> None:
+        """Move records and gap counts into Parquet files and remove the streams; any number of times, at any time.
+
+        What a living process still writes is left as it is. Raises RunFolderError where it cannot be written.
+        """
+        with locked(self.path):
+            compact(self.path, "records", SCHEMA)
+            compact(self.path, "gaps", GAP_SCHEMA)
+
+    def follow(self) -> RunFollower:
+        """A follower that gives each record and each event once, from the beginning."""
+        return RunFollower(self.path)
