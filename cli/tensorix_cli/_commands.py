@@ -1,0 +1,170 @@
+"""The commands. Each imports its room when it is called, so that starting costs little and nothing is patched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tensorix_api.errors import SettingsError
+from tensorix_api.settings import Settings
+from tensorix_cli import _load_options as option
+from tensorix_cli import _options
+from tensorix_cli._extras import require
+from tensorix_cli._output import complain, say
+from tensorix_cli.exit_status import MEANING, ExitStatus
+
+__all__ = ["app", "run"]
+
+_STATUSES = "\n\n".join(["Exit statuses:", *(f"{status.value}: {meaning}" for status, meaning in MEANING.items())])
+
+app = typer.Typer(
+    name="tensorix",
+    help="Load-test a rate-limited, OpenAI-compatible chat API against its limits, and read the result.",
+    epilog=_STATUSES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that the arguments name; returns its exit status. A mistake in them becomes one line."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(args=arguments, prog_name="tensorix", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "tensorix"
+        complain(f"error: {error.format_message().rstrip('.')} (see {path} --help)")
+        return ExitStatus.MISTAKE
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return int(status or 0)
+
+
+def _fresh(prefix: str) -> Path:
+    """A run folder under `runs/`, named by the time, that is not there yet; makes `runs/` where it is missing."""
+    parent = Path("runs")
+    try:
+        parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{parent} cannot be made here ({error.strerror}): say where with --out") from None
+    name = f"{prefix}{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+    candidates = [parent / name, *(parent / f"{name}-{number}" for number in range(2, 100))]
+    return next((path for path in candidates if not path.exists()), candidates[-1])
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"tensorix-toolkit {version('tensorix-toolkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def load(
+    base_url: option.BaseUrl = None,
+    model: option.Model = None,
+    out: option.Out = None,
+    users: option.Users = 1,
+    spawn_rate: option.SpawnRate = 1.0,
+    requests: option.Requests = None,
+    duration: option.Duration = None,
+    mix: option.Mix = None,
+    stream: option.Stream = None,
+    prompts: option.Prompts = None,
+    prompt_files: option.PromptFiles = None,
+    max_tokens: option.MaxTokens = 64,
+    temperature: option.Temperature = None,
+    headers: option.Headers = None,
+    body: option.Body = None,
+    ca_bundle: option.CaBundle = None,
+    limit_requests: option.LimitRequests = 60,
+    limit_tokens: option.LimitTokens = 2_000_000,
+    limit_window: option.LimitWindow = 60.0,
+    connect_timeout: option.ConnectTimeout = 10.0,
+    first_token_timeout: option.FirstTokenTimeout = 60.0,
+    chunk_timeout: option.ChunkTimeout = 30.0,
+    timeout: option.Timeout = 300.0,
+    label: option.Label = None,
+    yes: option.Yes = False,
+    report: option.Reported = True,
+) -> None:
+    """Run a load test and report it. The key is read from TENSORIX_API_KEY.
+
+    Each of the users asks, waits for the answer and asks again, until the number of requests or the duration is over.
+    Before anything is sent off this machine, the most that the run can use is printed and agreed to.
+    """
+    require("loadtests", *(["reports"] if report else []))
+    from tensorix_cli._cost import DEFAULT_REQUESTS, agree, bounded
+    from tensorix_cli._load import run_load
+    from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, DEFAULT_PROMPT, Limits, LoadPlan, Timeouts
+    from tensorix_records import Run
+
+    settings = Settings.from_environment(base_url=base_url, model=model)
+    if mix and stream is not None:
+        raise SettingsError("--mix says already what is streamed: leave out --stream and --no-stream")
+    plan = LoadPlan(
+        base_url=settings.base_url,
+        model=settings.model,
+        users=users,
+        spawn_rate=spawn_rate,
+        requests=DEFAULT_REQUESTS if requests is None and duration is None else requests,
+        duration_s=duration,
+        mix=mix or {CHAT_UNSTREAMED if stream is False else CHAT_STREAMED: 1.0},
+        max_tokens=max_tokens,
+        temperature=temperature,
+        prompts=_options.prompts(prompts or [], prompt_files or []) or (DEFAULT_PROMPT,),
+        headers=dict(map(_options.header, headers or [])),
+        body=_options.body(body) if body else {},
+        timeouts=Timeouts(
+            connect_s=connect_timeout, first_token_s=first_token_timeout, chunk_s=chunk_timeout, total_s=timeout
+        ),
+        ca_bundle=None if ca_bundle is None else str(ca_bundle.absolute()),
+        limits=Limits(requests=limit_requests, tokens=limit_tokens, window_s=limit_window),
+        label=label,
+    )
+    if settings.api_key is None and not settings.is_loopback:
+        raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
+    plan = bounded(plan, settings)
+    if out is not None:
+        Run.check_creatable(out)
+    if not agree(plan, settings, assumed=yes):
+        complain("nothing was sent")
+        raise typer.Exit(ExitStatus.MISTAKE)
+    raise typer.Exit(run_load(plan, (out or _fresh("")).absolute(), settings.api_key, reported=report))
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
+    """Write the report of a run again, and print its verdict."""
+    require("reports")
+    from tensorix_cli._report import report as write
+
+    write(run_folder)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run folder to make (default: a new one under runs/).")
+    ] = None,
+) -> None:
+    """Simulate a server, run a load test into its limit and out of it, and report that: half a minute in all."""
+    require("simulator", "loadtests", "reports")
+    from tensorix_cli._demo import run_demo
+
+    raise typer.Exit(run_demo((out or _fresh("demo-")).absolute()))

@@ -1,0 +1,57 @@
+"""The most that a run can use, said before anything is sent to a server that somebody pays for."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+
+from tensorix_api.errors import SettingsError
+from tensorix_api.settings import Settings
+from tensorix_cli._output import say
+from tensorix_loadtests.plan import LoadPlan
+
+__all__ = ["DEFAULT_REQUESTS", "agree", "bounded"]
+
+DEFAULT_REQUESTS = 60
+"""Sent where neither a number of requests nor a duration is given."""
+
+_SENT_FOR_ONE_PASSED = 2
+
+
+def bounded(plan: LoadPlan, settings: Settings) -> LoadPlan:
+    """`plan` with a bound on its requests, for a server that is not on this machine.
+
+    A duration alone bounds nothing: refusals are quick. So it is capped at twice what the limit lets pass meanwhile,
+    which leaves as many requests again to be refused.
+    """
+    if settings.is_loopback or plan.requests is not None or plan.duration_s is None:
+        return plan
+    if plan.limits.requests is None:
+        raise SettingsError("a duration alone does not bound the requests: give --requests too")
+    windows = math.floor(plan.duration_s / plan.limits.window_s) + 1
+    return replace(plan, requests=_SENT_FOR_ONE_PASSED * windows * plan.limits.requests)
+
+
+def agree(plan: LoadPlan, settings: Settings, *, assumed: bool) -> bool:
+    """Say what the run can use and ask whether to go on; True without a word where the server is on this machine.
+
+    With `assumed` it is said and not asked. Raises SettingsError where there is no terminal to ask.
+    """
+    if settings.is_loopback:
+        return True
+    requests, a_request = plan.most_requests(), plan.most_tokens_a_request()
+    used = "any number of requests" if requests is None else f"at most {requests:,} requests"
+    if requests is None or a_request is None:
+        used += " and any number of tokens"
+    else:
+        used += f" and {requests * a_request:,} tokens ({a_request:,} each, prompt and answer)"
+    say(f"{settings.host} is not this machine. This run uses {used}.")
+    if assumed:
+        return True
+    if not sys.stdin.isatty():
+        raise SettingsError("nobody is there to agree to that: say --yes")
+    try:
+        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,48 @@
+"""Which extra brings what: so that a command whose parts are missing says what to install."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from tensorix_api.errors import TensorixError
+
+__all__ = ["NEEDS", "MissingExtraError", "extra_of", "require"]
+
+NEEDS = {
+    "cli": ("typer", "rich"),
+    "records": ("numpy", "pyarrow"),
+    "simulator": ("httptools",),
+    "loadtests": ("gevent", "httptools", "locust", "numpy", "psutil", "pyarrow"),
+    "reports": ("altair", "jinja2", "numpy", "pandas", "pyarrow", "vl_convert"),
+}
+"""The modules of each extra without which its room does not work (uvloop only makes the simulator faster)."""
+
+
+class MissingExtraError(TensorixError):
+    """A part that a command needs is not installed."""
+
+    def __init__(self, extras: tuple[str, ...], modules: tuple[str, ...]) -> None:
+        command = f"pip install 'tensorix-toolkit[{','.join(extras)}]'"
+        super().__init__(f"{', '.join(modules)} not installed, which this command needs: {command}")
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be imported, found out without importing it: Locust would patch this process."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a module blocked with `sys.modules[name] = None` is a ValueError
+        return False
+
+
+def require(*extras: str) -> None:
+    """Raise MissingExtraError unless everything that these extras bring is installed."""
+    missing = {extra: [module for module in NEEDS[extra] if not _is_there(module)] for extra in extras}
+    modules = dict.fromkeys(module for names in missing.values() for module in names)
+    if modules:
+        raise MissingExtraError(tuple(extra for extra in extras if missing[extra]), tuple(modules))
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that brings a module, by its first name; None for a module of no extra."""
+    first = module.partition(".")[0]
+    return next((extra for extra, modules in NEEDS.items() if first in modules), None)

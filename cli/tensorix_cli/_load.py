@@ -1,0 +1,156 @@
+"""A load test from start to verdict: start the engine, show its run as it grows, pass on Ctrl-C, have it reported."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tensorix_api.errors import RunFolderError, TensorixError
+from tensorix_api.secret import Secret
+from tensorix_cli._engine import Engine
+from tensorix_cli._output import complain
+from tensorix_cli._progress import Progress
+from tensorix_cli._report import report
+from tensorix_cli._view import View, view
+from tensorix_cli.exit_status import ExitStatus
+from tensorix_loadtests.plan import LoadPlan
+from tensorix_records import Run
+
+__all__ = ["run_load"]
+
+_POLL_S = 0.25
+# A terminal's Ctrl-C can come twice: to the whole group, and once more from a parent that passes it on.
+_SAME_PRESS_S = 0.3
+_ORDERLY_ENDS = ("requests", "duration", "interrupted")
+_STOPPING = (
+    "interrupted: no new requests, waiting for those in flight (Ctrl-C again cancels them)",
+    "interrupted again: cancelling the requests in flight (once more kills the engine)",
+    "killing the engine",
+)
+
+
+class _Interrupts:
+    """Counts Ctrl-C and SIGTERM, and asks the engine to end each time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.count = 0
+        self._engine = engine
+        self._last = -_SAME_PRESS_S
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last < _SAME_PRESS_S:
+            return
+        self._last = now
+        self.count = self._engine.stop()
+
+
+@contextmanager
+def _interrupts_of(engine: Engine) -> Iterator[_Interrupts]:
+    """Both signals go to the engine while it runs; afterwards they mean what they meant before."""
+    interrupts = _Interrupts(engine)
+    before = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Lines:
+    """What the engine says: warnings are shown as they come, an error is kept for the end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.error: str | None = None
+        self.last: str | None = None
+        self._engine = engine
+
+    def show_new(self, screen: View) -> None:
+        for line in self._engine.new_lines():
+            self.last = line
+            if line.startswith("error: "):
+                self.error = line
+            elif line.startswith("warning: "):
+                screen.note(line)
+
+
+def _watch(engine: Engine, out: Path, progress: Progress, lines: _Lines) -> int:
+    """Show the run until the engine has ended; returns how often it was interrupted."""
+    follower: Any = None
+    told = 0
+    with view() as screen, _interrupts_of(engine) as interrupts:
+        running = True
+        while running:
+            engine.wait(_POLL_S)
+            running = engine.running()
+            if follower is None:
+                follower = _follow(out)
+            now_ns = time.time_ns()
+            if follower is not None:
+                progress.feed(*follower.poll(), now_ns)
+            lines.show_new(screen)
+            for text in _STOPPING[told : interrupts.count]:
+                screen.note(text)
+            told = interrupts.count
+            screen.draw(progress, now_ns)
+    return told
+
+
+def _follow(out: Path) -> Any:
+    """The follower of the run, or None before the engine has made it."""
+    try:
+        return Run.open(out).follow()
+    except RunFolderError:
+        return None
+
+
+def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True) -> ExitStatus:
+    """Run the plan into the folder `out` and report it.
+
+    Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report.
+    """
+    Run.check_creatable(out)
+    engine = Engine(plan, out, key)
+    progress = Progress(requests=plan.requests, duration_s=plan.duration_s)
+    lines = _Lines(engine)
+    interrupted = _watch(engine, out, progress, lines)
+    try:
+        manifest = Run.open(out).manifest
+    except RunFolderError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise TensorixError(_why_not_begun(engine, lines)) from None
+    trouble = _trouble(engine, lines, manifest)
+    if trouble:
+        complain(f"error: {trouble}")
+    if reported:
+        report(out)
+    if interrupted:
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.NOT_DONE if trouble or not progress.succeeded else ExitStatus.DONE
+
+
+def _why_not_begun(engine: Engine, lines: _Lines) -> str:
+    if lines.error:
+        return lines.error.removeprefix("error: ")
+    end = f"was killed by {engine.killed_by}" if engine.killed_by else f"ended with status {engine.status}"
+    said = f": {lines.last}" if lines.last else ""
+    return f"the engine {end} before the run began{said}"
+
+
+def _trouble(engine: Engine, lines: _Lines, manifest: dict[str, Any]) -> str | None:
+    """What kept the run from ending as it was asked to, in words; None where nothing did."""
+    if engine.killed_by:
+        return f"the engine was killed by {engine.killed_by}: what it had written until then is reported"
+    if lines.error:
+        return lines.error.removeprefix("error: ")
+    reason = manifest.get("end_reason")
+    if reason in _ORDERLY_ENDS and not engine.status:
+        return None
+    said = f": {lines.last}" if lines.last and engine.status else ""
+    return f"the run ended early ({reason or 'for no reason given'}){said}"

@@ -1,0 +1,19 @@
+"""`tensorix report`: the verdict in words and where the page is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tensorix_cli._output import say
+from tensorix_reports.pages import write_report
+
+__all__ = ["report"]
+
+
+def report(run: Path) -> None:
+    """Write the report of a run folder and say what it found. Raises RunFolderError where it is no run."""
+    written = write_report(run)
+    say("")
+    for line in written.verdict:
+        say(line)
+    say(f"Report: {written.page}")

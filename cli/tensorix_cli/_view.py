@@ -1,0 +1,157 @@
+"""What is shown while a run goes on: a block that renews itself on a terminal, else a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tensorix_cli._output import complain, mute, say
+from tensorix_cli._progress import Progress
+
+__all__ = ["LiveView", "PlainView", "View", "view"]
+
+_PLAIN_EVERY_S = 2.0
+
+
+class View(Protocol):
+    """Something that shows a run; used as a context manager."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
+
+    def draw(self, progress: Progress, now_ns: int) -> None:
+        """Show how the run stands."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something once, above what is renewed."""
+        ...
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _progress_words(progress: Progress, now_ns: int) -> str:
+    if progress.started_ns is None:
+        return "asking the server …"
+    done = f"{progress.finished} of {progress.requests} requests" if progress.requests else f"{progress.finished} requests"
+    time = _clock(progress.elapsed_s(now_ns))
+    if progress.duration_s:
+        time = f"{time} of {_clock(progress.duration_s)}"
+    if progress.stop_reason is not None:
+        return f"{done}, {time}, ending: {progress.in_flight} in flight"
+    left = progress.left_s(now_ns)
+    about = "" if left is None else f", about {_clock(left)} left"
+    return f"{done}, {time}{about}"
+
+
+def _figures(progress: Progress, now_ns: int) -> list[tuple[str, str]]:
+    """What is shown of a run: names and values, in both views the same."""
+    ttft = progress.ttft_s()
+    return [
+        ("users", f"{progress.users}"),
+        ("in flight", f"{progress.in_flight}"),
+        ("requests/s", f"{progress.requests_a_second(now_ns):.1f}"),
+        ("TTFT p50", "–" if ttft is None else f"{ttft:.3f} s"),
+        ("tokens/s", f"{progress.tokens_a_second(now_ns):,.0f}"),
+        ("succeeded", f"{progress.succeeded}"),
+        ("429s", f"{progress.throttled}"),
+        ("failed", f"{progress.failed}"),
+        ("remaining", _remaining(progress)),
+    ]
+
+
+def _remaining(progress: Progress) -> str:
+    if progress.remaining_requests is None:
+        return "–"
+    tokens = "" if progress.remaining_tokens is None else f", {progress.remaining_tokens:,} tokens"
+    return f"{progress.remaining_requests:,} requests{tokens}"
+
+
+class PlainView:
+    """A line every two seconds: for a file, a pipe or a simple terminal."""
+
+    def __init__(self) -> None:
+        self._next_ns = 0
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing is left on the screen to clear."""
+
+    def draw(self, progress: Progress, now_ns: int) -> None:
+        """Print the line, if it is time for it."""
+        if progress.started_ns is None or now_ns < self._next_ns:
+            return
+        self._next_ns = now_ns + round(_PLAIN_EVERY_S * 1e9)
+        figures = "; ".join(f"{name} {value}" for name, value in _figures(progress, now_ns))
+        say(f"{_progress_words(progress, now_ns)}; {figures}")
+
+    def note(self, text: str) -> None:
+        """Print it on standard error."""
+        complain(text)
+
+
+class _Console(Console):
+    """A console that, when its reader has gone, says no more instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        mute(sys.stdout, BrokenPipeError())
+
+
+class LiveView:
+    """A block of four lines that renews itself. It owns no thread: it is drawn when it is told to."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+
+    def __enter__(self) -> LiveView:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, at)
+
+    def draw(self, progress: Progress, now_ns: int) -> None:
+        """Renew the block."""
+        figures = Table.grid(padding=(0, 3))
+        named = _figures(progress, now_ns)
+        for _ in range(5):
+            figures.add_column(no_wrap=True)
+        for row in (named[:5], named[5:]):
+            figures.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
+        bar = ProgressBar(total=1.0, completed=progress.share_done(now_ns), width=min(60, self._console.width - 2))
+        self._show(Group(bar, Text(_progress_words(progress, now_ns)), figures))
+
+    def _show(self, block: Group) -> None:
+        try:
+            self._live.update(block, refresh=True)
+        except OSError as error:
+            self._console.quiet = True
+            mute(sys.stdout, error)
+
+    def note(self, text: str) -> None:
+        """Print it above the block."""
+        self._console.print(Text(f"tensorix: {text}", style="yellow"))
+
+
+def view() -> View:
+    """The view that fits standard output."""
+    console = _Console(highlight=False)
+    if sys.stdout.isatty() and not console.is_dumb_terminal:
+        return LiveView(console)
+    return PlainView()

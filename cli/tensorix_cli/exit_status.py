@@ -1,0 +1,32 @@
+"""What the exit status of every command means: one table, which the README and `tensorix --help` repeat."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["MEANING", "ExitStatus"]
+
+
+class ExitStatus(IntEnum):
+    """The statuses that a command ends with."""
+
+    DONE = 0
+    NOT_DONE = 1
+    MISTAKE = 2
+    DEFECT = 70
+    INTERRUPTED = 130
+
+
+MEANING = {
+    ExitStatus.DONE: "done",
+    ExitStatus.NOT_DONE: (
+        "it could not do its job: no request succeeded, the run was stopped by 401 or 402, "
+        "the engine died, or a file or the output could not be written"
+    ),
+    ExitStatus.MISTAKE: (
+        "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong key, "
+        "a run folder that cannot be used, an extra that is not installed; one line on standard error says which"
+    ),
+    ExitStatus.DEFECT: "a defect of tensorix: please report it (TENSORIX_TRACEBACK=1 shows where)",
+    ExitStatus.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM); a run that had begun was ended in order and reported",
+}
