@@ -54,5 +54,7 @@ def _defect(error: Exception) -> int:
     if os.environ.get("TENSORIX_TRACEBACK"):
         raise error
     kind = type(error).__name__
-    _output.complain(f"error: a defect of tensorix, please report it ({kind}; TENSORIX_TRACEBACK=1 shows where): {error}")
+    _output.complain(
+        f"error: a defect of tensorix, please report it ({kind}; TENSORIX_TRACEBACK=1 shows where): {error}"
+    )
     return ExitStatus.DEFECT

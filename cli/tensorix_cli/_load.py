@@ -15,7 +15,6 @@ from tensorix_api.secret import Secret
 from tensorix_cli._engine import Engine
 from tensorix_cli._output import complain
 from tensorix_cli._progress import Progress
-from tensorix_cli._report import report
 from tensorix_cli._view import View, view
 from tensorix_cli.exit_status import ExitStatus
 from tensorix_loadtests.plan import LoadPlan
@@ -92,7 +91,8 @@ def _watch(engine: Engine, out: Path, progress: Progress, lines: _Lines) -> int:
                 follower = _follow(out)
             now_ns = time.time_ns()
             if follower is not None:
-                progress.feed(*follower.poll(), now_ns)
+                rows, events = follower.poll()
+                progress.feed(rows, events, now_ns)
             lines.show_new(screen)
             for text in _STOPPING[told : interrupts.count]:
                 screen.note(text)
@@ -129,6 +129,8 @@ def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = 
     if trouble:
         complain(f"error: {trouble}")
     if reported:
+        from tensorix_cli._report import report
+
         report(out)
     if interrupted:
         return ExitStatus.INTERRUPTED

@@ -57,12 +57,12 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
 
 
 def option_of_time(help_text: str, default: str | None = None, panel: str | None = None) -> Any:
-    """An option that takes `90s`, `5m` or `1h30m` and gives seconds; `default` is how its default is shown."""
+    """An option that takes `90s`, `5m` or `1h30m` and gives seconds; `default` is how its default is written."""
     return typer.Option(
         parser=_parsed(_options.duration),
         metavar="TIME",
-        help=help_text,
-        show_default=default or False,
+        help=f"{help_text} (default: {default})." if default else f"{help_text}.",
+        show_default=False,
         rich_help_panel=panel,
     )
 
@@ -87,10 +87,13 @@ SpawnRate: TypeAlias = Annotated[
 Requests: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="End after so many (default: 60 where no --duration is given).", rich_help_panel=_TRAFFIC
+        metavar="N",
+        min=1,
+        help="End after so many (default: 60 where no --duration is given).",
+        rich_help_panel=_TRAFFIC,
     ),
 ]
-Duration: TypeAlias = Annotated[float | None, option_of_time("End after this time: 60s, 5m, 1h30m.", panel=_TRAFFIC)]
+Duration: TypeAlias = Annotated[float | None, option_of_time("End after this time: 60s, 5m, 1h30m", panel=_TRAFFIC)]
 Mix: TypeAlias = Annotated[
     dict[str, float] | None,
     typer.Option(
@@ -107,7 +110,9 @@ Stream: TypeAlias = Annotated[
 
 Prompts: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--prompt", metavar="TEXT", help="What is asked; several are taken in turn.", rich_help_panel=_REQUEST),
+    typer.Option(
+        "--prompt", metavar="TEXT", help="What is asked; several are taken in turn.", rich_help_panel=_REQUEST
+    ),
 ]
 PromptFiles: TypeAlias = Annotated[
     list[Path] | None,
@@ -121,7 +126,9 @@ Temperature: TypeAlias = Annotated[
 ]
 Headers: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--header", metavar="'NAME: VALUE'", help="An extra header; may be repeated.", rich_help_panel=_REQUEST),
+    typer.Option(
+        "--header", metavar="'NAME: VALUE'", help="An extra header; may be repeated.", rich_help_panel=_REQUEST
+    ),
 ]
 Body: TypeAlias = Annotated[
     str | None, typer.Option(metavar="JSON", help="Extra fields of the chat request.", rich_help_panel=_REQUEST)
@@ -136,11 +143,11 @@ LimitRequests: TypeAlias = Annotated[
 LimitTokens: TypeAlias = Annotated[
     int, typer.Option(metavar="N", min=1, help="Tokens a window.", rich_help_panel=_LIMITS)
 ]
-LimitWindow: TypeAlias = Annotated[float, option_of_time("The window's length.", "60s", _LIMITS)]
+LimitWindow: TypeAlias = Annotated[float, option_of_time("The window's length", "60s", _LIMITS)]
 
-ConnectTimeout: TypeAlias = Annotated[float, option_of_time("For DNS, TCP and TLS together.", "10s", _TIMEOUTS)]
+ConnectTimeout: TypeAlias = Annotated[float, option_of_time("For DNS, TCP and TLS together", "10s", _TIMEOUTS)]
 FirstTokenTimeout: TypeAlias = Annotated[
-    float, option_of_time("Until the first token, or an unstreamed reply's headers.", "60s", _TIMEOUTS)
+    float, option_of_time("Until the first token, or an unstreamed reply's headers", "60s", _TIMEOUTS)
 ]
-ChunkTimeout: TypeAlias = Annotated[float, option_of_time("Between two chunks.", "30s", _TIMEOUTS)]
-Timeout: TypeAlias = Annotated[float, option_of_time("For the whole request.", "5m", _TIMEOUTS)]
+ChunkTimeout: TypeAlias = Annotated[float, option_of_time("Between two chunks", "30s", _TIMEOUTS)]
+Timeout: TypeAlias = Annotated[float, option_of_time("For the whole request", "5m", _TIMEOUTS)]

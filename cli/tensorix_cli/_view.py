@@ -25,7 +25,9 @@ class View(Protocol):
 
     def __enter__(self) -> View: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
 
     def draw(self, progress: Progress, now_ns: int) -> None:
         """Show how the run stands."""
@@ -45,7 +47,9 @@ def _clock(seconds: float) -> str:
 def _progress_words(progress: Progress, now_ns: int) -> str:
     if progress.started_ns is None:
         return "asking the server …"
-    done = f"{progress.finished} of {progress.requests} requests" if progress.requests else f"{progress.finished} requests"
+    done = (
+        f"{progress.finished} of {progress.requests} requests" if progress.requests else f"{progress.finished} requests"
+    )
     time = _clock(progress.elapsed_s(now_ns))
     if progress.duration_s:
         time = f"{time} of {_clock(progress.duration_s)}"
@@ -63,7 +67,7 @@ def _figures(progress: Progress, now_ns: int) -> list[tuple[str, str]]:
         ("users", f"{progress.users}"),
         ("in flight", f"{progress.in_flight}"),
         ("requests/s", f"{progress.requests_a_second(now_ns):.1f}"),
-        ("TTFT p50", "–" if ttft is None else f"{ttft:.3f} s"),
+        ("TTFT p50", "-" if ttft is None else f"{ttft:.3f} s"),
         ("tokens/s", f"{progress.tokens_a_second(now_ns):,.0f}"),
         ("succeeded", f"{progress.succeeded}"),
         ("429s", f"{progress.throttled}"),
@@ -74,7 +78,7 @@ def _figures(progress: Progress, now_ns: int) -> list[tuple[str, str]]:
 
 def _remaining(progress: Progress) -> str:
     if progress.remaining_requests is None:
-        return "–"
+        return "-"
     tokens = "" if progress.remaining_tokens is None else f", {progress.remaining_tokens:,} tokens"
     return f"{progress.remaining_requests:,} requests{tokens}"
 

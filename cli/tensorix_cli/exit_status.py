@@ -24,8 +24,8 @@ MEANING = {
         "the engine died, or a file or the output could not be written"
     ),
     ExitStatus.MISTAKE: (
-        "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong key, "
-        "a run folder that cannot be used, an extra that is not installed; one line on standard error says which"
+        "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong "
+        "key, a run folder that cannot be used, an extra that is not installed; one line on standard error says which"
     ),
     ExitStatus.DEFECT: "a defect of tensorix: please report it (TENSORIX_TRACEBACK=1 shows where)",
     ExitStatus.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM); a run that had begun was ended in order and reported",

@@ -1,0 +1,61 @@
+"""The wheel that users install: built here, in this process, with no network."""
+
+from __future__ import annotations
+
+import email
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The built wheel, opened."""
+    (path,) = WheelBuilder(str(root)).build(directory=str(tmp_path_factory.mktemp("wheel")))
+    return zipfile.ZipFile(path)
+
+
+def test_it_holds_every_room_and_nothing_else(wheel: zipfile.ZipFile, rooms: dict[str, Path]) -> None:
+    """Each tracked or new file of each room is in the wheel, byte for byte, beside the metadata only."""
+    there = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    wanted = {
+        f"{package.name}/{path.relative_to(package).as_posix()}": path
+        for package in rooms.values()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+    }
+    assert there == set(wanted)
+    assert {f"{package.name}/py.typed" for package in rooms.values()} <= there
+    for name, path in wanted.items():
+        assert wheel.read(name) == path.read_bytes(), name
+
+
+def test_no_file_of_a_room_is_ignored_by_git(rooms: dict[str, Path], tracked: list[Path]) -> None:
+    """A pattern of .gitignore that drops a room's source in silence would show here: every package has tracked files."""
+    for package in rooms.values():
+        assert [path for path in tracked if package in path.parents and path.suffix == ".py"], package
+
+
+def test_a_bare_install_brings_opentelemetry_api_only(wheel: zipfile.ZipFile, root: Path) -> None:
+    """The one dependency without an extra is `opentelemetry-api`, as a service that only traces needs it."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(wheel.read(name))
+    unconditional = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert [line.split(">")[0] for line in unconditional] == ["opentelemetry-api"]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(metadata.get_all("Provides-Extra", [])) == set(extras)
+
+
+def test_the_source_distribution_can_be_tested(root: Path, tmp_path: Path) -> None:
+    """It holds the rooms, the tests, the Makefile and the constraints; no run and no environment."""
+    import tarfile
+
+    (path,) = SdistBuilder(str(root)).build(directory=str(tmp_path))
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"Makefile", "constraints.txt", "pyproject.toml", "tests/conftest.py", "LICENSE"} <= names
+    assert not [name for name in names if name.startswith((".venv/", "runs/", ".git/"))]
