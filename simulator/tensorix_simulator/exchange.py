@@ -1,0 +1,133 @@
+"""One request and its response: what the truth says of it, and the headers that every response has."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from tensorix_api.limiters import AllOf, Grant, Resource
+from tensorix_simulator.connection import Connection, Request
+from tensorix_simulator.truth import TruthLog
+from tensorix_simulator.wire import Headers, head
+
+__all__ = ["Exchange"]
+
+_MOST_ID = 200
+_NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "reasoning_tokens": 0}
+
+
+class Exchange:
+    """Writes an arrival line and an end line, and in between answers."""
+
+    __slots__ = (
+        "_truth", "alias", "connection", "ended", "grant", "limiter", "number", "remaining", "request",
+        "request_id", "status",
+    )  # fmt: skip
+
+    def __init__(self, truth: TruthLog, request: Request, connection: Connection, number: int) -> None:
+        self._truth = truth
+        self.request = request
+        self.connection = connection
+        self.number = number
+        self.request_id = request.headers.get("x-request-id", "")[:_MOST_ID] or f"req-{uuid.uuid4().hex}"
+        self.alias: str | None = None
+        self.limiter: AllOf | None = None
+        self.grant: Grant | None = None
+        self.remaining: Mapping[Resource, int] = {}
+        self.status = 0
+        self.ended = False
+
+    def _look(self) -> None:
+        if self.limiter is not None:
+            self.remaining = self.limiter.remaining(time.monotonic_ns())
+
+    def _left(self) -> dict[str, int | None]:
+        return {
+            "remaining_requests": self.remaining.get("requests"),
+            "remaining_tokens": self.remaining.get("tokens"),
+        }
+
+    def decide(self, decision: str, status: int, plan: Mapping[str, Any] | None = None) -> None:
+        """Write the arrival line."""
+        self.status = status
+        self._look()
+        request = self.request
+        self._truth.write(
+            "arrival",
+            {
+                "n": self.number,
+                "connection": request.connection,
+                "request_id": self.request_id,
+                "key_alias": self.alias,
+                "method": request.method,
+                "path": request.path,
+                "arrival_ns": request.arrival_ns,
+                "arrival_kernel_ns": request.arrival_kernel_ns,
+                "arrival_unix_ns": request.arrival_unix_ns,
+                "body_ns": request.body_ns,
+                "decided_ns": time.monotonic_ns(),
+                "decision": decision,
+                "status": status,
+                **self._left(),
+                **(plan or {}),
+            },
+        )
+
+    def head(self, content: Headers) -> bytes:
+        """The response's head: the id, what remains for the key, and `content`'s headers."""
+        headers: Headers = [("x-request-id", self.request_id)]
+        self._look()
+        for resource, left in self.remaining.items():
+            headers.append((f"x-ratelimit-api_key-remaining-{resource}", str(left)))
+        headers += content
+        if not self.request.keep_alive:
+            headers.append(("connection", "close"))
+        elif not self.request.http11:
+            headers.append(("connection", "keep-alive"))
+        return head(self.status, headers)
+
+    def answer(self, body: bytes, headers: Headers | None = None, counts: Mapping[str, int] | None = None) -> None:
+        """Send a whole response and end. `counts` are the tokens, as `end` takes them."""
+        content: Headers = [*(headers or [])]
+        if self.status != 204:
+            content += [("content-type", "application/json"), ("content-length", str(len(body)))]
+        sent_ns = self.connection.send(self.head(content) + (b"" if self.request.method == "HEAD" else body))
+        self.end("complete", headers_sent_ns=sent_ns, last_sent_ns=sent_ns, counts=counts)
+        self.connection.finish()
+
+    def end(
+        self,
+        ended: str,
+        *,
+        headers_sent_ns: int | None = None,
+        last_sent_ns: int | None = None,
+        chunk_sent_ns: list[int] | None = None,
+        lateness_ns: list[int] | None = None,
+        blocked: int = 0,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write the end line, once."""
+        if self.ended:
+            return
+        self.ended = True
+        self._look()
+        self._truth.write(
+            "end",
+            {
+                "n": self.number,
+                "request_id": self.request_id,
+                "status": self.status,
+                "ended": ended,
+                "headers_sent_ns": headers_sent_ns,
+                "first_token_sent_ns": chunk_sent_ns[0] if chunk_sent_ns else None,
+                "last_sent_ns": last_sent_ns,
+                "chunk_sent_ns": chunk_sent_ns or [],
+                "lateness_ns": lateness_ns or [],
+                "blocked": blocked,
+                "end_ns": time.monotonic_ns(),
+                **(counts or _NO_TOKENS),
+                **self._left(),
+            },
+        )

@@ -1,0 +1,266 @@
+"""The simulator as a server: one process, one thread, two ports."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tensorix_api.errors import SettingsError
+from tensorix_simulator.connection import Connection, Request, ask_for_stamps
+from tensorix_simulator.control import Control
+from tensorix_simulator.pacing import Pacer
+from tensorix_simulator.service import Service
+from tensorix_simulator.settings import SimulatorSettings
+from tensorix_simulator.truth import FORMAT, TruthLog
+
+__all__ = ["Addresses", "serve"]
+
+_BACKLOG = 4096
+_ACCEPTS_AT_ONCE = 64
+_SHORT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_CONTROL_BODY = 1_048_576
+_CONTROL_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the simulator listens. `base_url` is what `TENSORIX_BASE_URL` is set to."""
+
+    host: str
+    port: int
+    control_port: int
+    base_url: str
+    control_url: str
+
+
+class _Listener:
+    """Accepts connections and keeps the set of those that are open."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        serve_request: Callable[[Request, Connection], None],
+        *,
+        max_body_bytes: Callable[[], int],
+        unserved: Callable[[Request, Connection], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._serve = serve_request
+        self._max_body_bytes = max_body_bytes
+        self._unserved = unserved
+        self._count = 0
+        self._open: set[Connection] = set()
+        self._closing = False
+        loop.add_reader(sock.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _SHORT_OF_FILES:
+                    # Those waiting stay in the backlog; trying at once again would only spin.
+                    self._loop.remove_reader(self._sock.fileno())
+                    self._loop.call_later(0.1, self._accept_again)
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._count += 1
+            connection = Connection(
+                self._loop,
+                sock,
+                self._count,
+                self._serve,
+                max_body_bytes=self._max_body_bytes,
+                on_closed=self._open.discard,
+                on_unserved=self._unserved,
+            )
+            self._open.add(connection)
+
+    def _accept_again(self) -> None:
+        if not self._closing:
+            self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections."""
+        self._closing = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+
+    def close_connections(self) -> None:
+        """Close what is open."""
+        for connection in tuple(self._open):
+            connection.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises SettingsError where the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            ask_for_stamps(sock)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+    except OverflowError:
+        raise SettingsError(f"port {port} is no port: give 1 to 65535, or 0 for any that is free") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {port} on {host} is in use: give another, or 0 for any that is free") from None
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop where it is installed: it carries about twice the streams."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _raise_open_files() -> None:
+    """Allow as many connections as this process may ever have."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass
+
+
+class _Collector:
+    """Python's cycle collector held back while streams run: a full collection stops them all for many ms.
+
+    What the simulator makes for a request holds no cycles, so nothing piles up meanwhile.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._busy = busy
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._again()
+
+    def _again(self) -> None:
+        if not self._busy():
+            gc.collect(1)
+        self._timer = self._loop.call_later(5.0, self._again)
+
+    def stop(self) -> None:
+        """Let Python collect again."""
+        self._timer.cancel()
+        gc.unfreeze()
+        gc.enable()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    settings: SimulatorSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    control_port: int = 0,
+    truth_path: Path | None = None,
+    on_ready: Callable[[Addresses], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. Port 0 is any that is free; `on_ready` is told which.
+
+    The control port is always on 127.0.0.1. Signals are only listened to in the main thread. Raises SettingsError
+    where an address cannot be had or the truth not be written.
+    """
+    truth = TruthLog(truth_path)
+    try:
+        public = _listen(host, port)
+        try:
+            private = _listen(_CONTROL_HOST, control_port)
+        except SettingsError:
+            public.close()
+            raise
+        loop = _new_loop()
+        try:
+            _run(loop, settings, truth, public, private, host, on_ready)
+        finally:
+            loop.close()
+    finally:
+        truth.close()
+
+
+def _run(
+    loop: asyncio.AbstractEventLoop,
+    settings: SimulatorSettings,
+    truth: TruthLog,
+    public: socket.socket,
+    private: socket.socket,
+    host: str,
+    on_ready: Callable[[Addresses], None] | None,
+) -> None:
+    _raise_open_files()
+    service = Service(settings, truth, Pacer(loop))
+    listeners = [
+        _Listener(
+            loop,
+            public,
+            service.serve,
+            max_body_bytes=lambda: service.settings.max_body_bytes,
+            unserved=service.unserved,
+        ),
+        _Listener(loop, private, Control(service, truth).serve, max_body_bytes=lambda: _CONTROL_BODY),
+    ]
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, loop.stop)
+    port, control_port = public.getsockname()[1], private.getsockname()[1]
+    addresses = Addresses(
+        host, port, control_port, _url(host, port) + settings.prefix, _url(_CONTROL_HOST, control_port)
+    )
+    truth.write(
+        "start",
+        {
+            "format": FORMAT,
+            "pid": os.getpid(),
+            "settings": settings.to_dict(),
+            "monotonic_ns": time.monotonic_ns(),
+            "unix_ns": time.time_ns(),
+        },
+    )
+    collector = _Collector(loop, lambda: bool(service.running))
+    try:
+        if on_ready is not None:
+            on_ready(addresses)
+        loop.run_forever()
+    finally:
+        collector.stop()
+        for listener in listeners:
+            listener.stop_accepting()
+        service.stop()
+        for listener in listeners:
+            listener.close_connections()

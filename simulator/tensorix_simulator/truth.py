@@ -1,0 +1,86 @@
+"""The truth of each request, as JSON lines that are written straight through: killing everything loses no line.
+
+All `_ns` stamps are `time.monotonic_ns()` (CLOCK_MONOTONIC: comparable between processes of one machine) unless the
+name says `unix`. One object a line, told apart by `event`:
+
+`start`     once: `format` (1), `pid`, `settings`, `monotonic_ns` and `unix_ns` read together.
+`settings`  after each change, `reset` after each reset: `at_ns` (and the new `settings`).
+`arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up):
+            `n` (counts requests from 1), `connection` (counts connections from 1), `request_id` (the client's
+            `x-request-id`, or the one made for it), `key_alias` (null without a key; never the key), `method`, `path`,
+            `arrival_ns` (the read that brought its first bytes had returned),
+            `arrival_kernel_ns` (when the kernel had received what that read brought; null where it does not say),
+            `arrival_unix_ns`, `body_ns` (the read that completed it had returned; null if none did),
+            `decided_ns`, `decision` (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`,
+            `unauthorised`, `no_credit`, `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
+            `incomplete`), `status`, `remaining_requests` and `remaining_tokens` (after the decision; null where
+            there is no key or no limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
+            `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
+`end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
+            `stopped`: the simulator was), `headers_sent_ns` (after the send of the response's head),
+            `first_token_sent_ns`, `last_sent_ns`,
+            `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries a chunk of
+            each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
+            `blocked` (how often a chunk had to wait because the client did not read), `end_ns`, `prompt_tokens`,
+            `completion_tokens` (sent, all choices), `reasoning_tokens`, `remaining_requests`, `remaining_tokens`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from tensorix_api.errors import SettingsError
+
+__all__ = ["FORMAT", "TruthLog"]
+
+FORMAT = 1
+_KEPT = 10_000
+
+
+class TruthLog:
+    """Appends lines to a file, each in one write; without a file it keeps the last 10,000 in memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Raises SettingsError where the file cannot be written."""
+        self.path = path
+        self._recent: deque[bytes] = deque(maxlen=_KEPT)
+        self._fd: int | None = None
+        if path is not None:
+            try:
+                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise SettingsError(f"the truth cannot be written to {path}: {error.strerror}") from None
+
+    def write(self, event: str, fields: dict[str, Any]) -> None:
+        """Write one line. Raises OSError where the disk does not take it."""
+        line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
+        if self._fd is None:
+            self._recent.append(line)
+            return
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+    def read(self, offset: int, most: int) -> tuple[bytes, int]:
+        """Whole lines from a byte offset on, up to `most` bytes (at least a line), and the offset to go on from.
+
+        Without a file: all that is kept, whatever the offset.
+        """
+        if self.path is None:
+            kept = b"".join(self._recent)
+            return kept, len(kept)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(most)
+            if not data.endswith(b"\n"):
+                data += file.readline()
+        return data, offset + len(data)
+
+    def close(self) -> None:
+        """Close the file; nothing is buffered."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
