@@ -1,0 +1,107 @@
+"""One HTML page that holds everything it needs: it asks nobody for anything, and its own policy forbids it to."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from tensorix_reports._glossary import GLOSSARY
+from tensorix_reports._latency import LatencyReport
+from tensorix_reports._pictures import Picture
+from tensorix_reports._rate_limit import RateLimitReport
+from tensorix_reports._tables import Cell, Table, number
+from tensorix_reports._verdict import Verdict
+
+__all__ = ["html_of"]
+
+_SECTIONS = (
+    ("Requests and latency", ("outcomes", "latency", "latency-whole", "throughput")),
+    ("Rate limits", ("windows", "episodes")),
+    ("Pictures", ()),
+    ("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
+)
+
+
+@lru_cache(maxsize=1)
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script (2 s to bundle, so once a process)."""
+    bundle: str = vl_convert.javascript_bundle()
+    if "</script" in bundle.lower() or "<!--" in bundle:
+        raise AssertionError("the bundled script would end its own element: it cannot be put into a page")
+    return bundle
+
+
+def _asset(name: str) -> str:
+    return resources.files("tensorix_reports").joinpath("page", name).read_text("utf-8")
+
+
+def script_data(value: Any) -> Markup:
+    """JSON that cannot end the script element that it stands in, nor open a comment in it."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _tiles(latency: LatencyReport, limits: RateLimitReport) -> list[tuple[str, Cell]]:
+    """The few figures that stand at the top."""
+    totals = limits.totals
+    tiles = [
+        ("requests sent", Cell(f"{totals['sent']:,}")),
+        ("succeeded", Cell(f"{totals['success']:,}")),
+        ("throttled (429)", Cell(f"{totals['throttled']:,}")),
+        ("failed", Cell(f"{totals['failed']:,}", tone="problem" if totals["failed"] else None)),
+    ]
+    for row in latency.rows:
+        if row.quantity == "TTFT" and row.figures[50.0].value is not None:
+            tail = row.figures[95.0].value
+            detail = "too few for the p95" if tail is None else f"p95 {number(tail, 'ms')}"
+            tiles.append(("TTFT, median", Cell(number(row.figures[50.0].value, "ms"), detail)))
+            break
+    sources = {row.token_source for row in latency.throughput}
+    if len(sources) == 1 and all(row.a_second is not None for row in latency.throughput):
+        total = sum(row.a_second or 0.0 for row in latency.throughput)
+        tiles.append(("output tokens a second", Cell(number(total), f"by {sources.pop()}")))
+    return tiles
+
+
+def html_of(
+    title: str,
+    subtitle: str,
+    verdict: Verdict,
+    tables: Sequence[Table],
+    pictures: Sequence[Picture],
+    latency: LatencyReport,
+    limits: RateLimitReport,
+) -> str:
+    """The page. Its scripts are allowed by their digests, and nothing else may run or be fetched."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    program, vega = _asset("page.js"), _vega()
+    digests = " ".join(f"'sha256-{_digest(script)}'" for script in (vega, program))
+    by_id = {table.id: table for table in tables}
+    return environment.from_string(_asset("page.html")).render(
+        title=title,
+        subtitle=subtitle,
+        verdict=verdict,
+        tiles=_tiles(latency, limits),
+        sections=[(name, [by_id[id_] for id_ in ids if id_ in by_id]) for name, ids in _SECTIONS],
+        pictures=pictures,
+        glossary=GLOSSARY,
+        style=Markup(_asset("page.css")),  # noqa: S704 - our own file
+        specs=script_data({picture.id: picture.spec for picture in pictures if picture.spec is not None}),
+        vega=Markup(vega),  # noqa: S704 - checked above
+        program=Markup(program),  # noqa: S704 - our own file
+        policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+    )

@@ -1,0 +1,245 @@
+"""The latency report: percentiles of the requests that succeeded, like with like, and what the client delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tensorix_records import Run
+from tensorix_records._gaps import gap_percentile_ns
+from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
+from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
+
+from tensorix_reports._failures import Failure, failures_of
+from tensorix_reports._frames import OUTCOMES, RunFrames, Window, read_frames
+from tensorix_reports._steady import counted_window, instants_of
+from tensorix_reports._trust import Trust, trust_of
+
+__all__ = ["PERCENTS", "LatencyReport", "Measured", "Throughput", "latency_of", "latency_report"]
+
+PERCENTS = (50.0, 90.0, 95.0, 99.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The percentiles of one quantity of one kind of request."""
+
+    request: str
+    """The kind of request; with the model behind it where a run asked several."""
+    quantity: str
+    """TTFT, TTFO, ITL, ICL, E2E or `output tokens/s, a user`."""
+    unit: str
+    """`ms` or `tokens/s`."""
+    token_source: str | None
+    """Where tokens are counted: `usage` or `chunks`."""
+    count: int
+    mean: float | None
+    least: float | None
+    most: float | None
+    figures: dict[float, Figure]
+    """By percent."""
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Output tokens of one kind of request and one way to count, over the window of the figures."""
+
+    request: str
+    token_source: str
+    requests: int
+    tokens: int
+    """All completion tokens of those requests."""
+    a_second: float | None
+    """Tokens that arrived within the window, over its length."""
+    peak_a_second: float | None
+    """The most that arrived in one second of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyReport:
+    """How quick the answers were. Times are milliseconds, windows seconds since the run's start."""
+
+    window: Window
+    inside: int
+    outside: int
+    rows: list[Measured]
+    """Over the window."""
+    whole_run: list[Measured]
+    """Over the whole run; the same where the window is the whole run."""
+    throughput: list[Throughput]
+    outcomes: pd.DataFrame
+    """A row a kind of request: how many, and what became of them, over the whole run."""
+    failures: list[Failure]
+    trust: Trust
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return {
+            "window": {**asdict(self.window), "requests_inside": self.inside, "requests_outside": self.outside},
+            "figures": [_row_dict(row) for row in self.rows],
+            "figures_whole_run": [_row_dict(row) for row in self.whole_run],
+            "throughput": [asdict(row) for row in self.throughput],
+            "outcomes": [
+                {str(name): value if isinstance(value, str) else int(value) for name, value in row.items()}
+                for row in self.outcomes.to_dict("records")
+            ],
+            "failures": [asdict(failure) for failure in self.failures],
+            "trust": self.trust.to_dict(),
+        }
+
+
+def _row_dict(row: Measured) -> dict[str, Any]:
+    fields = {name: getattr(row, name) for name in Measured.__dataclass_fields__ if name != "figures"}
+    return fields | {f"p{percent:g}": asdict(figure) for percent, figure in row.figures.items()}
+
+
+def _measured(
+    request: str, quantity: str, unit: str, values: np.ndarray, token_source: str | None = None, note: str | None = None
+) -> Measured:
+    known = values[np.isfinite(values)]
+    return Measured(
+        request=request,
+        quantity=quantity,
+        unit=unit,
+        token_source=token_source,
+        count=len(known),
+        mean=float(known.mean()) if len(known) else None,
+        least=float(known.min()) if len(known) else None,
+        most=float(known.max()) if len(known) else None,
+        figures=percentiles(known, PERCENTS),
+        note=note,
+    )
+
+
+def _groups(requests: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Successes by kind, and by model where the run asked more than one."""
+    good = requests[requests["outcome"] == "success"]
+    several = good.loc[good["kind"] != "models", "model_requested"].dropna().nunique() > 1
+    for kind, group in good.groupby("kind", sort=True):
+        if not several or kind == "models":
+            yield str(kind), group
+            continue
+        for model, part in group.groupby(group["model_requested"].fillna("model unknown"), sort=True):
+            yield f"{kind}, {model}", part
+
+
+def _rows(frames: RunFrames, requests: pd.DataFrame) -> list[Measured]:
+    rows = []
+    for name, group in _groups(requests):
+        table = frames.table.take(group.index.to_numpy())
+        first = ttft_ns(table)
+        streamed = bool(np.isfinite(first).any())
+        if streamed:
+            rows.append(_measured(name, "TTFT", "ms", first / 1e6))
+            rows.append(_measured(name, "TTFO", "ms", ttfo_ns(table) / 1e6))
+        rows.append(_measured(name, "E2E", "ms", e2e_ns(table) / 1e6))
+        for source, part in group.groupby("token_source", sort=False):
+            rows += _token_rows(name, str(source), frames.table.take(part.index.to_numpy()), part, streamed)
+    return rows
+
+
+def _token_rows(name: str, source: str, table: Any, part: pd.DataFrame, streamed: bool) -> list[Measured]:
+    """What rests on a number of tokens: ITL, and the speed that one user sees."""
+    itl, tokens = itl_ns(table), part["completion_tokens"].to_numpy(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed = 1e9 / itl if streamed else tokens / (e2e_ns(table) / 1e9)
+    note = "1 / ITL" if streamed else "completion tokens / E2E"
+    rows = [_measured(name, "ITL", "ms", itl / 1e6, source)] if streamed else []
+    if np.isfinite(speed).any():
+        rows.append(_measured(name, "output tokens/s, a user", "tokens/s", speed, source, note))
+    return rows
+
+
+def _icl(frames: RunFrames, window: Window | None) -> list[Measured]:
+    """Inter-chunk latency from the counted gaps: whole seconds within the window, one row a model."""
+    if frames.gaps is None:
+        return []
+    gaps = frames.gaps.to_pandas()
+    if window is not None:
+        start, end = (frames.origin_unix_ns / 1e9 + at for at in (window.start_s, window.end_s))
+        gaps = gaps[(gaps["second_unix"] >= np.floor(start)) & (gaps["second_unix"] <= end)]
+    rows = []
+    for model, group in gaps.groupby(gaps["model"].fillna("model unknown"), sort=True):
+        buckets, counts = group["bucket"].to_numpy(), group["count"].to_numpy()
+        total = int(counts.sum())
+        figures = {percent: _of_gaps(buckets, counts, percent, total) for percent in PERCENTS}
+        name = "chat, streamed" if frames.gaps["model"].unique().__len__() == 1 else f"chat, streamed, {model}"
+        note = "gaps between chunks, counted to within 0.8 %; no interval"
+        rows.append(Measured(name, "ICL", "ms", None, total, None, None, None, figures, note))
+    return rows
+
+
+def _of_gaps(buckets: np.ndarray, counts: np.ndarray, percent: float, total: int) -> Figure:
+    value = gap_percentile_ns(buckets, counts, percent)
+    beyond = round(total * min(percent, 100 - percent) / 100, 6)
+    if value is None or beyond < NEEDED_BEYOND:
+        needed = int(np.ceil(round(NEEDED_BEYOND * 100 / min(percent, 100 - percent), 6)))
+        reason = f"not enough data: p{percent:g} needs {needed} samples, there are {total}"
+        return Figure(None, None, None, total, "none", reason)
+    return Figure(value / 1e6, None, None, total, "none")
+
+
+def _throughput(frames: RunFrames, window: Window) -> list[Throughput]:
+    requests = frames.requests
+    found = []
+    for name, group in _groups(requests):
+        for source, part in group.groupby("token_source", sort=False):
+            part = part[part["completion_tokens"].notna()]
+            if name == "models" or not len(part):
+                continue
+            table = frames.table.take(part.index.to_numpy())
+            arrived = output_tokens_in(table, instants_of(window, frames))
+            _, by_second = output_tokens_per_second(table)
+            mine = part[(part["at_s"] >= window.start_s) & (part["at_s"] <= window.end_s)]
+            found.append(
+                Throughput(
+                    request=name,
+                    token_source=str(source),
+                    requests=len(mine),
+                    tokens=int(mine["completion_tokens"].sum()),
+                    a_second=arrived / window.length_s if window.length_s > 0 else None,
+                    peak_a_second=float(by_second.max()) if len(by_second) else None,
+                )
+            )
+    return found
+
+
+def _outcomes(requests: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for kind, group in requests.groupby("kind", sort=True):
+        row: dict[str, Any] = {"request": kind, "sent": len(group)}
+        rows.append(row | {name: int((group["outcome"] == name).sum()) for name in OUTCOMES})
+    return pd.DataFrame(rows, columns=["request", "sent", *OUTCOMES])
+
+
+def latency_of(frames: RunFrames) -> LatencyReport:
+    """The latency report of a run that is already read."""
+    requests = frames.requests
+    window = counted_window(frames)
+    within = (requests["at_s"] >= window.start_s) & (requests["at_s"] <= window.end_s)
+    rows = _rows(frames, requests[within])
+    whole_run = rows if within.all() else _rows(frames, requests)
+    return LatencyReport(
+        window=window,
+        inside=int(within.sum()),
+        outside=int((~within).sum()),
+        rows=rows + _icl(frames, window),
+        whole_run=whole_run + _icl(frames, None),
+        throughput=_throughput(frames, window),
+        outcomes=_outcomes(requests),
+        failures=failures_of(requests),
+        trust=trust_of(frames),
+    )
+
+
+def latency_report(run: Run | Path | str) -> LatencyReport:
+    """Read a run, or the folder of one, and report how quick its answers were.
+
+    Raises RunFolderError where it is no run. An empty or killed run gives a report with fewer rows.
+    """
+    return latency_of(read_frames(run))

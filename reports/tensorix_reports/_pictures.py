@@ -1,0 +1,270 @@
+"""The pictures of a run as Vega-Lite specifications on one time axis: seconds since the run's start.
+
+Every picture takes its time range from two parameters, `t0` and `t1`, so that the page can zoom all of them at once.
+The same specification gives the page's picture and, with no browser, PNG and SVG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from tensorix_reports._frames import RunFrames
+from tensorix_reports._rate_limit import RateLimitReport
+
+__all__ = ["MOST_POINTS", "Picture", "pictures_of", "thinned"]
+
+MOST_POINTS = 4_000
+"""A picture shows no more points than this; the tables rest on all of them."""
+_MOST_EDGES = 100
+_MOST_BARS = 300
+
+# Each at least 3:1 against white and against the page's dark ground; shapes and words tell them apart as well.
+_COLOURS = {"success": "#3a87c8", "throttled": "#c77d0a", "failed": "#d64550", "cancelled": "#858b94"}
+_SERIES = ("#3a87c8", "#1f9d8a", "#9467c9", "#a0762b", "#c2588f", "#5f8f3d")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture: what it shows, and the specification, or why there is none."""
+
+    id: str
+    title: str
+    caption: str
+    spec: dict[str, Any] | None
+    """None where there is not enough data; `caption` then says what is missing."""
+
+
+def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.DataFrame:
+    """At most `most` rows of a frame ordered by `at_s`, spread over time, each stretch with its extremes.
+
+    Half of the rows are the largest and smallest `value` of equal stretches of rows, the rest every n-th row.
+    """
+    if len(frame) <= most:
+        return frame
+    stretches = most // 4
+    edges = np.linspace(0, len(frame), stretches + 1).astype(np.int64)
+    values = frame[value].to_numpy(float)
+    kept: list[int] = []
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        kept += [int(start + np.argmin(values[start:end])), int(start + np.argmax(values[start:end]))]
+    kept += np.linspace(0, len(frame) - 1, most - len(kept)).astype(np.int64).tolist()
+    return frame.iloc[sorted(set(kept))]
+
+
+def _axis(end_s: float) -> alt.Axis:
+    if end_s <= 600:
+        return alt.Axis(title="seconds since the start", tickCount=8)
+    clock = "floor(datum.value / 60) + ':' + (datum.value % 60 < 10 ? '0' : '') + floor(datum.value % 60)"
+    return alt.Axis(title="minutes:seconds since the start", tickCount=8, labelExpr=clock)
+
+
+def _range() -> alt.Scale:
+    return alt.Scale(domainMin=alt.ExprRef("t0"), domainMax=alt.ExprRef("t1"), nice=False, zero=False)
+
+
+def _x(end_s: float) -> alt.X:
+    return alt.X("t:Q", scale=_range(), axis=_axis(end_s))
+
+
+def _y(field: str, title: str, scale: alt.Scale | None = None) -> alt.Y:
+    # One width for every picture's labels keeps the time axes exactly below each other.
+    axis = alt.Axis(title=title, minExtent=46, maxExtent=46, tickCount=5)
+    return alt.Y(f"{field}:Q", axis=axis, scale=scale if scale is not None else alt.Undefined)
+
+
+def _time(name: str = "t") -> alt.Tooltip:
+    return alt.Tooltip(f"{name}:Q", title="at, s", format=".3f")
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12)
+
+
+def _colour(field: str, names: list[str], colours: list[str]) -> alt.Color:
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=names, range=colours), legend=_legend())
+
+
+def _edges(limits: RateLimitReport, end_s: float) -> alt.Chart | None:
+    """A dashed rule where each of the limiter's windows began."""
+    rows = [
+        {"t": window.start_s, "window": number, "passed": window.passed, "refused": window.refused}
+        for key in limits.keys
+        for number, window in enumerate(key.fit.windows, 1)
+    ]
+    if not limits.reached or not 0 < len(rows) <= _MOST_EDGES:
+        return None
+    tooltip = [_time(), alt.Tooltip("window:Q"), alt.Tooltip("passed:Q"), alt.Tooltip("refused:Q")]
+    rule = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[3, 3], opacity=0.55, clip=True, color="#858b94")
+    return rule.encode(x=_x(end_s), tooltip=tooltip, size=alt.value(1.5))
+
+
+def _finished(layers: list[alt.Chart], end_s: float, height: int, description: str) -> dict[str, Any]:
+    chart = alt.layer(*layers).properties(width="container", height=height, description=description)
+    chart = chart.add_params(alt.param(name="t0", value=0), alt.param(name="t1", value=end_s))
+    spec: dict[str, Any] = chart.to_dict()
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec
+
+
+def _rows(frame: pd.DataFrame) -> alt.Data:
+    """The rows as plain values inside the specification; numbers are cut to what a picture can show."""
+    rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
+    values = rounded.astype(object).where(rounded.notna(), None).to_dict("records")
+    return alt.Data(values=values)
+
+
+def _latency(frames: RunFrames, end_s: float, edges: alt.Chart | None) -> Picture:
+    """Every request's latency: TTFT where there is one, else the whole time."""
+    requests = frames.requests
+    took = requests["end_at_ns"] / 1e6
+    parts = []
+    for kind, group in requests.groupby("kind", sort=True):
+        good = group[group["outcome"] == "success"]
+        first = good["first_token_at_ns"].notna()
+        for name, ms in (
+            (f"TTFT: {kind}", good.loc[first, "first_token_at_ns"] / 1e6),
+            (f"E2E: {kind}", took[good.index[~first]]),
+        ):
+            parts.append(pd.DataFrame({"at_s": good.loc[ms.index, "at_s"], "ms": ms, "what": name}))
+    failed = requests[requests["outcome"] == "failed"]
+    parts.append(pd.DataFrame({"at_s": failed["at_s"], "ms": took[failed.index], "what": "failed after"}))
+    parts = [part[part["ms"] > 0] for part in parts]
+    points = pd.concat(parts).sort_values("at_s", kind="stable") if parts else pd.DataFrame()
+    title = "Latency of each request"
+    if len(points) < 2:
+        return Picture("latency", title, "Not enough data: fewer than two requests were answered.", None)
+    shown = thinned(points, "ms")
+    names = sorted(points["what"].unique(), key=lambda name: (name == "failed after", name))
+    colours = [_COLOURS["failed"] if name == "failed after" else _SERIES[i % 6] for i, name in enumerate(names)]
+    shapes = ["cross" if name == "failed after" else ("circle", "square", "triangle-up")[i % 3]
+              for i, name in enumerate(names)]
+    data = shown.rename(columns={"at_s": "t"}).reset_index(drop=True)
+    marks = alt.Chart(_rows(data)).mark_point(filled=True, size=26, opacity=0.75, clip=True).encode(
+        x=_x(end_s),
+        y=_y("ms", "milliseconds", alt.Scale(type="log", nice=True)),
+        color=_colour("what", names, colours),
+        shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=shapes), legend=_legend()),
+        tooltip=[_time(), alt.Tooltip("ms:Q", title="ms", format=",.1f"), alt.Tooltip("what:N", title="what")],
+    )
+    caption = "Each point is a request, at the second it started; time to the first token where the reply was streamed."
+    if len(shown) < len(points):
+        caption += f" {len(shown):,} of {len(points):,} are drawn, the extremes of every stretch among them."
+    layers = [marks] if edges is None else [edges, marks]
+    return Picture("latency", title, caption, _finished(layers, end_s, 240, f"{title}, over time"))
+
+
+def _bin_s(end_s: float) -> int:
+    """Whole seconds a bar, so that no more bars are drawn than can be told apart."""
+    return next(step for step in (1, 2, 5, 10, 30, 60, 300, 600, 3600, 86400, 10**9) if end_s / step <= _MOST_BARS)
+
+
+def _rates(limits: RateLimitReport, end_s: float, edges: alt.Chart | None) -> Picture:
+    title = "Requests a second, by what became of them"
+    seconds = limits.seconds
+    if not limits.totals["sent"]:
+        return Picture("rates", title, "Not enough data: no request was sent.", None)
+    step = _bin_s(end_s)
+    outcomes = [name for name in _COLOURS if seconds[name].any()]
+    grouped = seconds.groupby(seconds["second"] // step * step)[outcomes].sum()
+    long = grouped.reset_index().melt("second", var_name="outcome", value_name="requests")
+    long = long[long["requests"] > 0]
+    long["rate"] = long["requests"] / step
+    long["order"] = long["outcome"].map(list(_COLOURS).index)
+    data = long.rename(columns={"second": "t"})
+    data["t2"] = data["t"] + step
+    bars = alt.Chart(_rows(data.astype({"t": float, "t2": float}))).mark_bar(clip=True, binSpacing=1).encode(
+        x=alt.X("t:Q", bin="binned", scale=_range(), axis=_axis(end_s)),
+        x2="t2:Q",
+        y=_y("rate", "requests a second"),
+        color=_colour("outcome", outcomes, [_COLOURS[name] for name in outcomes]),
+        order=alt.Order("order:Q"),
+        tooltip=[
+            alt.Tooltip("t:Q", title="from, s"),
+            alt.Tooltip("t2:Q", title="to, s"),
+            alt.Tooltip("outcome:N"),
+            alt.Tooltip("requests:Q", format=","),
+            alt.Tooltip("rate:Q", title="a second", format=",.2f"),
+        ],
+    )
+    layers = [bars] if edges is None else [bars, edges]
+    caption = f"By the second they were sent in{'' if step == 1 else f', {step} s a bar'}."
+    if edges is not None:
+        caption += " Dashed: where a window of the limiter began."
+    return Picture("rates", title, caption, _finished(layers, end_s, 180, title))
+
+
+def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: alt.Chart | None) -> Picture:
+    title = f"Remaining {unit}, as the responses said"
+    column = f"remaining_{unit}"
+    told = limits.remaining[limits.remaining[column].notna()]
+    if not len(told):
+        return Picture(column, title, f"Not enough data: no response said how many {unit} remain.", None)
+    shown = thinned(told[["at_s", column, "key_alias", "kind", "status"]], column)
+    data = shown.rename(columns={"at_s": "t", column: "left"}).reset_index(drop=True)
+    data["key_alias"] = data["key_alias"].fillna("no key").astype(str)
+    names = sorted(data["key_alias"].unique())[: len(_SERIES)]
+    base = alt.Chart(_rows(data))
+    colour = _colour("key_alias", names, list(_SERIES[: len(names)]))
+    tooltip = [
+        _time(),
+        alt.Tooltip("left:Q", title=f"{unit} left", format=","),
+        alt.Tooltip("kind:N", title="response"),
+        alt.Tooltip("status:Q"),
+        alt.Tooltip("key_alias:N", title="key"),
+    ]
+    y = _y("left", f"{unit} left")
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True, opacity=0.6).encode(
+        x=_x(end_s), y=y, color=colour
+    )
+    points = base.mark_circle(size=22, clip=True).encode(x=_x(end_s), y=y, color=colour, tooltip=tooltip)
+    layers = [line, points] if edges is None else [line, points, edges]
+    caption = "Each point is a response that carried the header."
+    if len(shown) < len(told):
+        caption += f" {len(shown):,} of {len(told):,} are drawn."
+    return Picture(column, title, caption, _finished(layers, end_s, 150, title))
+
+
+def _concurrency(frames: RunFrames, end_s: float) -> Picture:
+    title = "Users, and requests in flight"
+    parts = []
+    for name, column in (("users", "users"), ("in flight", "in_flight")):
+        events = [event for event in frames.of("second") if isinstance(event.get(column), (int, float))]
+        if name == "users" and not events:
+            events = [{**event, "users": event.get("count")} for event in frames.of("users")]
+        rows = {round(event["at_s"], 2): 0.0 for event in events}
+        for event in events:
+            rows[round(event["at_s"], 2)] += float(event[column] or 0)
+        parts.append(pd.DataFrame({"at_s": list(rows), "count": list(rows.values()), "what": name}))
+    points = pd.concat([part for part in parts if len(part)] or [pd.DataFrame()])
+    if len(points) < 2:
+        return Picture("concurrency", title, "Not enough data: the run did not record its users second by second.", None)
+    data = thinned(points.sort_values("at_s", kind="stable"), "count").rename(columns={"at_s": "t"})
+    base = alt.Chart(_rows(data.reset_index(drop=True)))
+    colour = _colour("what", ["users", "in flight"], [_SERIES[2], _SERIES[1]])
+    tooltip = [_time(), alt.Tooltip("what:N"), alt.Tooltip("count:Q", format=",")]
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True).encode(
+        x=_x(end_s), y=_y("count", "count"), color=colour
+    )
+    points_layer = base.mark_circle(size=18, clip=True).encode(
+        x=_x(end_s), y=_y("count", "count"), color=colour, tooltip=tooltip
+    )
+    return Picture("concurrency", title, "As the client counted them, once a second.",
+                   _finished([line, points_layer], end_s, 120, title))
+
+
+def pictures_of(frames: RunFrames, limits: RateLimitReport) -> list[Picture]:
+    """The pictures of a run, top to bottom; one without data says so in its caption."""
+    end_s = max(1.0, float(np.ceil(frames.end_s * 10) / 10))
+    edges = _edges(limits, end_s)
+    return [
+        _latency(frames, end_s, edges),
+        _rates(limits, end_s, edges),
+        _remaining(limits, "requests", end_s, edges),
+        _remaining(limits, "tokens", end_s, edges),
+        _concurrency(frames, end_s),
+    ]

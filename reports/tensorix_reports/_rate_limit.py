@@ -1,0 +1,274 @@
+"""The rate-limit report: what was sent and what passed, the budget as the headers told it, windows and episodes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tensorix_records import Run
+
+from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
+from tensorix_reports._frames import OUTCOMES, RunFrames, read_frames, whole
+from tensorix_reports._windows import WindowFit, fit_windows
+
+__all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
+
+HEADER_COLUMNS = {
+    "remaining_requests": "remaining requests",
+    "remaining_tokens": "remaining tokens",
+    "limit_requests": "limit requests",
+    "limit_tokens": "limit tokens",
+    "reset_requests_ns": "reset requests",
+    "reset_tokens_ns": "reset tokens",
+    "retry_after_ns": "Retry-After",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """What 429s told the client to wait, against how long it took until a request passed; seconds."""
+
+    refusals: int
+    said: int
+    """How many of them said anything."""
+    compared: int
+    """How many of those were followed by a success, so that there is something to compare with."""
+    said_median_s: float | None
+    true_at_most_median_s: float | None
+    """The wait until the first success: an upper bound, for nobody may have asked sooner."""
+    overstated: int
+    """Said to wait longer than that bound."""
+    overstated_by_most_s: float | None
+    understated: int
+    """A later request was still refused after the wait that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What one API key met."""
+
+    key_alias: str | None
+    models_counted: bool
+    """Whether model lists were taken to count against the limit."""
+    fit: WindowFit
+    episodes: list[Episode]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitReport:
+    """The limits of a run, as its requests met them. Times are seconds since the run's start."""
+
+    limit_requests: int | None
+    limit_tokens: int | None
+    window_s: float | None
+    limit_source: str | None
+    stated_requests: list[int]
+    """Every limit of requests that a header stated."""
+    stated_tokens: list[int]
+    totals: dict[str, int]
+    seconds: pd.DataFrame
+    """A row a second: offered (null in a closed loop), sent, and what became of those sent."""
+    minutes: pd.DataFrame
+    """The same a minute of the clock (UTC), with the statuses 200 and 429 counted."""
+    remaining: pd.DataFrame
+    """Every response that said what remains."""
+    headers: pd.DataFrame
+    """A row a kind of response: how many, and how many of them carried each header."""
+    keys: list[KeyLimits]
+    retry_after: RetryAfter
+    anomalies: dict[str, int]
+
+    @property
+    def reached(self) -> bool:
+        """Whether anything was refused for the rate."""
+        return self.totals["throttled"] > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return {
+            "limit": {
+                "requests": self.limit_requests,
+                "tokens": self.limit_tokens,
+                "window_s": self.window_s,
+                "source": self.limit_source,
+                "stated_by_headers": {"requests": self.stated_requests, "tokens": self.stated_tokens},
+            },
+            "reached": self.reached,
+            "totals": self.totals,
+            "keys": [_key_dict(key) for key in self.keys],
+            "retry_after": asdict(self.retry_after),
+            "headers": rows_of(self.headers),
+            "header_anomalies": self.anomalies,
+            "clock_minutes": rows_of(self.minutes),
+        }
+
+
+def _key_dict(key: KeyLimits) -> dict[str, Any]:
+    fit = key.fit
+    return {
+        "key_alias": key.key_alias,
+        "models_counted": key.models_counted,
+        "window_s": fit.window_s,
+        "windows_how": fit.how,
+        "windows_fit": fit.fits,
+        "windows_doubts": fit.doubts,
+        "window_measured_between_s": None if fit.bracket_s is None else list(fit.bracket_s),
+        "windows": [{"number": number, **asdict(window)} for number, window in enumerate(fit.windows, 1)],
+        "episodes": [{**asdict(episode), "length_s": episode.length_s} for episode in key.episodes],
+    }
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as JSON-able dictionaries; missing numbers as None, whole floats as integers."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (float, np.floating)):
+        if not np.isfinite(value):
+            return None
+        return int(value) if float(value).is_integer() else float(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _seconds(frames: RunFrames) -> pd.DataFrame:
+    requests = frames.requests
+    length = int(np.floor(max([frames.end_s, *requests["at_s"].tail(1)]))) + 1 if len(requests) else 0
+    table = pd.DataFrame({"second": np.arange(length)})
+    second = np.floor(requests["at_s"].to_numpy(float)).astype(np.int64)
+    intended = requests["intended_at_ns"].to_numpy(float)
+    table["offered"] = np.nan
+    if np.isfinite(intended).any():
+        due = np.floor(requests["at_s"].to_numpy(float) + intended / 1e9)
+        due = np.clip(due[np.isfinite(due)], 0, None).astype(np.int64)
+        table["offered"] = np.bincount(due, minlength=length)[:length].astype(float)
+    table["sent"] = np.bincount(second, minlength=length)[:length]
+    for outcome in OUTCOMES:
+        mine = second[(requests["outcome"] == outcome).to_numpy(bool)]
+        table[outcome] = np.bincount(mine, minlength=length)[:length]
+    return table
+
+
+def _minutes(frames: RunFrames) -> pd.DataFrame:
+    requests = frames.requests
+    columns = ["minute", "sent", "status_200", "status_429", "other"]
+    if not len(requests):
+        return pd.DataFrame(columns=columns)
+    minute = requests["start_unix_ns"].astype("int64") // 60_000_000_000
+    ok, no = requests["status"] == 200, requests["status"] == 429
+    counts = pd.DataFrame({"minute": minute, "sent": 1, "status_200": ok.astype(int), "status_429": no.astype(int)})
+    table = counts.groupby("minute", as_index=False).sum()
+    table["other"] = table["sent"] - table["status_200"] - table["status_429"]
+    stamps = [datetime.fromtimestamp(int(value) * 60, tz=UTC) for value in table["minute"]]
+    table["minute"] = [f"{stamp:%Y-%m-%d %H:%M}" for stamp in stamps]
+    return table[columns]
+
+
+def _remaining(frames: RunFrames) -> pd.DataFrame:
+    requests = frames.requests
+    told = requests[requests["remaining_requests"].notna() | requests["remaining_tokens"].notna()]
+    headers = told["headers_at_ns"].fillna(told["end_at_ns"]).fillna(0.0)
+    table = told[["key_alias", "kind", "status", "remaining_requests", "remaining_tokens"]].copy()
+    table.insert(0, "at_s", told["at_s"] + headers / 1e9)
+    return table.sort_values("at_s", kind="stable").reset_index(drop=True)
+
+
+def _headers(frames: RunFrames) -> pd.DataFrame:
+    requests = frames.requests
+    answered = requests[requests["status"].notna()]
+    rows = []
+    for (kind, status), group in answered.groupby(["kind", "status"], sort=True):
+        row: dict[str, Any] = {"kind": kind, "status": int(status), "responses": len(group)}
+        rows.append(row | {name: int(group[name].notna().sum()) for name in HEADER_COLUMNS})
+    return pd.DataFrame(rows, columns=["kind", "status", "responses", *HEADER_COLUMNS])
+
+
+def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> RetryAfter:
+    refusals = 0
+    stated: list[float] = []
+    compared: list[tuple[float, float]] = []
+    understated = 0
+    for seen, said, episodes in keys:
+        refusals += int(seen.refused.sum())
+        stated += said[seen.refused & ~np.isnan(said)].tolist()
+        for episode in episodes:
+            if episode.last_refused_s is None:
+                continue
+            inside = seen.refused & ~np.isnan(said) & (seen.at_s >= episode.spent_s)
+            inside &= seen.at_s <= episode.last_refused_s
+            told_until = seen.seen_s[inside] + said[inside]
+            understated += int(np.count_nonzero(told_until < episode.last_refused_s - seen.slack_s))
+            if episode.back_s is not None:
+                compared += zip(said[inside].tolist(), (episode.back_s - seen.seen_s[inside]).tolist(), strict=True)
+    over = [told - true for told, true in compared if told > true + 0.05]
+    return RetryAfter(
+        refusals=refusals,
+        said=len(stated),
+        compared=len(compared),
+        said_median_s=float(np.median(stated)) if stated else None,
+        true_at_most_median_s=float(np.median([true for _, true in compared])) if compared else None,
+        overstated=len(over),
+        overstated_by_most_s=max(over) if over else None,
+        understated=understated,
+    )
+
+
+def _models_count(requests: pd.DataFrame) -> bool:
+    """Whether model lists look counted: they were refused, or they told what remains."""
+    models = requests[requests["kind"] == "models"]
+    return bool((models["status"] == 429).any() or models["remaining_requests"].notna().any())
+
+
+def _distinct(column: pd.Series) -> list[int]:
+    return sorted({int(value) for value in column.dropna().unique()})
+
+
+def rate_limits_of(frames: RunFrames) -> RateLimitReport:
+    """The rate-limit report of a run that is already read."""
+    requests, limits = frames.requests, frames.limits
+    stated, stated_tokens = _distinct(requests["limit_requests"]), _distinct(requests["limit_tokens"])
+    limit = whole(limits.get("requests")) or (stated[0] if len(stated) == 1 else None)
+    token_limit = whole(limits.get("tokens")) or (stated_tokens[0] if len(stated_tokens) == 1 else None)
+    window_s = limits.get("window_s")
+    window_s = float(window_s) if isinstance(window_s, (int, float)) and window_s > 0 else None
+    counted = _models_count(requests)
+    keys, seen_by_key = [], []
+    for alias, group in requests.groupby("key_alias", dropna=False, sort=True):
+        mine = group if counted else group[group["kind"] != "models"]
+        seen = decisions_of(mine)
+        episodes = episodes_of(seen)
+        fit = fit_windows(
+            seen, episodes, window_s=window_s, limit=limit, token_limit=token_limit, end_s=frames.end_s
+        )
+        keys.append(KeyLimits(alias if isinstance(alias, str) else None, counted, fit, episodes))
+        seen_by_key.append((seen, mine["retry_after_ns"].to_numpy(float) / 1e9, episodes))
+    anomalies = requests["limit_anomaly"].dropna().value_counts()
+    source = limits.get("source")
+    return RateLimitReport(
+        limit_requests=limit,
+        limit_tokens=token_limit,
+        window_s=window_s,
+        limit_source=str(source) if source is not None else None,
+        stated_requests=stated,
+        stated_tokens=stated_tokens,
+        totals={"sent": len(requests)} | {name: int((requests["outcome"] == name).sum()) for name in OUTCOMES},
+        seconds=_seconds(frames),
+        minutes=_minutes(frames),
+        remaining=_remaining(frames),
+        headers=_headers(frames),
+        keys=keys,
+        retry_after=_retry_after(seen_by_key),
+        anomalies={str(text): int(count) for text, count in anomalies.items()},
+    )
+
+
+def rate_limit_report(run: Run | Path | str) -> RateLimitReport:
+    """Read a run, or the folder of one, and report how it met the rate limits.
+
+    Raises RunFolderError where it is no run. An empty or killed run gives a report with fewer rows.
+    """
+    return rate_limits_of(read_frames(run))

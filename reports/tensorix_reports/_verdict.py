@@ -1,0 +1,208 @@
+"""What a run showed, in a few plain sentences, each with a word for its standing. Nothing is claimed on too little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tensorix_reports._frames import RunFrames
+from tensorix_reports._latency import LatencyReport
+from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
+
+__all__ = ["Statement", "Verdict", "verdict_of"]
+
+Standing: TypeAlias = Literal["good", "notice", "problem", "unknown"]
+
+_REASONS = {
+    "requests": "all requests were made",
+    "duration": "the time was over",
+    "interrupted": "it was interrupted",
+    "unauthorised": "the key was refused",
+    "payment": "the key is out of credit",
+    "write_failed": "its records could not be written",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One finding: what it is about, how it stands, the word for that, and the sentence."""
+
+    topic: str
+    standing: Standing
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The headline and what it rests on."""
+
+    headline: str
+    statements: list[Statement]
+
+    @property
+    def lines(self) -> list[str]:
+        """The verdict as plain text, a line a statement."""
+        width = max((len(statement.word) for statement in self.statements), default=0)
+        return [self.headline, *(f"  {item.word.upper():<{width}}  {item.text}" for item in self.statements)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
+    trust = latency.trust
+    if not frames.ended:
+        lost = _count(trust.unfinished, "request") + (" was" if trust.unfinished == 1 else " were")
+        text = "The run has no end: it was killed, or is still going. Up to its last second may be missing"
+        text += f"; {lost} in flight and {'has' if trust.unfinished == 1 else 'have'} no record."
+        return Statement("run", "problem", "incomplete", text)
+    reason = str(frames.manifest.get("end_reason") or "").strip()
+    known = _REASONS.get(reason, reason or "the run does not say why")
+    if frames.findings:
+        text = f"The run ended ({known}), but its folder is damaged: {frames.findings[0]}"
+        more = len(frames.findings) - 1
+        return Statement("run", "problem", "damaged", text + (f" (and {more} more)." if more else "."))
+    text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
+    if trust.unfinished:
+        text += f" {_count(trust.unfinished, 'request')} started and left no record."
+    stopped = reason in ("unauthorised", "payment", "write_failed")
+    return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
+
+
+def _limit(report: RateLimitReport) -> list[Statement]:
+    if not report.totals["sent"]:
+        return [Statement("limit", "unknown", "not known", "No request was sent, so nothing is known about the limit.")]
+    if not report.reached:
+        text = "No request was refused for its rate (429)"
+        known = [window for key in report.keys for window in key.fit.windows]
+        most = max((window.passed for window in known), default=0)
+        if report.limit_requests and known:
+            text += f"; the most that passed in one window is {most:,} of {report.limit_requests:,}"
+        return [Statement("limit", "notice", "not reached", text + ".")]
+    return [statement for key in report.keys for statement in _limit_of_key(report, key)]
+
+
+def _limit_of_key(report: RateLimitReport, key: KeyLimits) -> list[Statement]:
+    windows = [window for window in key.fit.windows if window.complete]
+    spent = [window for window in key.fit.windows if window.refused]
+    who = f" (key {key.key_alias})" if len(report.keys) > 1 and key.key_alias else ""
+    if not spent:
+        if not key.fit.windows and key.episodes:
+            return [Statement("limit", "notice", "reached", f"Requests were refused (429){who}; {key.fit.how}.")]
+        return []
+    bounds = {window.bound_by for window in spent}
+    refused = sum(window.refused for window in spent)
+    what = {"requests": "the request limit", "tokens": "the token limit"}.get(
+        bounds.pop() or "" if len(bounds) == 1 else "", "a limit (which one is not clear)"
+    )
+    back = sum(1 for episode in key.episodes if episode.back_s is not None)
+    text = f"The run ran into {what}{who}: {_count(refused, 'request')} refused with 429, the budget spent "
+    text += f"{_count(len(key.episodes), 'time')} and seen to come back {_count(back, 'time')}."
+    return [Statement("limit", "notice", "reached", text), _against_limit(report, key, windows, spent)]
+
+
+def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list, spent: list) -> Statement:  # type: ignore[type-arg]
+    length = f"{key.fit.window_s:g} s"
+    full = [window.passed for window in windows if window.refused]
+    if key.fit.fits is False:
+        text = f"The refusals do not agree with fixed windows of {length} from the first request: {key.fit.doubts[0]}."
+        return Statement("windows", "problem", "do not fit", text)
+    if not full:
+        text = f"No window of {length} was both spent and seen whole, so what a window lets through is not known."
+        return Statement("windows", "unknown", "too short", text)
+    low, high = min(full), max(full)
+    passed = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    text = f"{passed} requests passed per window of {length} ({_count(len(full), 'spent window')} seen whole)"
+    limit = report.limit_requests
+    if {window.bound_by for window in windows if window.refused} == {"tokens"}:
+        return Statement("windows", "notice", "by tokens", f"{text}, bound by tokens rather than requests.")
+    if limit is None:
+        return Statement("windows", "notice", "measured", f"{text}; the run was not told the limit.")
+    if low == high == limit:
+        return Statement("windows", "good", "as allowed", f"{text}, exactly the limit of {limit:,}.")
+    spent_whole = [window for window in windows if window.refused]
+    if all(window.passed <= limit <= window.passed + window.other for window in spent_whole):
+        text += f"; with those that failed otherwise they come to the limit of {limit:,}."
+        return Statement("windows", "good", "as allowed", text)
+    if high > limit:
+        return Statement("windows", "problem", "over", f"{text}: more than the limit of {limit:,}.")
+    return Statement("windows", "notice", "below", f"{text}, below the limit of {limit:,}.")
+
+
+def _failures(report: RateLimitReport, latency: LatencyReport) -> Statement:
+    failed, passed = report.totals["failed"], report.totals["success"]
+    judged = failed + passed
+    if not judged:
+        return Statement("failures", "unknown", "none judged", "No request succeeded or failed on its own account.")
+    if not failed:
+        return Statement("failures", "good", "no failures", f"None of {_count(judged, 'request')} failed (429s apart).")
+    worst = [failure for failure in latency.failures if failure.outcome == "failed"]
+    kinds = ", ".join(f"{failure.count:,} {failure.kind.replace('_', ' ')}" for failure in worst[:3])
+    more = "" if len(worst) <= 3 else ", …"
+    text = f"{failed:,} of {_count(judged, 'request')} failed ({failed / judged:.1%}): {kinds}{more}."
+    return Statement("failures", "problem", "failures", text)
+
+
+def _latency(latency: LatencyReport) -> list[Statement]:
+    found = []
+    for row in latency.rows:
+        if row.quantity != "TTFT" and not (row.quantity == "E2E" and row.request == "chat, not streamed"):
+            continue
+        middle, tail = row.figures[50.0], row.figures[95.0]
+        if middle.value is None:
+            text = f"{row.quantity} ({row.request}): only {_count(row.count, 'sample')}, too few for a median."
+            found.append(Statement("latency", "unknown", "too few", text))
+            continue
+        text = f"{row.quantity} ({row.request}): half within {middle.value:,.0f} ms"
+        text += f", 95 % within {tail.value:,.0f} ms" if tail.value is not None else ", too few for the p95"
+        found.append(Statement("latency", "good", "measured", f"{text} ({_count(row.count, 'request')})."))
+    return found
+
+
+def _client(latency: LatencyReport) -> Statement:
+    trust = latency.trust
+    if trust.reasons:
+        return Statement("client", "problem", "with care", f"Take the figures with care: {'; '.join(trust.reasons)}.")
+    if trust.level == "unknown":
+        return Statement("client", "unknown", "not known", "The run holds nothing about the client's own lag.")
+    text = "The client kept up"
+    if trust.lag_p99_ns is not None:
+        text += f": it saw 99 % of first tokens within {trust.lag_p99_ns / 1e6:.2f} ms of their arrival"
+    if set(trust.stamps) == {"kernel"}:
+        text += ", and arrivals are stamped by the kernel"
+    return Statement("client", "good", "trusted", text + ".")
+
+
+def _headline(frames: RunFrames, statements: list[Statement]) -> str:
+    words = {statement.topic: statement for statement in reversed(statements)}
+    if words["run"].word == "stopped":
+        return f"The run was stopped: {_REASONS.get(str(frames.manifest.get('end_reason')), 'see below')}"
+    limit, windows = words.get("limit"), words.get("windows")
+    if limit is None or limit.standing == "unknown":
+        return "Nothing was measured: no request was sent"
+    if windows is not None and windows.standing in ("good", "problem"):
+        outcome = {"as allowed": "Limit reached and kept", "over": "More passed than the limit allows"}
+        headline = outcome.get(windows.word, "Limit reached, in a way that fixed windows do not explain")
+    else:
+        headline = "Limit reached" if limit.word == "reached" else "Limit not reached"
+    if words["failures"].word == "failures":
+        headline += ", with failures"
+    return headline + ("" if frames.ended else " (incomplete run)")
+
+
+def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitReport) -> Verdict:
+    """The verdict of a run from its two reports."""
+    statements = [
+        *_limit(limits),
+        _failures(limits, latency),
+        *_latency(latency),
+        _client(latency),
+        _run(frames, latency),
+    ]
+    shortened = limits.window_s
+    if shortened is not None and shortened != 60:
+        text = f"The limiter's window was told to be {shortened:g} s here, not the minute of the documentation."
+        statements.append(Statement("window", "notice", "shortened" if shortened < 60 else "lengthened", text))
+    return Verdict(_headline(frames, statements), statements)

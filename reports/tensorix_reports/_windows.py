@@ -1,0 +1,240 @@
+"""The limiter's windows as the server shows them, for a limiter that counts in fixed windows from the first request.
+
+A window opens with the first counted request after the one before has run out; the next opens with the first request
+after that. Where a window was spent, the first success after its refusals marks the edge better than any clock, so it
+decides about requests within the slack of the edge. What does not fit is said, never smoothed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tensorix_reports._episodes import Decisions, Episode
+
+__all__ = ["LimiterWindow", "WindowFit", "fit_windows"]
+
+_USUAL_LENGTHS_S = (1, 2, 5, 10, 15, 20, 30, 60, 300, 600, 3600, 86400)
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterWindow:
+    """One window and what became of the requests in it; seconds since the run's start."""
+
+    start_s: float
+    end_s: float
+    sent: int
+    passed: int
+    """Responses with status 200."""
+    refused: int
+    """Responses with status 429."""
+    other: int
+    """Anything else, no response included."""
+    tokens: int | None
+    """Prompt and completion tokens of those that passed, as far as they are known."""
+    bound_by: str | None
+    """`requests` or `tokens`, `unclear`; None where nothing was refused."""
+    complete: bool
+    why_incomplete: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFit:
+    """The windows of one key, and how they were found."""
+
+    window_s: float | None
+    how: str
+    fits: bool | None
+    """Whether the refusals agree with such windows; None where there are too few to tell."""
+    doubts: list[str]
+    bracket_s: tuple[float, float] | None
+    """The length as measured: no shorter than the first, no longer than the second (spent windows only)."""
+    windows: list[LimiterWindow]
+
+
+def _measured(seen: Decisions, episodes: list[Episode], begun_before: bool) -> tuple[float, float] | None:
+    """Bounds on the length from windows that were spent and followed by another."""
+    opener = None if begun_before or not len(seen.at_s) else float(seen.at_s[0])
+    low, high = 0.0, np.inf
+    for episode in episodes:
+        if episode.back_s is None:
+            break
+        if opener is not None and episode.last_refused_s is not None:
+            low = max(low, episode.last_refused_s - opener)
+            high = min(high, episode.back_s - opener)
+        opener = episode.back_s
+    return (low, float(high)) if np.isfinite(high) else None
+
+
+def _rounded(bracket: tuple[float, float], slack: float) -> float:
+    """A usual length within the bracket, else its upper end."""
+    usual = [length for length in _USUAL_LENGTHS_S if bracket[0] - slack <= length <= bracket[1] + slack]
+    return float(usual[0]) if len(usual) == 1 else bracket[1]
+
+
+def _used_before(seen: Decisions, limit: int | None) -> int:
+    """How many requests the server had counted before the run's first, by its own headers; 0 where it does not say."""
+    known = np.flatnonzero(~np.isnan(seen.remaining_requests))
+    if not len(known):
+        return 0
+    first = known[0]
+    said = seen.limit_requests[first]
+    whole = said if not np.isnan(said) else limit
+    if whole is None:
+        return 0
+    counted = int(np.count_nonzero(seen.at_s <= seen.seen_s[first]))
+    return max(0, int(whole - seen.remaining_requests[first]) - counted)
+
+
+def _cut_short(seen: Decisions, window_s: float, slack: float) -> int:
+    """Where the first window ends that was open before the run: at the first sign that the budget is whole again."""
+    refusal_seen, low = np.inf, np.inf
+    for index in range(1, len(seen.at_s)):
+        if seen.at_s[index] > seen.at_s[0] + window_s + slack:
+            return index
+        if seen.refused[index - 1]:
+            refusal_seen = min(refusal_seen, seen.seen_s[index - 1])
+        if seen.passed[index] and seen.at_s[index] >= refusal_seen:
+            return index
+        left = seen.remaining_requests[index]
+        if not np.isnan(left):
+            if left > low + max(2.0, 0.2 * low):
+                return index
+            low = min(low, left)
+    return len(seen.at_s)
+
+
+def _split(seen: Decisions, window_s: float, slack: float, capacity: float, begun_before: bool) -> np.ndarray:
+    """The number of the window that each request belongs to."""
+    count = len(seen.at_s)
+    owner = np.zeros(count, dtype=np.int64)
+    number, opener = 0, 0
+    while opener < count:
+        end = seen.at_s[opener] + window_s
+        if number == 0 and begun_before:
+            after = _cut_short(seen, window_s, slack)
+        else:
+            after = max(opener + 1, int(np.searchsorted(seen.at_s, end, "left")))
+            # The server opened the window a little after the opener was sent, so the edge lies a little after `end`,
+            # and a request sent a little before the edge may have been decided after it.
+            early = int(np.searchsorted(seen.at_s, end - slack, "left"))
+            for index in range(max(opener + 1, early), after):
+                if seen.passed[index] and seen.refused[opener:index].any():
+                    if np.count_nonzero(seen.admitted[opener:index]) >= capacity:
+                        after = index
+                        break
+        # A fresh window refuses nobody at first: refusals that come before its first success are the old one's.
+        while after < count and seen.refused[after]:
+            after += 1
+        owner[opener:after] = number
+        if after < count:
+            owner[after:] = number + 1
+            soon = int(np.searchsorted(seen.at_s, seen.at_s[after] + slack, "right"))
+            admitted = 0
+            for index in range(after, soon):
+                admitted += bool(seen.admitted[index])
+                if seen.refused[index] and admitted < capacity:
+                    owner[index] = number
+        number, opener = number + 1, after
+    return owner
+
+
+def _bound_by(admitted: int, tokens: float, limit: int | None, token_limit: int | None) -> str:
+    if limit is not None and admitted >= limit:
+        return "requests"
+    # Tokens may be reserved before they are used, so half of the limit in use is enough to name it.
+    if token_limit is not None and tokens >= token_limit / 2:
+        return "tokens"
+    return "unclear"
+
+
+def fit_windows(
+    seen: Decisions,
+    episodes: list[Episode],
+    *,
+    window_s: float | None,
+    limit: int | None,
+    token_limit: int | None,
+    end_s: float,
+) -> WindowFit:
+    """Find the windows of one key. `window_s` None: the length is inferred, where the run shows it."""
+    slack = seen.slack_s
+    used_before = _used_before(seen, limit)
+    bracket = _measured(seen, episodes, used_before > 0)
+    if not len(seen.at_s):
+        return WindowFit(window_s, "no request was sent", None, [], None, [])
+    if window_s:
+        how = f"windows of {window_s:g} s, the length the run was told, each opened by the first request after the last"
+    elif bracket:
+        window_s = _rounded(bracket, slack)
+        how = f"windows of {window_s:.3g} s, the length inferred from when the budget came back"
+    else:
+        how = "the run was told no window length, and the budget did not run out and come back often enough to infer one"
+        return WindowFit(None, how, None, [], None, [])
+    slack = min(slack, window_s / 4)
+    owner = _split(seen, window_s, slack, limit or 1, used_before > 0)
+    most = max((_count(seen.admitted, owner, n) for n in set(owner[seen.refused].tolist())), default=0)
+    if most:
+        owner = _split(seen, window_s, slack, most, used_before > 0)
+    windows, doubts = [], []
+    for number in range(int(owner.max()) + 1):
+        mine = owner == number
+        window, doubt = _window(seen, mine, window_s, limit, token_limit, slack)
+        before = used_before if number == 0 else 0
+        windows.append(_judged(window, before, end_s, is_last=number == int(owner.max())))
+        doubts += doubt
+    spent = [window for window in windows if window.refused]
+    return WindowFit(window_s, how, not doubts if spent else None, doubts, bracket, windows)
+
+
+def _count(what: np.ndarray, owner: np.ndarray, number: int) -> int:
+    return int(np.count_nonzero(what & (owner == number)))
+
+
+def _window(
+    seen: Decisions, mine: np.ndarray, window_s: float, limit: int | None, token_limit: int | None, slack: float
+) -> tuple[LimiterWindow, list[str]]:
+    start = float(seen.at_s[mine].min())
+    end = start + window_s
+    passed, refused = int(np.count_nonzero(seen.passed & mine)), int(np.count_nonzero(seen.refused & mine))
+    known = seen.tokens[mine & seen.passed]
+    tokens = float(np.nansum(known))
+    doubts = []
+    if refused:
+        late = float(seen.at_s[seen.refused & mine].max()) - end
+        if late > slack:
+            doubts.append(f"the window from {start:.1f} s still refused {late:.1f} s after it should have run out")
+        first_no = float(seen.seen_s[seen.refused & mine].min())
+        early = int(np.count_nonzero(seen.passed & mine & (seen.at_s >= first_no) & (seen.at_s < end - slack)))
+        if early and limit is not None and passed > limit:
+            doubts.append(f"the window from {start:.1f} s let {early} through after refusals, {passed} in all")
+    elif limit is not None and passed > limit:
+        doubts.append(f"the window from {start:.1f} s let {passed} through and refused none")
+    window = LimiterWindow(
+        start_s=start,
+        end_s=end,
+        sent=int(mine.sum()),
+        passed=passed,
+        refused=refused,
+        other=int(mine.sum()) - passed - refused,
+        tokens=None if np.isnan(known).all() else int(tokens),
+        # What failed otherwise may have been charged too, so it speaks for the request limit.
+        bound_by=_bound_by(int(mine.sum()) - refused, tokens, limit, token_limit) if refused else None,
+        complete=True,
+        why_incomplete=None,
+    )
+    return window, doubts
+
+
+def _judged(window: LimiterWindow, used_before: int, end_s: float, *, is_last: bool) -> LimiterWindow:
+    """Whether the run saw the whole of a window."""
+    why = None
+    if used_before:
+        why = f"open before the run: {used_before} already counted"
+    elif is_last and end_s < window.end_s:
+        why = f"the run ended {window.end_s - end_s:.1f} s before it"
+    if why is None:
+        return window
+    fields = {name: getattr(window, name) for name in LimiterWindow.__dataclass_fields__}
+    return LimiterWindow(**{**fields, "complete": False, "why_incomplete": why})

@@ -1,0 +1,92 @@
+"use strict";
+// Draws the pictures and keeps their time axes together: a drag in one of them zooms all.
+(() => {
+  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const button = document.getElementById("whole");
+  const views = new Map();
+  let range = null;
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  const look = () => ({
+    background: "transparent",
+    font: getComputedStyle(document.body).fontFamily,
+    view: { stroke: null },
+    axis: {
+      labelColor: colour("--soft"), titleColor: colour("--soft"), gridColor: colour("--grid"),
+      domainColor: colour("--line"), tickColor: colour("--line"), titleFontWeight: "normal",
+      labelFontSize: 11, titleFontSize: 11, labelOverlap: true,
+    },
+    legend: { labelColor: colour("--ink"), labelFontSize: 12 },
+  });
+
+  const show = async (wanted) => {
+    range = wanted;
+    button.disabled = range === null;
+    await Promise.all([...views.values()].map(({ view, whole }) =>
+      view.signal("t0", (range ?? whole)[0]).signal("t1", (range ?? whole)[1]).runAsync()));
+  };
+
+  const draw = async (id, spec) => {
+    const place = document.getElementById(`picture-${id}`);
+    const parameter = (name) => spec.params.find((one) => one.name === name).value;
+    const whole = [parameter("t0"), parameter("t1")];
+    const narrow = place.clientWidth < 480;
+    const fitted = structuredClone(spec);
+    fitted.config = look();
+    if (narrow) fitted.config.legend = { ...fitted.config.legend, columns: 1 };
+    views.get(id)?.result.finalize();
+    // `ast`: expressions are interpreted, not compiled, so the page's policy need not allow eval.
+    const result = await vegaEmbed(place, fitted, {
+      ast: true, actions: false, renderer: "svg", defaultStyle: false,
+      tooltip: { disableDefaultStyle: true, offsetX: 12, offsetY: 12 },
+    });
+    views.set(id, { view: result.view, whole, result });
+    if (range) await result.view.signal("t0", range[0]).signal("t1", range[1]).runAsync();
+  };
+
+  const zoomable = (id, place) => {
+    let from = null;
+    let band = null;
+    const at = (event) => {
+      const { view } = views.get(id);
+      const box = place.getBoundingClientRect();
+      const left = view.origin()[0];
+      const x = Math.min(Math.max(event.clientX - box.left, left), left + view.width());
+      return { x, t: view.scale("x").invert(x - left) };
+    };
+    place.addEventListener("pointerdown", (event) => {
+      if (event.pointerType === "touch" || event.button !== 0 || !views.has(id)) return;
+      from = at(event);
+      band = document.createElement("div");
+      band.className = "band";
+      band.style.top = `${views.get(id).view.origin()[1]}px`;
+      band.style.height = `${views.get(id).view.height()}px`;
+      place.append(band);
+    });
+    window.addEventListener("pointermove", (event) => {
+      if (!from) return;
+      const to = at(event);
+      band.style.left = `${Math.min(from.x, to.x)}px`;
+      band.style.width = `${Math.abs(to.x - from.x)}px`;
+    });
+    window.addEventListener("pointerup", (event) => {
+      if (!from) return;
+      const [start, to] = [from, at(event)];
+      from = null;
+      band.remove();
+      if (Math.abs(to.x - start.x) >= 6) show([Math.min(start.t, to.t), Math.max(start.t, to.t)]);
+    });
+    place.addEventListener("dblclick", () => show(null));
+  };
+
+  const drawAll = async () => {
+    for (const [id, spec] of Object.entries(specs)) await draw(id, spec);
+    document.documentElement.dataset.drawn = String(views.size);
+  };
+
+  button.addEventListener("click", () => show(null));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const id of Object.keys(specs)) zoomable(id, document.getElementById(`picture-${id}`));
+  drawAll();
+})();

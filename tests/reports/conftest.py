@@ -1,0 +1,80 @@
+"""Runs made by hand: a fixture that writes a real run folder from rows and events."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorix_records import RequestRecord, Run
+
+ORIGIN_NS = 1_790_000_000_000_000_000
+"""The start of every made-up run: 2026-09-21 14:13:20 UTC, 40 s before a full minute."""
+
+
+def a_request(number: int, at_s: float, **columns: Any) -> RequestRecord:
+    """A streamed chat request that succeeded: headers after 20 ms, 11 tokens from 100 ms on, 10 ms apart."""
+    row: dict[str, Any] = {
+        **{"run_id": "run", "record_id": f"r{number}", "request_id": f"q{number}", "key_alias": "key-1"},
+        **{"endpoint": "/chat/completions", "stream": True, "model_requested": "deepseek/deepseek-chat-v3.1"},
+        **{"start_unix_ns": ORIGIN_NS + round(at_s * 1e9), "request_sent_at_ns": 50_000, "headers_at_ns": 20_000_000},
+        **{"first_chunk_at_ns": 90_000_000, "first_token_at_ns": 100_000_000, "first_output_at_ns": 100_000_000},
+        **{"last_token_at_ns": 200_000_000, "end_at_ns": 201_000_000, "stamp_source": "kernel"},
+        **{"lag_first_token_ns": 40_000, "lag_max_ns": 90_000, "chunks_in_first_read": 1, "max_chunks_in_a_read": 1},
+        **{"chunks": 11, "done_seen": True, "outcome": "success", "stream_outcome": "completed", "status": 200},
+        **{"finish_reason": "stop", "prompt_tokens": 20, "completion_tokens": 11, "token_source": "usage"},
+    }
+    if columns.get("status") == 429:
+        gone = ("first_chunk_at_ns", "first_token_at_ns", "first_output_at_ns", "last_token_at_ns", "chunks", "done_seen")
+        gone += ("lag_first_token_ns", "lag_max_ns", "chunks_in_first_read", "max_chunks_in_a_read", "finish_reason")
+        gone += ("prompt_tokens", "completion_tokens", "token_source", "stream_outcome")
+        row |= dict.fromkeys(gone) | {"outcome": "throttled", "error_kind": "rate_limited", "error_phase": "headers"}
+        row |= {"headers_at_ns": 5_000_000, "end_at_ns": 5_000_000, "error_message": "Rate limit exceeded"}
+    row |= columns
+    known = {field.name for field in dataclasses.fields(RequestRecord)}
+    assert set(row) <= known, f"no such columns: {set(row) - known}"
+    return RequestRecord(**row)
+
+
+@pytest.fixture
+def request_at() -> Callable[..., RequestRecord]:
+    """The maker of made-up requests."""
+    return a_request
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run folder: records, events (`(seconds, name, fields)`), the manifest's entries; ended unless told."""
+    made = 0
+
+    def make(
+        records: Iterable[RequestRecord] = (),
+        events: Iterable[tuple[float, str, dict[str, Any]]] = (),
+        *,
+        ended_s: float | None = 60.0,
+        **manifest: Any,
+    ) -> Path:
+        nonlocal made
+        made += 1
+        entries: dict[str, Any] = {
+            **{"run_id": "run", "kind": "load", "started_unix_ns": ORIGIN_NS},
+            "limits": {"requests": 60, "tokens": 2_000_000, "window_s": 60.0, "source": "documented"},
+            "asked": {"base_url": "http://127.0.0.1:9/v1", "model": "deepseek/deepseek-chat-v3.1", "users": 4},
+        }
+        run = Run.create(tmp_path / f"run{made}", entries | manifest)
+        now = [ORIGIN_NS]
+        writer = run.writer("p1", now_unix_ns=lambda: now[0])
+        for record in records:
+            writer.add(record)
+        for at_s, name, fields in events:
+            now[0] = ORIGIN_NS + round(at_s * 1e9)
+            writer.event(name, **fields)
+        writer.flush()
+        writer.close()
+        if ended_s is not None:
+            run.update_manifest(ended_unix_ns=ORIGIN_NS + round(ended_s * 1e9), end_reason="duration")
+        return run.path
+
+    return make
