@@ -24,9 +24,9 @@ __all__ = [
     "error_rate",
     "itl_ns",
     "latency_from_intended_ns",
+    "outcome_is",
     "output_tokens_in",
     "output_tokens_per_second",
-    "outcome_is",
     "schedule_delay",
     "start_unix_ns",
     "successful",
@@ -48,7 +48,7 @@ def _numbers(table: Any, name: str) -> _Floats:
 
 
 def _is(table: Any, name: str, value: Any) -> _Mask:
-    return np.asarray(pc.fill_null(pc.equal(table.column(name), value), False).to_numpy(), dtype=np.bool_)  # noqa: FBT003
+    return np.asarray(pc.fill_null(pc.equal(table.column(name), value), False).to_numpy(), dtype=np.bool_)
 
 
 def _where(mask: _Mask, values: _Floats) -> _Floats:
@@ -72,12 +72,12 @@ def start_unix_ns(table: Any) -> _Ints:
 
 def ttft_ns(table: Any) -> _Floats:
     """Time to first token: start to the first chunk with something generated. None for a reply that is not streamed."""
-    return _where(_is(table, "stream", True), _numbers(table, "first_token_at_ns"))  # noqa: FBT003
+    return _where(_is(table, "stream", True), _numbers(table, "first_token_at_ns"))
 
 
 def ttfo_ns(table: Any) -> _Floats:
     """Time to first output: start to the first chunk with something generated that is not reasoning."""
-    return _where(_is(table, "stream", True), _numbers(table, "first_output_at_ns"))  # noqa: FBT003
+    return _where(_is(table, "stream", True), _numbers(table, "first_output_at_ns"))
 
 
 def itl_ns(table: Any) -> _Floats:
@@ -89,7 +89,7 @@ def itl_ns(table: Any) -> _Floats:
     tokens = _numbers(table, "completion_tokens")
     first, last = _numbers(table, "first_token_at_ns"), _numbers(table, "last_token_at_ns")
     hidden = (_numbers(table, "reasoning_tokens") > 0) & (_numbers(table, "first_output_at_ns") <= first)
-    known = _is(table, "stream", True) & (tokens >= 2) & ~(_numbers(table, "n") > 1) & ~hidden  # noqa: FBT003
+    known = _is(table, "stream", True) & (tokens >= 2) & ~(_numbers(table, "n") > 1) & ~hidden
     return _where(known, (last - first) / np.where(known, tokens - 1, 1))
 
 
@@ -173,8 +173,9 @@ def _token_spans(table: Any, origin_unix_ns: int) -> tuple[_Floats, _Floats, _Fl
     last = np.where(np.isnan(last), np.where(np.isnan(first), end, first), last)
     first = np.where(np.isnan(first), last, first)
     known = (tokens > 0) & ~np.isnan(last)
-    start = (start_unix_ns(table) - origin_unix_ns)[known]
-    return start + first[known], start + np.maximum(first, last)[known], tokens[known]
+    start = (start_unix_ns(table) - origin_unix_ns)[known].astype(np.float64)
+    latest = np.maximum(first, last)
+    return start + first[known], start + latest[known], tokens[known]
 
 
 def output_tokens_in(table: Any, window: Window) -> float:
@@ -197,7 +198,7 @@ def output_tokens_per_second(table: Any) -> tuple[_Ints, _Floats]:
     """
     starts = start_unix_ns(table)
     origin = int(starts.min()) // _SECOND * _SECOND if starts.size else 0
-    first, last, tokens = (values.copy() for values in _token_spans(table, origin))
+    first, last, tokens = _token_spans(table, origin)
     if tokens.size == 0:
         return np.array([], dtype=np.int64), np.array([], dtype=np.float64)
     first, last = first / _SECOND, last / _SECOND
