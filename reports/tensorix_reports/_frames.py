@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorix_records import Run
 
-__all__ = ["OUTCOMES", "RunFrames", "Window", "kind_of", "read_frames", "whole"]
+__all__ = ["OUTCOMES", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
 
 OUTCOMES = ("success", "throttled", "failed", "cancelled")
 
@@ -34,6 +34,7 @@ _NUMBERS = (
     *("remaining_requests", "remaining_tokens", "reset_requests_ns", "reset_tokens_ns", "retry_after_ns"),
 )
 COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")
+_KINDS = ("chat, streamed", "chat, not streamed", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class RunFrames:
     @property
     def ended(self) -> bool:
         """Whether the run came to its own end; False for one that was killed, or is still going."""
-        return self.manifest.get("ended_unix_ns") is not None or any(e.get("event") == "run_ended" for e in self.events)
+        return self.manifest.get("ended_unix_ns") is not None or bool(self.of("run_ended"))
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -87,7 +88,8 @@ class RunFrames:
 
     def of(self, name: str) -> list[dict[str, Any]]:
         """The events of one name, with `at_s`, in the order of time."""
-        named = [event for event in self.events if event.get("event") == name]
+        # `kind` is what this toolkit writes; other writers say `event`.
+        named = [event for event in self.events if event.get("kind", event.get("event")) == name]
         timed = [{**event, "at_s": self.at(event["t_unix_ns"])} for event in named if whole(event.get("t_unix_ns"))]
         return sorted(timed, key=lambda event: float(event["at_s"]))
 
@@ -120,6 +122,11 @@ def kind_of(endpoint: str | None, stream: Any) -> str:
     if path.endswith("/chat/completions"):
         return "chat, streamed" if stream is True else "chat, not streamed"
     return path or "unknown"
+
+
+def kind_order(kind: str) -> tuple[int, str]:
+    """The order in which kinds of request stand in every table: chat first."""
+    return (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind)
 
 
 def _requests(table: Any) -> pd.DataFrame:

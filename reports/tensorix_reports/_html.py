@@ -72,7 +72,7 @@ def _tiles(latency: LatencyReport, limits: RateLimitReport) -> list[tuple[str, C
     sources = {row.token_source for row in latency.throughput}
     if len(sources) == 1 and all(row.a_second is not None for row in latency.throughput):
         total = sum(row.a_second or 0.0 for row in latency.throughput)
-        tiles.append(("output tokens a second", Cell(number(total), f"by {sources.pop()}")))
+        tiles.append(("output tokens/s", Cell(number(total), f"by {sources.pop()}")))
     return tiles
 
 
@@ -99,7 +99,13 @@ def html_of(
         pictures=pictures,
         glossary=GLOSSARY,
         style=Markup(_asset("page.css")),  # noqa: S704 - our own file
-        specs=script_data({picture.id: picture.spec for picture in pictures if picture.spec is not None}),
+        drawings=script_data(
+            {
+                picture.id: {"spec": picture.spec, "data": picture.packed()}
+                for picture in pictures
+                if picture.spec is not None
+            }
+        ),
         vega=Markup(vega),  # noqa: S704 - checked above
         program=Markup(program),  # noqa: S704 - our own file
         policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data:; "

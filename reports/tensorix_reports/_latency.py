@@ -15,7 +15,7 @@ from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
 from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
 
 from tensorix_reports._failures import Failure, failures_of
-from tensorix_reports._frames import OUTCOMES, RunFrames, Window, read_frames
+from tensorix_reports._frames import OUTCOMES, RunFrames, Window, kind_order, read_frames
 from tensorix_reports._steady import counted_window, instants_of
 from tensorix_reports._trust import Trust, trust_of
 
@@ -31,7 +31,7 @@ class Measured:
     request: str
     """The kind of request; with the model behind it where a run asked several."""
     quantity: str
-    """TTFT, TTFO, ITL, ICL, E2E or `output tokens/s, a user`."""
+    """TTFT, TTFO, ITL, ICL, E2E or `tokens/s, a user`."""
     unit: str
     """`ms` or `tokens/s`."""
     token_source: str | None
@@ -120,7 +120,7 @@ def _groups(requests: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Successes by kind, and by model where the run asked more than one."""
     good = requests[requests["outcome"] == "success"]
     several = good.loc[good["kind"] != "models", "model_requested"].dropna().nunique() > 1
-    for kind, group in good.groupby("kind", sort=True):
+    for kind, group in sorted(good.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
         if not several or kind == "models":
             yield str(kind), group
             continue
@@ -151,7 +151,7 @@ def _token_rows(name: str, source: str, table: Any, part: pd.DataFrame, streamed
     note = "1 / ITL" if streamed else "completion tokens / E2E"
     rows = [_measured(name, "ITL", "ms", itl / 1e6, source)] if streamed else []
     if np.isfinite(speed).any():
-        rows.append(_measured(name, "output tokens/s, a user", "tokens/s", speed, source, note))
+        rows.append(_measured(name, "tokens/s, a user", "tokens/s", speed, source, note))
     return rows
 
 
@@ -211,7 +211,7 @@ def _throughput(frames: RunFrames, window: Window) -> list[Throughput]:
 
 def _outcomes(requests: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for kind, group in requests.groupby("kind", sort=True):
+    for kind, group in sorted(requests.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
         row: dict[str, Any] = {"request": kind, "sent": len(group)}
         rows.append(row | {name: int((group["outcome"] == name).sum()) for name in OUTCOMES})
     return pd.DataFrame(rows, columns=["request", "sent", *OUTCOMES])

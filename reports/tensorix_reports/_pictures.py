@@ -6,14 +6,14 @@ The same specification gives the page's picture and, with no browser, PNG and SV
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._frames import RunFrames
+from tensorix_reports._frames import RunFrames, kind_order
 from tensorix_reports._rate_limit import RateLimitReport
 
 __all__ = ["MOST_POINTS", "Picture", "pictures_of", "thinned"]
@@ -35,8 +35,34 @@ class Picture:
     id: str
     title: str
     caption: str
-    spec: dict[str, Any] | None
+    spec: dict[str, Any] | None = None
     """None where there is not enough data; `caption` then says what is missing."""
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The rows that `spec` names, apart from it: the page packs them, and validating a row at a time takes seconds."""
+
+    def whole(self) -> dict[str, Any]:
+        """The specification with its rows inside, as any Vega-Lite tool takes it."""
+        rows = {name: _plain(frame).to_dict("records") for name, frame in self.data.items()}
+        return {**(self.spec or {}), "datasets": rows}
+
+    def packed(self) -> dict[str, Any]:
+        """The rows by column, each text once: a third of the size."""
+        return {name: {str(column): _column(frame[column]) for column in frame} for name, frame in self.data.items()}
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
+    return rounded.astype(object).where(rounded.notna(), None)
+
+
+def _column(values: pd.Series) -> dict[str, Any]:
+    if values.dtype == np.float64:
+        numbers = [None if np.isnan(value) else round(value, 4) for value in values.tolist()]
+        return {"values": [int(value) if value is not None and value.is_integer() else value for value in numbers]}
+    if values.dtype.kind == "i":
+        return {"values": values.tolist()}
+    codes, texts = pd.factorize(values.astype(object))
+    return {"texts": [str(text) for text in texts], "codes": codes.tolist()}
 
 
 def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.DataFrame:
@@ -71,9 +97,9 @@ def _x(end_s: float) -> alt.X:
     return alt.X("t:Q", scale=_range(), axis=_axis(end_s))
 
 
-def _y(field: str, title: str, scale: alt.Scale | None = None) -> alt.Y:
+def _y(field: str, title: str, scale: alt.Scale | None = None, format_: str = ",~r") -> alt.Y:
     # One width for every picture's labels keeps the time axes exactly below each other.
-    axis = alt.Axis(title=title, minExtent=46, maxExtent=46, tickCount=5)
+    axis = alt.Axis(title=title, minExtent=46, maxExtent=46, tickCount=5, format=format_)
     return alt.Y(f"{field}:Q", axis=axis, scale=scale if scale is not None else alt.Undefined)
 
 
@@ -85,12 +111,20 @@ def _legend() -> alt.Legend:
     return alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12)
 
 
-def _colour(field: str, names: list[str], colours: list[str]) -> alt.Color:
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=names, range=colours), legend=_legend())
+def _colour(field: str, names: list[str], colours: list[str], *, legend: bool = True) -> alt.Color:
+    scale = alt.Scale(domain=names, range=colours)
+    return alt.Color(f"{field}:N", scale=scale, legend=_legend() if legend else None)
 
 
-def _edges(limits: RateLimitReport, end_s: float) -> alt.Chart | None:
-    """A dashed rule where each of the limiter's windows began."""
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """A dashed rule where each of the limiter's windows began, to lay over a picture or under it."""
+
+    chart: alt.Chart
+    rows: pd.DataFrame
+
+
+def _edges(limits: RateLimitReport, end_s: float) -> _Edges | None:
     rows = [
         {"t": window.start_s, "window": number, "passed": window.passed, "refused": window.refused}
         for key in limits.keys
@@ -99,8 +133,14 @@ def _edges(limits: RateLimitReport, end_s: float) -> alt.Chart | None:
     if not limits.reached or not 0 < len(rows) <= _MOST_EDGES:
         return None
     tooltip = [_time(), alt.Tooltip("window:Q"), alt.Tooltip("passed:Q"), alt.Tooltip("refused:Q")]
-    rule = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[3, 3], opacity=0.55, clip=True, color="#858b94")
-    return rule.encode(x=_x(end_s), tooltip=tooltip, size=alt.value(1.5))
+    rule = alt.Chart(alt.NamedData("edges")).mark_rule(strokeDash=[3, 3], opacity=0.55, clip=True, color="#858b94")
+    rule = rule.encode(x=_x(end_s), tooltip=tooltip, size=alt.value(1.5))
+    return _Edges(rule, pd.DataFrame(rows).astype({"t": float}))
+
+
+def _both(rows: pd.DataFrame, edges: _Edges | None) -> dict[str, pd.DataFrame]:
+    rows = rows.reset_index(drop=True)
+    return {"rows": rows} if edges is None else {"rows": rows, "edges": edges.rows}
 
 
 def _finished(layers: list[alt.Chart], end_s: float, height: int, description: str) -> dict[str, Any]:
@@ -111,19 +151,12 @@ def _finished(layers: list[alt.Chart], end_s: float, height: int, description: s
     return spec
 
 
-def _rows(frame: pd.DataFrame) -> alt.Data:
-    """The rows as plain values inside the specification; numbers are cut to what a picture can show."""
-    rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
-    values = rounded.astype(object).where(rounded.notna(), None).to_dict("records")
-    return alt.Data(values=values)
-
-
-def _latency(frames: RunFrames, end_s: float, edges: alt.Chart | None) -> Picture:
+def _latency(frames: RunFrames, end_s: float, edges: _Edges | None) -> Picture:
     """Every request's latency: TTFT where there is one, else the whole time."""
     requests = frames.requests
     took = requests["end_at_ns"] / 1e6
-    parts = []
-    for kind, group in requests.groupby("kind", sort=True):
+    parts, order = [], []
+    for kind, group in sorted(requests.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
         good = group[group["outcome"] == "success"]
         first = good["first_token_at_ns"].notna()
         for name, ms in (
@@ -131,20 +164,22 @@ def _latency(frames: RunFrames, end_s: float, edges: alt.Chart | None) -> Pictur
             (f"E2E: {kind}", took[good.index[~first]]),
         ):
             parts.append(pd.DataFrame({"at_s": good.loc[ms.index, "at_s"], "ms": ms, "what": name}))
+            order.append(name)
     failed = requests[requests["outcome"] == "failed"]
     parts.append(pd.DataFrame({"at_s": failed["at_s"], "ms": took[failed.index], "what": "failed after"}))
+    order.append("failed after")
     parts = [part[part["ms"] > 0] for part in parts]
     points = pd.concat(parts).sort_values("at_s", kind="stable") if parts else pd.DataFrame()
     title = "Latency of each request"
     if len(points) < 2:
         return Picture("latency", title, "Not enough data: fewer than two requests were answered.", None)
     shown = thinned(points, "ms")
-    names = sorted(points["what"].unique(), key=lambda name: (name == "failed after", name))
+    names = list(dict.fromkeys(name for name in order if name in set(points["what"])))
     colours = [_COLOURS["failed"] if name == "failed after" else _SERIES[i % 6] for i, name in enumerate(names)]
     shapes = ["cross" if name == "failed after" else ("circle", "square", "triangle-up")[i % 3]
               for i, name in enumerate(names)]
     data = shown.rename(columns={"at_s": "t"}).reset_index(drop=True)
-    marks = alt.Chart(_rows(data)).mark_point(filled=True, size=26, opacity=0.75, clip=True).encode(
+    marks = alt.Chart(alt.NamedData("rows")).mark_point(filled=True, size=26, opacity=0.75, clip=True).encode(
         x=_x(end_s),
         y=_y("ms", "milliseconds", alt.Scale(type="log", nice=True)),
         color=_colour("what", names, colours),
@@ -154,8 +189,8 @@ def _latency(frames: RunFrames, end_s: float, edges: alt.Chart | None) -> Pictur
     caption = "Each point is a request, at the second it started; time to the first token where the reply was streamed."
     if len(shown) < len(points):
         caption += f" {len(shown):,} of {len(points):,} are drawn, the extremes of every stretch among them."
-    layers = [marks] if edges is None else [edges, marks]
-    return Picture("latency", title, caption, _finished(layers, end_s, 240, f"{title}, over time"))
+    layers = [marks] if edges is None else [edges.chart, marks]
+    return Picture("latency", title, caption, _finished(layers, end_s, 240, f"{title}, over time"), _both(data, edges))
 
 
 def _bin_s(end_s: float) -> int:
@@ -163,7 +198,7 @@ def _bin_s(end_s: float) -> int:
     return next(step for step in (1, 2, 5, 10, 30, 60, 300, 600, 3600, 86400, 10**9) if end_s / step <= _MOST_BARS)
 
 
-def _rates(limits: RateLimitReport, end_s: float, edges: alt.Chart | None) -> Picture:
+def _rates(limits: RateLimitReport, end_s: float, edges: _Edges | None) -> Picture:
     title = "Requests a second, by what became of them"
     seconds = limits.seconds
     if not limits.totals["sent"]:
@@ -177,7 +212,7 @@ def _rates(limits: RateLimitReport, end_s: float, edges: alt.Chart | None) -> Pi
     long["order"] = long["outcome"].map(list(_COLOURS).index)
     data = long.rename(columns={"second": "t"})
     data["t2"] = data["t"] + step
-    bars = alt.Chart(_rows(data.astype({"t": float, "t2": float}))).mark_bar(clip=True, binSpacing=1).encode(
+    bars = alt.Chart(alt.NamedData("rows")).mark_bar(clip=True, binSpacing=1).encode(
         x=alt.X("t:Q", bin="binned", scale=_range(), axis=_axis(end_s)),
         x2="t2:Q",
         y=_y("rate", "requests a second"),
@@ -191,14 +226,14 @@ def _rates(limits: RateLimitReport, end_s: float, edges: alt.Chart | None) -> Pi
             alt.Tooltip("rate:Q", title="a second", format=",.2f"),
         ],
     )
-    layers = [bars] if edges is None else [bars, edges]
+    layers = [bars] if edges is None else [bars, edges.chart]
     caption = f"By the second they were sent in{'' if step == 1 else f', {step} s a bar'}."
     if edges is not None:
         caption += " Dashed: where a window of the limiter began."
-    return Picture("rates", title, caption, _finished(layers, end_s, 180, title))
+    return Picture("rates", title, caption, _finished(layers, end_s, 180, title), _both(data, edges))
 
 
-def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: alt.Chart | None) -> Picture:
+def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges | None) -> Picture:
     title = f"Remaining {unit}, as the responses said"
     column = f"remaining_{unit}"
     told = limits.remaining[limits.remaining[column].notna()]
@@ -208,8 +243,8 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: alt.Char
     data = shown.rename(columns={"at_s": "t", column: "left"}).reset_index(drop=True)
     data["key_alias"] = data["key_alias"].fillna("no key").astype(str)
     names = sorted(data["key_alias"].unique())[: len(_SERIES)]
-    base = alt.Chart(_rows(data))
-    colour = _colour("key_alias", names, list(_SERIES[: len(names)]))
+    base = alt.Chart(alt.NamedData("rows"))
+    colour = _colour("key_alias", names, list(_SERIES[: len(names)]), legend=len(names) > 1)
     tooltip = [
         _time(),
         alt.Tooltip("left:Q", title=f"{unit} left", format=","),
@@ -217,16 +252,20 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: alt.Char
         alt.Tooltip("status:Q"),
         alt.Tooltip("key_alias:N", title="key"),
     ]
-    y = _y("left", f"{unit} left")
+    # A budget that hardly moves would be a flat line on an axis from zero.
+    from_zero = float(told[column].min()) < 0.5 * float(told[column].max()) or unit == "requests"
+    y = _y("left", f"{unit} left", alt.Scale(zero=from_zero, nice=True), "~s" if from_zero else ",~r")
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True, opacity=0.6).encode(
         x=_x(end_s), y=y, color=colour
     )
     points = base.mark_circle(size=22, clip=True).encode(x=_x(end_s), y=y, color=colour, tooltip=tooltip)
-    layers = [line, points] if edges is None else [line, points, edges]
-    caption = "Each point is a response that carried the header."
+    layers = [line, points] if edges is None else [line, points, edges.chart]
+    caption = "Each point is a response that carried the header, at the second its request started."
+    if not from_zero:
+        caption += " The axis does not begin at zero."
     if len(shown) < len(told):
         caption += f" {len(shown):,} of {len(told):,} are drawn."
-    return Picture(column, title, caption, _finished(layers, end_s, 150, title))
+    return Picture(column, title, caption, _finished(layers, end_s, 150, title), _both(data, edges))
 
 
 def _concurrency(frames: RunFrames, end_s: float) -> Picture:
@@ -244,7 +283,7 @@ def _concurrency(frames: RunFrames, end_s: float) -> Picture:
     if len(points) < 2:
         return Picture("concurrency", title, "Not enough data: the run did not record its users second by second.", None)
     data = thinned(points.sort_values("at_s", kind="stable"), "count").rename(columns={"at_s": "t"})
-    base = alt.Chart(_rows(data.reset_index(drop=True)))
+    base = alt.Chart(alt.NamedData("rows"))
     colour = _colour("what", ["users", "in flight"], [_SERIES[2], _SERIES[1]])
     tooltip = [_time(), alt.Tooltip("what:N"), alt.Tooltip("count:Q", format=",")]
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True).encode(
@@ -254,7 +293,7 @@ def _concurrency(frames: RunFrames, end_s: float) -> Picture:
         x=_x(end_s), y=_y("count", "count"), color=colour, tooltip=tooltip
     )
     return Picture("concurrency", title, "As the client counted them, once a second.",
-                   _finished([line, points_layer], end_s, 120, title))
+                   _finished([line, points_layer], end_s, 120, title), _both(data, None))
 
 
 def pictures_of(frames: RunFrames, limits: RateLimitReport) -> list[Picture]:

@@ -12,7 +12,7 @@ import pandas as pd
 from tensorix_records import Run
 
 from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
-from tensorix_reports._frames import OUTCOMES, RunFrames, read_frames, whole
+from tensorix_reports._frames import OUTCOMES, RunFrames, kind_order, read_frames, whole
 from tensorix_reports._windows import WindowFit, fit_windows
 
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
@@ -75,7 +75,7 @@ class RateLimitReport:
     minutes: pd.DataFrame
     """The same a minute of the clock (UTC), with the statuses 200 and 429 counted."""
     remaining: pd.DataFrame
-    """Every response that said what remains."""
+    """Every response that said what remains, with when its request started and when it was told."""
     headers: pd.DataFrame
     """A row a kind of response: how many, and how many of them carried each header."""
     keys: list[KeyLimits]
@@ -173,15 +173,17 @@ def _remaining(frames: RunFrames) -> pd.DataFrame:
     told = requests[requests["remaining_requests"].notna() | requests["remaining_tokens"].notna()]
     headers = told["headers_at_ns"].fillna(told["end_at_ns"]).fillna(0.0)
     table = told[["key_alias", "kind", "status", "remaining_requests", "remaining_tokens"]].copy()
-    table.insert(0, "at_s", told["at_s"] + headers / 1e9)
-    return table.sort_values("at_s", kind="stable").reset_index(drop=True)
+    table.insert(0, "told_s", told["at_s"] + headers / 1e9)
+    table.insert(0, "at_s", told["at_s"])
+    return table.reset_index(drop=True)
 
 
 def _headers(frames: RunFrames) -> pd.DataFrame:
     requests = frames.requests
     answered = requests[requests["status"].notna()]
     rows = []
-    for (kind, status), group in answered.groupby(["kind", "status"], sort=True):
+    groups = answered.groupby(["kind", "status"])
+    for (kind, status), group in sorted(groups, key=lambda item: (kind_order(item[0][0]), item[0][1])):
         row: dict[str, Any] = {"kind": kind, "status": int(status), "responses": len(group)}
         rows.append(row | {name: int(group[name].notna().sum()) for name in HEADER_COLUMNS})
     return pd.DataFrame(rows, columns=["kind", "status", "responses", *HEADER_COLUMNS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import vl_convert
 
@@ -23,7 +22,7 @@ def stills_of(pictures: Sequence[Picture], formats: Sequence[str]) -> dict[str, 
         for picture in pictures:
             if picture.spec is None:
                 continue
-            spec = deepcopy(picture.spec) | {"width": _WIDTH, "title": picture.title, "background": "white"}
+            spec = picture.whole() | {"width": _WIDTH, "title": picture.title, "background": "white"}
             if kind == "svg":
                 files[f"{picture.id}.svg"] = vl_convert.vegalite_to_svg(spec).encode()
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,10 +75,17 @@ def _seconds(value: float | None) -> Cell:
 
 def _figure(figure: Figure) -> Cell:
     if figure.value is None:
-        words = (figure.withheld or "not enough data").replace("not enough data: ", "")
-        return Cell("–", words, "muted")
+        return Cell("–", _needs(figure), "muted")
     interval = None if figure.low is None else f"{number(figure.low)} to {number(figure.high)}"
     return Cell(number(figure.value), interval)
+
+
+def _needs(figure: Figure) -> str:
+    """How many samples are missing, where that is why a figure is withheld."""
+    needed = re.search(r"needs ([\d,]+)", figure.withheld or "")
+    if needed is None:
+        return figure.withheld or "not enough data"
+    return f"needs {int(needed[1].replace(',', '')) - figure.count:,} more"
 
 
 def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, *, folded: bool = False) -> Table:
@@ -86,9 +94,8 @@ def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, 
     for row in rows:
         detail = row.note
         if row.token_source:
-            tokens = {"usage": "tokens by the server's usage", "chunks": "tokens by counted chunks"}
-            source = tokens.get(row.token_source, row.token_source)
-            detail = source if detail is None else f"{detail}; {source}"
+            source = f"tokens by {row.token_source}"
+            detail = source if detail is None else f"{detail}, {source}"
         figures = [_figure(row.figures[percent]) for percent in PERCENTS]
         least, most = Cell(number(row.least)), Cell(number(row.most))
         cells.append(_row(row.request, Cell(row.quantity, detail), row.unit, row.count, *figures, least, most))
@@ -122,8 +129,7 @@ def latency_tables(report: LatencyReport) -> list[Table]:
         "Output tokens a second, in all",
         ["request", "tokens counted by", "requests", "tokens", "a second", "busiest second"],
         [
-            _row(row.request, {"usage": "usage", "chunks": "chunks"}.get(row.token_source, row.token_source),
-                 row.requests, row.tokens, Cell(number(row.a_second)), Cell(number(row.peak_a_second)))
+            _row(row.request, row.token_source, row.requests, row.tokens, Cell(number(row.a_second)), Cell(number(row.peak_a_second)))
             for row in report.throughput
         ],
         frozenset(range(2, 6)),

@@ -131,6 +131,14 @@ def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list, spent
     return Statement("windows", "notice", "below", f"{text}, below the limit of {limit:,}.")
 
 
+def _length(report: RateLimitReport) -> list[Statement]:
+    if report.window_s is None or report.window_s == 60:
+        return []
+    word = "shortened" if report.window_s < 60 else "lengthened"
+    text = f"The limiter counts in windows of {report.window_s:g} s in this run, not in the documented minute."
+    return [Statement("window", "notice", word, text)]
+
+
 def _failures(report: RateLimitReport, latency: LatencyReport) -> Statement:
     failed, passed = report.totals["failed"], report.totals["success"]
     judged = failed + passed
@@ -196,13 +204,10 @@ def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitRepor
     """The verdict of a run from its two reports."""
     statements = [
         *_limit(limits),
+        *_length(limits),
         _failures(limits, latency),
         *_latency(latency),
         _client(latency),
         _run(frames, latency),
     ]
-    shortened = limits.window_s
-    if shortened is not None and shortened != 60:
-        text = f"The limiter's window was told to be {shortened:g} s here, not the minute of the documentation."
-        statements.append(Statement("window", "notice", "shortened" if shortened < 60 else "lengthened", text))
     return Verdict(_headline(frames, statements), statements)

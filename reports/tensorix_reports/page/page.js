@@ -1,12 +1,19 @@
 "use strict";
 // Draws the pictures and keeps their time axes together: a drag in one of them zooms all.
 (() => {
-  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const drawings = JSON.parse(document.getElementById("drawings").textContent);
   const button = document.getElementById("whole");
   const views = new Map();
   let range = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // The rows come by column, and texts as numbers of a list.
+  const unpacked = (columns) => {
+    const named = Object.entries(columns).map(([name, { values, texts, codes }]) =>
+      [name, values ?? codes.map((code) => (code < 0 ? null : texts[code]))]);
+    return (named[0]?.[1] ?? []).map((_, row) => Object.fromEntries(named.map(([name, values]) => [name, values[row]])));
+  };
 
   const look = () => ({
     background: "transparent",
@@ -27,13 +34,14 @@
       view.signal("t0", (range ?? whole)[0]).signal("t1", (range ?? whole)[1]).runAsync()));
   };
 
-  const draw = async (id, spec) => {
+  const draw = async (id, { spec, data }) => {
     const place = document.getElementById(`picture-${id}`);
     const parameter = (name) => spec.params.find((one) => one.name === name).value;
     const whole = [parameter("t0"), parameter("t1")];
     const narrow = place.clientWidth < 480;
     const fitted = structuredClone(spec);
     fitted.config = look();
+    fitted.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, unpacked(columns)]));
     if (narrow) fitted.config.legend = { ...fitted.config.legend, columns: 1 };
     views.get(id)?.result.finalize();
     // `ast`: expressions are interpreted, not compiled, so the page's policy need not allow eval.
@@ -81,12 +89,12 @@
   };
 
   const drawAll = async () => {
-    for (const [id, spec] of Object.entries(specs)) await draw(id, spec);
+    for (const [id, drawing] of Object.entries(drawings)) await draw(id, drawing);
     document.documentElement.dataset.drawn = String(views.size);
   };
 
   button.addEventListener("click", () => show(null));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  for (const id of Object.keys(specs)) zoomable(id, document.getElementById(`picture-${id}`));
+  for (const id of Object.keys(drawings)) zoomable(id, document.getElementById(`picture-${id}`));
   drawAll();
 })();
