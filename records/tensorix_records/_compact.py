@@ -72,8 +72,15 @@ def read_kept(folder: Path, kind: str) -> Kept:
         raise RunFolderError(f"{path} cannot be read: it is damaged or not a run's ({type(error).__name__})") from error
 
 
-def read_rows(folder: Path, kind: str, schema: Any, columns: list[str] | None = None) -> tuple[Any, list[str]]:
-    """Every row of a kind as a table, and what was found wrong on the way."""
+def _read_parquet(folder: Path, kind: str, schema: Any) -> Any:
+    path = parquet_path(folder, kind)
+    there = set(pq.read_schema(path).names)
+    table = pq.read_table(path, columns=[name for name in schema.names if name in there])
+    return conform(table.replace_schema_metadata(None), schema)
+
+
+def read_rows(folder: Path, kind: str, schema: Any) -> tuple[Any, list[str]]:
+    """Every row of a kind as a table with the columns of `schema`, and what was found wrong on the way."""
     while True:
         # Streams are listed before the Parquet file is looked at: compaction writes the one before it removes the
         # others, so what was removed before the listing is in the Parquet file, and what is removed after it is
@@ -83,15 +90,14 @@ def read_rows(folder: Path, kind: str, schema: Any, columns: list[str] | None = 
         readers = [BatchReader(path, schema) for path in paths if path.name not in kept.sources]
         tables = []
         if kept.sources:
-            tables.append(conform(pq.read_table(parquet_path(folder, kind)).replace_schema_metadata(None), schema))
+            tables.append(_read_parquet(folder, kind, schema))
         try:
             batches = [batch for reader in readers for batch in reader.batches()]
         except FileNotFoundError:
             continue
         tables.append(pa.Table.from_batches(batches, schema=schema))
-        table = pa.concat_tables(tables)
         findings = kept.findings + [text for reader in readers if (text := reader.finding())]
-        return (table.select(columns) if columns is not None else table), findings
+        return pa.concat_tables(tables), findings
 
 
 def _groups(folder: Path, kind: str, schema: Any, kept: Kept, readers: list[BatchReader]) -> Iterator[Any]:

@@ -16,10 +16,10 @@ from tensorix_api.errors import RunFolderError
 from tensorix_records._compact import compact, read_rows, sync_folder
 from tensorix_records._events import EVENTS_NAME, EventReader
 from tensorix_records._follow import RunFollower
-from tensorix_records._gaps import GAP_SCHEMA
 from tensorix_records._lock import locked
 from tensorix_records._schema import SCHEMA
 from tensorix_records._writer import RunWriter
+from tensorix_records.gaps import GAP_SCHEMA
 
 __all__ = ["FORMAT", "Run"]
 
@@ -139,8 +139,12 @@ class Run:
         return RunWriter(self.path, process_id, now_unix_ns=now_unix_ns)
 
     def records(self, columns: Sequence[str] | None = None) -> Any:
-        """The records as a `pyarrow.Table`, every whole batch that is there; with `columns`, only those."""
-        return read_rows(self.path, "records", SCHEMA, None if columns is None else list(columns))[0]
+        """The records as a `pyarrow.Table`, every whole batch that is there; with `columns`, only those.
+
+        Raises KeyError for a column that no record has.
+        """
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        return read_rows(self.path, "records", schema)[0]
 
     def gap_counts(self) -> Any:
         """The counted gaps between chunks as a table: `second_unix`, `model`, `bucket`, `count`, each key once."""

@@ -17,27 +17,21 @@ __all__ = ["COLUMNS", "SCHEMA", "batch_of_rows", "conform", "records_of_table", 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list[int]: pa.list_(pa.int64())}
 
 
-def _arrow_type(annotation: Any) -> tuple[Any, bool]:
-    """The Arrow type of an annotation, and whether it may be None."""
+def _arrow_type(annotation: Any) -> Any:
+    """The Arrow type of an annotation such as `int | None` or a Literal of strings."""
     parts = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
-    nullable = type(None) in parts
     (kind,) = parts - {type(None)}
     if get_origin(kind) is Literal:
         (kind,) = {type(value) for value in get_args(kind)}
-    return _TYPES[kind], nullable
-
-
-def _schema() -> Any:
-    hints = get_type_hints(RequestRecord)
-    columns = []
-    for column in fields(RequestRecord):
-        kind, nullable = _arrow_type(hints[column.name])
-        columns.append(pa.field(column.name, kind, nullable=nullable))
-    return pa.schema(columns)
+    return _TYPES[kind]
 
 
 COLUMNS = tuple(column.name for column in fields(RequestRecord))
-SCHEMA = _schema()
+_HINTS = get_type_hints(RequestRecord)
+
+# Every column may be null in a file, also those that a record always has: what an older version did not write, and a
+# value that could not be stored.
+SCHEMA = pa.schema([pa.field(name, _arrow_type(_HINTS[name])) for name in COLUMNS])
 
 row_of_record: Callable[[RequestRecord], tuple[Any, ...]] = attrgetter(*COLUMNS)
 """A record as a tuple in the order of `COLUMNS`; in C, as it is called once a request inside an event loop."""

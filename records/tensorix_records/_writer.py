@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 from tensorix_api.errors import RunFolderError
 from tensorix_records._compact import read_kept
 from tensorix_records._events import EVENTS_NAME
-from tensorix_records._gaps import GAP_SCHEMA, GapCounter
 from tensorix_records._lock import locked
 from tensorix_records._record import RequestRecord
 from tensorix_records._schema import SCHEMA, batch_of_rows, row_of_record
 from tensorix_records._stream import BatchFile, write_all
+from tensorix_records.gaps import GAP_SCHEMA, GapCounter
 
 __all__ = ["RunWriter"]
 

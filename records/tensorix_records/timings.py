@@ -48,7 +48,10 @@ def _numbers(table: Any, name: str) -> _Floats:
 
 
 def _is(table: Any, name: str, value: Any) -> _Mask:
-    return np.asarray(pc.fill_null(pc.equal(table.column(name), value), False).to_numpy(), dtype=np.bool_)
+    return np.asarray(
+        pc.fill_null(pc.call_function("equal", [table.column(name), pa.scalar(value)]), False).to_numpy(),
+        dtype=np.bool_,
+    )
 
 
 def _where(mask: _Mask, values: _Floats) -> _Floats:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tensorix_records import Run
-from tensorix_records._gaps import gap_percentile_ns
-from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
-from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
 
+from tensorix_records import Run
+from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
+from tensorix_records.gaps import gap_percentile_ns
+from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
 from tensorix_reports._failures import Failure, failures_of
 from tensorix_reports._frames import OUTCOMES, RunFrames, Window, kind_order, read_frames
 from tensorix_reports._steady import counted_window, instants_of

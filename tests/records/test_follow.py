@@ -57,6 +57,20 @@ def test_a_follower_sees_all_of_a_run_that_another_process_writes(run: Run, star
     assert polls_with_news > 1
 
 
+def test_a_reader_of_the_whole_sees_no_row_twice_or_vanish(run: Run, start_program: Start) -> None:
+    """`records` may be called at any time: also in the middle of a compaction it is everything so far, once."""
+    before: set[str] = set()
+    with start_program(_WHOLE_RUN, run.path) as process:
+        ended = False
+        while not ended:
+            ended = process.poll() is not None
+            ids = Counter(_new_ids(run.records(["record_id"])))
+            assert set(ids.values()) <= {1}
+            assert before <= ids.keys()
+            before = set(ids)
+    assert len(before) == 3 * 60 * 7
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_interleaving_of_polls_with_writing_and_compaction_gives_each_row_once(
     run: Run, make_record: Maker, seed: int

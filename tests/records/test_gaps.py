@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tensorix_records import Run
-from tensorix_records._gaps import GapCounter, bucket_middle_ns, bucket_of_gap, gap_percentile_ns
+from tensorix_records.gaps import GapCounter, bucket_middle_ns, bucket_of_gap, gap_percentile_ns
 
 _HOUR_NS = 3_600_000_000_000
 

@@ -9,9 +9,9 @@ import pytest
 
 from tensorix_api.errors import RunFolderError
 from tensorix_records import RequestRecord, Run
-from tensorix_records._gaps import GAP_SCHEMA
 from tensorix_records._schema import SCHEMA
 from tensorix_records._stream import BatchFile, BatchReader
+from tensorix_records.gaps import GAP_SCHEMA
 
 
 def _boundaries(path: Path) -> list[int]:
