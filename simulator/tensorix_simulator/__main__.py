@@ -21,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--control-port", type=int, default=0, help="port of the control interface, on 127.0.0.1")
     parser.add_argument("--settings", metavar="FILE", help="settings as JSON; - for standard input")
     parser.add_argument("--truth", metavar="FILE", type=Path, help="append the truth of each request to this file")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     return parser.parse_args()
 
 
@@ -54,6 +55,7 @@ def main() -> int:
             control_port=arguments.control_port,
             truth_path=arguments.truth,
             on_ready=_announce,
+            until_closed=sys.stdin.fileno() if arguments.with_parent else None,
         )
     except SettingsError as error:
         sys.stderr.write(f"error: {error}\n")

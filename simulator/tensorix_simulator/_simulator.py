@@ -71,10 +71,19 @@ class Simulator:
         settings_path.write_text(json.dumps(self.settings.to_dict()), encoding="utf-8")
         command = [sys.executable, "-m", "tensorix_simulator", "--settings", str(settings_path)]
         command += ["--port", str(self._ports[0]), "--control-port", str(self._ports[1])]
-        command += ["--truth", str(self.truth_path)]
+        command += ["--truth", str(self.truth_path), "--with-parent"]
         # What it complains about goes to a file: nobody reads a pipe while it runs.
         with (folder / "stderr").open("wb") as errors:
-            self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603 - ourselves
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                command,
+                env=environment,
+                # Held open and never written to: it ends with this process, and the simulator with it.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # Ctrl-C is for whoever uses the simulator, who may still want answers to end in order.
+                start_new_session=True,
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -104,8 +113,10 @@ class Simulator:
         self._forget()
 
     def _forget(self) -> None:
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
         self._process = None
         if self._folder is not None:
             self._folder.cleanup()

@@ -22,8 +22,8 @@ class Completion:
     """Answers one admitted request. Tokens are charged for what was sent, also where the client goes early."""
 
     __slots__ = (
-        "_blocked", "_charging", "_created", "_exchange", "_headers_ns", "_identity", "_lateness", "_pacer", "_reply",
-        "_request", "_running", "_sent", "_text", "_token",
+        "_blocked", "_charging", "_created", "_exchange", "_headers_ns", "_held_ns", "_identity", "_lateness", "_pacer",
+        "_reply", "_request", "_running", "_sent", "_text", "_token",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class Completion:
         self._sent: list[int] = []
         self._lateness: list[int] = []
         self._blocked = 0
+        self._held_ns: int | None = None
 
     def start(self) -> None:
         """Send the head of a stream, and plan the rest."""
@@ -88,7 +89,10 @@ class Completion:
         connection, text = exchange.connection, self._text
         if connection.blocked:
             self._blocked += 1
+            self._held_ns = due_ns if self._held_ns is None else self._held_ns
             return time.monotonic_ns() + _BLOCKED_WAIT_NS
+        if self._held_ns is not None:
+            due_ns, self._held_ns = self._held_ns, None
         assert text is not None
         reasoning = index < reply.reasoning_tokens
         if self._request.n == 1:

@@ -24,7 +24,7 @@ __all__ = ["Connection", "Request", "ask_for_stamps"]
 # Linux's number for SO_TIMESTAMPNS (and of the message that carries it); Python 3.11 does not name it.
 _SO_TIMESTAMPNS = 35
 _READ = 65_536
-_MOST_HEADER_BYTES = 65_536
+_MOST_HEAD_BYTES = 65_536
 _MOST_QUEUED = 64
 _LINGER_S = 1.0
 
@@ -120,7 +120,8 @@ class Connection:
         self._parser = httptools.HttpRequestParser(self)
         self._reading: Request | None = None
         self._queue: deque[Request] = deque()
-        self._header_bytes = 0
+        self._in_head = False
+        self._head_bytes = 0
         self._stamp_ns = 0
         self._kernel_ns: int | None = None
         self._serving = False
@@ -158,16 +159,15 @@ class Connection:
             if self._queue:
                 self._queue[-1].keep_alive = False
         except httptools.HttpParserError:
-            request = self._reading or self._begin()
-            request.problem = request.problem or "malformed"
-            self._reading = None
-            request.keep_alive = False
-            self._queue.append(request)
-            self._stop_reading()
+            self._refuse(self._reading or self._begin(), "malformed")
+        if self._in_head and self._reading is not None:
+            # The parser keeps a header's value until it is whole, however long it grows.
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self._refuse(self._reading, "malformed")
         self._pump()
 
     def _begin(self) -> Request:
-        self._header_bytes = 0
         unix_ns = self._stamp_ns + _unix_less_monotonic_ns()
         return Request(self.number, self._stamp_ns, self._kernel_ns, unix_ns)
 
@@ -181,26 +181,21 @@ class Connection:
         """A request's first bytes."""
         if not self._deaf:
             self._reading = self._begin()
-
-    def _too_large(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            raise ValueError("headers too large")
+            self._in_head, self._head_bytes = True, 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
-        self._too_large(len(url))
         if self._reading is not None:
             self._reading.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self._too_large(len(name) + len(value))
         if self._reading is not None:
             self._reading.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._in_head = False
         request = self._reading
         if request is None:
             return
@@ -208,7 +203,7 @@ class Connection:
         request.http11 = self._parser.get_http_version() == "1.1"
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_body_bytes():
-            self._refuse_body(request)
+            self._refuse(request, "too_large")
         elif request.http11 and request.headers.get("expect", "").lower() == "100-continue":
             self._expects = True
             self._continue()
@@ -219,8 +214,8 @@ class Connection:
             self._expects = False
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _refuse_body(self, request: Request) -> None:
-        request.problem, request.keep_alive = "too_large", False
+    def _refuse(self, request: Request, problem: str) -> None:
+        request.problem, request.keep_alive = problem, False
         self._reading = None
         self._queue.append(request)
         self._stop_reading()
@@ -232,7 +227,7 @@ class Connection:
             return
         request.body += data
         if len(request.body) > self._max_body_bytes():
-            self._refuse_body(request)
+            self._refuse(request, "too_large")
 
     def on_message_complete(self) -> None:
         """The request is whole."""

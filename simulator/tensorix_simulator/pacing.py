@@ -14,7 +14,7 @@ Job = Callable[[int], int | None]
 """Called with its due time, at or after it; returns when it is due next, or None when it is over."""
 
 # So many jobs run before sockets are looked at again: a burst of due chunks must not delay the reading of requests.
-_BATCH = 32
+_BATCH = 16
 
 
 class Pacer:

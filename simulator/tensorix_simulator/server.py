@@ -179,6 +179,18 @@ class _Collector:
         gc.enable()
 
 
+def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    try:
+        ended = not os.read(descriptor, 4096)
+    except BlockingIOError:
+        return
+    except OSError:
+        ended = True
+    if ended:
+        loop.remove_reader(descriptor)
+        loop.stop()
+
+
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -191,11 +203,13 @@ def serve(
     control_port: int = 0,
     truth_path: Path | None = None,
     on_ready: Callable[[Addresses], None] | None = None,
+    until_closed: int | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 is any that is free; `on_ready` is told which.
 
-    The control port is always on 127.0.0.1. Signals are only listened to in the main thread. Raises SettingsError
-    where an address cannot be had or the truth not be written.
+    The control port is always on 127.0.0.1. Signals are only listened to in the main thread. `until_closed` is a file
+    descriptor, of a pipe say, whose end also ends the simulator: it does not outlive a parent that was killed. Raises
+    SettingsError where an address cannot be had or the truth not be written.
     """
     truth = TruthLog(truth_path)
     try:
@@ -207,6 +221,8 @@ def serve(
             raise
         loop = _new_loop()
         try:
+            if until_closed is not None:
+                loop.add_reader(until_closed, _stop_at_end, loop, until_closed)
             _run(loop, settings, truth, public, private, host, on_ready)
         finally:
             loop.close()
