@@ -14,7 +14,17 @@ from typing import Any
 from tensorix_api.errors import SettingsError
 from tensorix_api.settings import Settings
 
-__all__ = ["CHAT_STREAMED", "CHAT_UNSTREAMED", "DEFAULT_PROMPT", "KINDS", "MODELS", "Limits", "LoadPlan", "Timeouts"]
+__all__ = [
+    "CHAT_STREAMED",
+    "CHAT_UNSTREAMED",
+    "DEFAULT_PROMPT",
+    "KINDS",
+    "MODELS",
+    "Limits",
+    "LoadPlan",
+    "Timeouts",
+    "users_by_kind",
+]
 
 CHAT_STREAMED = "chat-streamed"
 CHAT_UNSTREAMED = "chat-unstreamed"
@@ -160,6 +170,24 @@ class LoadPlan:
         longest = max(len(prompt) for prompt in self.prompts)
         answers = self.body.get("n", 1) if isinstance(self.body.get("n", 1), int) else 1
         return math.ceil(longest / _CHARACTERS_PER_TOKEN) + 16 + self.max_tokens * max(1, answers)
+
+
+def users_by_kind(mix: Mapping[str, float], users: int) -> dict[str, int]:
+    """How many of `users` are of each kind: by share, every kind with a share at least one, all of them in sum.
+
+    Rounded by the largest remainder. There are at least as many users as kinds (`LoadPlan` holds it).
+    """
+    shares = {kind: share for kind, share in mix.items() if share > 0}
+    exact = {kind: users * share / sum(shares.values()) for kind, share in shares.items()}
+    counts = {kind: int(number) for kind, number in exact.items()}
+    left = users - sum(counts.values())
+    for kind in sorted(shares, key=lambda kind: exact[kind] % 1, reverse=True)[:left]:
+        counts[kind] += 1
+    for kind in counts:
+        if not counts[kind]:
+            counts[max(counts, key=lambda other: counts[other])] -= 1
+            counts[kind] = 1
+    return counts
 
 
 def _positive(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows: there an open file cannot be replaced or removed anyway
     fcntl = None  # type: ignore[assignment,unused-ignore]
 
-__all__ = ["is_held", "lock_for_life", "locked"]
+__all__ = ["close_unlocked", "is_held", "lock_for_life", "locked"]
 
 
 @contextlib.contextmanager
@@ -26,13 +26,26 @@ def locked(folder: Path) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        close_unlocked(fd)
 
 
 def lock_for_life(fd: int) -> None:
-    """Hold a file until it is closed or this process ends."""
+    """Hold a file until `close_unlocked`, or until this process ends."""
     if fcntl is not None:
         fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def close_unlocked(fd: int) -> None:
+    """Give up the lock on a file and close it.
+
+    Closing alone is not enough: in a process that gevent has patched, a close takes effect only when the event loop
+    comes round, and a lock that is taken again before waits for itself.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 def is_held(path: Path) -> bool:

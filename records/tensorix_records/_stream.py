@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tensorix_api.errors import RunFolderError
-from tensorix_records._lock import lock_for_life
+from tensorix_records._lock import close_unlocked, lock_for_life
 from tensorix_records._schema import conform
 
 __all__ = ["BatchFile", "BatchReader", "write_all"]
@@ -64,7 +64,7 @@ class BatchFile:
             fd, self._fd = self._fd, None
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, self._size)
-            os.close(fd)
+            close_unlocked(fd)
             raise RunFolderError(
                 f"{self._path} cannot be written: {error.strerror}; free space or choose another folder"
             ) from error
@@ -79,7 +79,7 @@ class BatchFile:
             write_all(fd, _END)
             os.fsync(fd)
         with contextlib.suppress(OSError):
-            os.close(fd)
+            close_unlocked(fd)
 
 
 class BatchReader:

@@ -1,0 +1,145 @@
+"""Runs a plan with Locust as a library, in a process of its own, from the first user to the last drained request."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import events
+from locust.env import Environment
+
+from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_api.secret import Redactor, Secret
+from tensorix_api.settings import Settings
+from tensorix_loadtests._health import raise_open_files
+from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._users import ChatUser, ModelListUser
+from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, users_by_kind
+
+__all__ = ["main", "run_plan"]
+
+# Past every timeout of a request: those in flight end by themselves first.
+_DRAIN_MARGIN_S = 5.0
+
+
+class _RedactingFormatter(logging.Formatter):
+    """Log lines, tracebacks included, without the key."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(self._redact(line, 2000) for line in super().format(record).splitlines())
+
+
+def _log_to(path: Path, redact: Redactor) -> None:
+    """Locust's and our own log goes into the run folder; how much, `TENSORIX_LOG_LEVEL` says."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(_RedactingFormatter(redact))
+    level = os.environ.get("TENSORIX_LOG_LEVEL", "WARNING").upper()
+    known = level in logging.getLevelNamesMapping()
+    logging.basicConfig(level=level if known else "WARNING", handlers=[handler], force=True)
+    # A log that cannot be written (a full disk) must not fill the terminal with tracebacks.
+    logging.raiseExceptions = False
+
+
+def _user_classes(plan: LoadPlan) -> list[type[Any]]:
+    """A class for each kind of the mix that has a share, with its number of users."""
+    kinds: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
+        CHAT_STREAMED: ("ChatUser", ChatUser, {"stream": True}),
+        CHAT_UNSTREAMED: ("UnstreamedChatUser", ChatUser, {"stream": False}),
+        MODELS: ("ModelListUser", ModelListUser, {}),
+    }
+    classes = []
+    for kind, count in users_by_kind(plan.mix, plan.users).items():
+        name, base, attributes = kinds[kind]
+        classes.append(type(name, (base,), attributes | {"fixed_count": count, "__module__": base.__module__}))
+    return classes
+
+
+def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
+    """Run the plan into the folder `out`; returns when the last request has ended and the folder is compacted.
+
+    Raises TensorixError where it could not begin. SIGINT and SIGTERM end it in order; a second one of either, or a
+    SIGTERM after a SIGINT, cancels what is in flight.
+    """
+    run = LoadRun.begin(plan, out, key)
+    _log_to(out / "engine.log", run.session.redact)
+    environment: Any = Environment(
+        user_classes=_user_classes(plan),
+        events=events,
+        host=plan.base_url,
+        stop_timeout=plan.timeouts.total_s + plan.timeouts.connect_s + _DRAIN_MARGIN_S,
+    )
+    environment.tensorix_run = run
+    runner = environment.create_local_runner()
+    run.users = lambda: runner.user_count
+
+    def interrupt() -> None:
+        if run.stopped.is_set():
+            runner.user_greenlets.kill(block=False)
+        else:
+            run.stop("interrupted")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, interrupt)
+    environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
+    try:
+        run.phase("ramp")
+        runner.start(plan.users, spawn_rate=plan.spawn_rate)
+        run.stopped.wait(plan.duration_s)
+        run.stop("duration")
+        run.phase("drain")
+        runner.quit()
+    finally:
+        run.end()
+    return run
+
+
+def _read_plan(text: str) -> LoadPlan:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        raise SettingsError("the plan on standard input is not JSON") from None
+    if not isinstance(data, dict):
+        raise SettingsError("the plan on standard input is no JSON object")
+    return LoadPlan.from_dict(data)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The program; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tensorix_loadtests", description="Run a load test's plan.")
+    parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    options = parser.parse_args(arguments)
+    try:
+        plan = _read_plan(sys.stdin.read())
+        key = Settings.from_environment(base_url=plan.base_url).api_key
+        if warning := raise_open_files(plan.users):
+            _say(f"warning: {warning}")
+        run = run_plan(plan, options.out, key)
+    except TensorixError as error:
+        _say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("error: interrupted before the run began")
+        return 2
+    if run.trouble:
+        _say(f"error: {run.trouble}")
+    return 1 if run.end_reason == "write_failed" else 0
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the engine's own voice: it is a program here
+    except OSError:
+        # Whoever started the engine is gone; the run goes on without an audience.
+        pass

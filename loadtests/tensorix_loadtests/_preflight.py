@@ -1,0 +1,67 @@
+"""The look before the leap: is the server there, does it take the key, does it speak the API, which model is first?"""
+
+from __future__ import annotations
+
+from tensorix_api.errors import ErrorKind, PreflightError
+from tensorix_loadtests._client import Call, LoadClient, Result, Session
+from tensorix_records import RequestRecord
+
+__all__ = ["choose_model"]
+
+
+def choose_model(session: Session) -> tuple[str, RequestRecord]:
+    """The model to ask (the one set, else the first listed) and the record of the one request to `/models`.
+
+    Raises PreflightError, in one line, where a load test against this server could not work.
+    """
+    client = LoadClient(session)
+    try:
+        result = client.send(Call.list_models(), scenario="preflight")
+    finally:
+        client.close()
+    record = result.record
+    wanted = session.settings.model
+    if record.outcome == "success":
+        if wanted:
+            return wanted, record
+        if not result.models:
+            raise PreflightError(f"{session.settings.base_url} lists no models: name one with --model")
+        return result.models[0], record
+    if wanted and _lists_no_models(record):
+        return wanted, record
+    raise PreflightError(_why(session, result))
+
+
+def _lists_no_models(record: RequestRecord) -> bool:
+    """Whether the server may well serve chat all the same: it answered as this API does, but has no list for us now."""
+    if record.error_kind == ErrorKind.RATE_LIMITED:
+        return True
+    # An API's own 404 comes as an error object; a web server's comes as a page.
+    missing = record.status in (404, 405, 501) and bool(record.error_message)
+    return missing and not (record.error_message or "").lstrip().startswith("<")
+
+
+def _why(session: Session, result: Result) -> str:
+    record, url = result.record, session.settings.base_url
+    said = record.error_message or ""
+    kind = record.error_kind
+    if kind == ErrorKind.AUTHENTICATION:
+        if session.settings.api_key is None:
+            return f"{url} wants a key ({record.status}): set TENSORIX_API_KEY"
+        return f"{url} refused the key ({record.status}): check TENSORIX_API_KEY. The server said: {said}"
+    if kind == ErrorKind.PAYMENT:
+        return f"{url} says that the key is out of credit (402): {said}"
+    if kind == ErrorKind.RATE_LIMITED:
+        return f"{url} is limiting this key already (429): wait a minute, or name a model with --model"
+    if kind == ErrorKind.SERVER_ERROR:
+        return f"{url} answered {record.status} to the list of models: try again later. The server said: {said}"
+    if kind in (ErrorKind.BAD_REQUEST, ErrorKind.MALFORMED):
+        status = f" ({record.status})" if record.status else ""
+        return f"{url} is not an OpenAI-compatible server{status}: its /models gave no model list; check the base URL"
+    if kind == ErrorKind.UNEXPECTED_STATUS:
+        return f"{url}: {said}"
+    if kind == ErrorKind.TIMEOUT:
+        return f"{url} did not answer in time ({record.error_phase}): {said}"
+    if kind in (ErrorKind.TLS_CHAIN, ErrorKind.TLS_NAME, ErrorKind.TLS_EXPIRED, ErrorKind.TLS_FAILED):
+        return f"{url} cannot be trusted: {said}; for a certificate of your own give --ca-bundle"
+    return f"{url} cannot be reached: {said}"

@@ -1,0 +1,173 @@
+"""The Locust user classes, as they are or subclassed: `ChatUser` asks a model, `ModelListUser` lists the models."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gevent
+from locust import User
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, TaskSet
+
+from tensorix_loadtests._back_off import BackOff
+from tensorix_loadtests._client import Call, LoadClient, Result
+from tensorix_loadtests._load_run import LoadRun
+from tensorix_records import RequestRecord
+
+__all__ = ["ChatUser", "ModelListUser", "RequestFailed"]
+
+_user_numbers = itertools.count()
+
+
+class RequestFailed(Exception):  # noqa: N818 - Locust's table shows the name
+    """What Locust's request event carries for a request that did not succeed."""
+
+
+def _ask(user: Any) -> None:
+    """The task that a class has unless it declares its own."""
+    user.ask()
+
+
+class _ApiUser(User):
+    """One user: a connection of its own, one request after the other, holding back when told to."""
+
+    abstract = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Locust adds a subclass's tasks to those it inherits; who declares tasks does not want the default one too.
+        if any(task is not _ask for task in cls.tasks):
+            cls.tasks = [task for task in cls.tasks if task is not _ask]
+
+    def on_start(self) -> None:
+        """Get ready; Locust calls it when the user starts. A subclass that overrides it calls this one first."""
+        run = getattr(self.environment, "tensorix_run", None)
+        if run is None:
+            # No run folder could be made: the reason was said where it was found.
+            raise StopUser
+        self.run_state: LoadRun = run
+        self.user_id = next(_user_numbers)
+        self.client = LoadClient(
+            run.session, user_class=type(self).__name__, user_id=self.user_id, on_result=self._on_result
+        )
+        self._back_off = BackOff(run.plan.limits.window_s, random.Random())  # noqa: S311 - spreads waits, hides nothing
+        self._ready_ns = time.monotonic_ns()
+
+    def on_stop(self) -> None:
+        """Close the connection; Locust calls it when the user ends."""
+        if client := getattr(self, "client", None):
+            client.close()
+
+    def ask(self) -> None:
+        """The default task."""
+        raise NotImplementedError
+
+    def _send(self, call: Call, scenario: str | None) -> RequestRecord:
+        if not self.run_state.take():
+            raise StopUser
+        record = self.client.send(call, scenario=scenario, user_ready_ns=self._ready_ns).record
+        if wait_s := self._back_off.after(record):
+            self._hold_back(wait_s)
+        self._ready_ns = time.monotonic_ns()
+        return record
+
+    def _hold_back(self, wait_s: float) -> None:
+        """Sleep as Locust's `wait` does, so that a run that ends does not wait for it."""
+        if self._state == LOCUST_STATE_STOPPING or self.run_state.stopped.is_set():
+            return
+        self._state = LOCUST_STATE_WAITING
+        gevent.sleep(wait_s)
+        if self._state == LOCUST_STATE_STOPPING:
+            raise StopUser
+        self._state = LOCUST_STATE_RUNNING
+
+    def _on_result(self, result: Result) -> None:
+        record = result.record
+        # The record first: what a listener of the event does cannot touch it.
+        self.run_state.on_result(result)
+        exception = None
+        if record.outcome != "success":
+            status = f"{record.status} " if record.status else ""
+            exception = RequestFailed(f"{status}{record.error_kind}: {record.error_message}")
+        kind = "" if record.stream is None else " streamed" if record.stream else " not streamed"
+        self.environment.events.request.fire(
+            request_type=record.method,
+            name=record.endpoint + kind,
+            response_time=(record.end_at_ns or 0) / 1e6,
+            response_length=record.response_bytes or 0,
+            exception=exception,
+            context=self.context(),
+        )
+
+
+class ChatUser(_ApiUser):
+    """A user that chats: each asks, reads the whole answer, and asks again.
+
+    Class attributes that a subclass may set; None takes the run's setting:
+    `stream`, `model`, `prompts` (taken in turn), `max_tokens`, `temperature`, `body` (further fields of the request).
+    Override `ask`, or declare tasks that call `self.chat(…)`.
+    """
+
+    abstract = False
+    stream: bool = True
+    model: str | None = None
+    prompts: Sequence[str] | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    body: Mapping[str, Any] | None = None
+    tasks: list[TaskSet | Callable[..., Any]] = [_ask]  # noqa: RUF012 - as Locust declares it
+    _prompt_numbers = itertools.count()
+
+    def ask(self) -> None:
+        """Ask the next prompt."""
+        prompts = self.prompts or self.run_state.plan.prompts
+        self.chat(prompts[next(self._prompt_numbers) % len(prompts)])
+
+    def chat(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        stream: bool | None = None,
+        max_tokens: int | None = None,
+        scenario: str | None = None,
+        **body: Any,
+    ) -> RequestRecord:
+        """Ask a prompt (text, or a list of messages) and return the record of what came of it.
+
+        Further keywords are fields of the request's body. Raises StopUser when the run takes no more requests.
+        """
+        plan = self.run_state.plan
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        call = Call.chat(
+            messages,
+            model=self.model or self.run_state.model,
+            stream=self.stream if stream is None else stream,
+            max_tokens=max_tokens or self.max_tokens or plan.max_tokens,
+            include_usage=plan.include_usage,
+            temperature=self.temperature if self.temperature is not None else plan.temperature,
+            extra={**plan.body, **(self.body or {}), **body},
+        )
+        return self._send(call, scenario)
+
+
+class ModelListUser(_ApiUser):
+    """A user that lists the models, again and again; between two lists it waits `wait_time`, a second by default."""
+
+    abstract = False
+    tasks: list[TaskSet | Callable[..., Any]] = [_ask]  # noqa: RUF012 - as Locust declares it
+
+    def wait_time(self) -> float:
+        """Seconds between two lists: a list is quick, so without a pause these users would crowd out the rest."""
+        return 1.0
+
+    def ask(self) -> None:
+        """List the models."""
+        self.list_models()
+
+    def list_models(self, *, scenario: str | None = None) -> RequestRecord:
+        """List the models and return the record of what came of it."""
+        return self._send(Call.list_models(), scenario)
