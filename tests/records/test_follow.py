@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -55,6 +60,54 @@ def test_a_follower_sees_all_of_a_run_that_another_process_writes(run: Run, star
     assert set(ids.values()) == {1}
     assert [(event["process"], event["batch"]) for event in events] == [(p, b) for p in range(3) for b in range(60)]
     assert polls_with_news > 1
+
+
+def _compacting_at(run: Run, step: int, reading: Callable[[], object]) -> tuple[object, bool]:
+    """The result of `reading` when the run is compacted just before the line numbered `step` of this room's code that
+    it executes; and whether it came so far.
+    """
+    left = step
+
+    def watch(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if "tensorix_records" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if left == 0:
+            left = -1
+            # Python does not trace what the tracing function calls.
+            run.compact()
+        return watch
+
+    earlier = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        return reading(), left < 0
+    finally:
+        sys.settrace(earlier)
+
+
+def test_compaction_at_any_line_of_reading_changes_nothing(run: Run, make_record: Maker, tmp_path: Path) -> None:
+    """Whole readings, and polls before and after: whenever between two lines compaction happens, each row is given."""
+    for name in ("a", "b"):
+        writer = run.writer(name)
+        writer.add(make_record(record_id=name))
+        writer.close()
+    reached = True
+    step = 0
+    while reached:
+        step += 1
+        whole, followed = (
+            Run.open(shutil.copytree(run.path, tmp_path / f"{step}-{kind}")) for kind in ("whole", "followed")
+        )
+        table, reached_whole = _compacting_at(whole, step, whole.records)
+        assert sorted(_new_ids(table)) == ["a", "b"], step
+        follower = followed.follow()
+        first, reached_poll = _compacting_at(followed, step, follower.poll)
+        ids = _new_ids(first[0]) + _new_ids(follower.poll()[0])  # type: ignore[index]
+        assert sorted(ids) == ["a", "b"], step
+        reached = reached_whole or reached_poll
+    assert step > 50
 
 
 def test_a_reader_of_the_whole_sees_no_row_twice_or_vanish(run: Run, start_program: Start) -> None:

@@ -20,7 +20,8 @@ import sys
 from tensorix_records import Run
 
 run = Run.open(sys.argv[1])
-for number in range(50):
+sys.stdin.readline()
+for number in range(200):
     run.update_manifest(**{f"{sys.argv[2]}{number}": number})
 """
 
@@ -107,14 +108,21 @@ def test_updates_of_two_processes_are_both_kept(run: Run, start_program: Start) 
     """Reading, changing and replacing the manifest is one step."""
     processes = [start_program(_UPDATES, run.path, name) for name in ("a", "b")]
     for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert {f"{name}{number}" for name in "ab" for number in range(50)} <= run.manifest.keys()
+    assert {f"{name}{number}" for name in "ab" for number in range(200)} <= run.manifest.keys()
 
 
 def test_a_killed_update_leaves_the_manifest_whole(run: Run, start_program: Start) -> None:
     """At every moment the manifest is the one before or the one after; a trial file left over does no harm."""
-    process = start_program(_UPDATES.replace("range(50)", "iter(int, 1)"), run.path, "a")
+    process = start_program(_UPDATES.replace("range(200)", "iter(int, 1)"), run.path, "a")
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
     while "a0" not in run.manifest:
         assert process.poll() is None
     process.kill()
