@@ -29,6 +29,10 @@ FORMAT = 1
 _MANIFEST = "manifest.json"
 
 
+def _manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n"
+
+
 class Run:
     """A run folder. `Run.create` makes one, `Run.open` takes one that is there; it may be growing meanwhile.
 
@@ -68,16 +72,17 @@ class Run:
     def create(cls, path: str | os.PathLike[str], manifest: dict[str, Any]) -> Run:
         """Make the folder and its manifest: `format`, `ended_unix_ns` and `end_reason` (null) and what is given.
 
-        `manifest` holds at least `run_id`, and never a key. Raises RunFolderError as `check_creatable` does.
+        `manifest` holds at least `run_id`, and never a key. Raises RunFolderError as `check_creatable` does, and
+        TypeError for what JSON does not know (a Secret).
         """
         cls.check_creatable(path)
         if not isinstance(manifest.get("run_id"), str):
             raise TypeError("the manifest of a run needs its `run_id`, a string")
         run = cls(Path(path).absolute())
-        whole = {"format": FORMAT, "ended_unix_ns": None, "end_reason": None} | manifest
+        data = _manifest_bytes({"format": FORMAT, "ended_unix_ns": None, "end_reason": None} | manifest)
         try:
             run.path.mkdir(exist_ok=True)
-            run._replace_manifest(whole, new=True)
+            run._replace_manifest(data, new=True)
             sync_folder(run.path.parent)
         except FileExistsError:
             raise RunFolderError(f"{path} was made into a run by somebody else just now: choose another") from None
@@ -117,20 +122,23 @@ class Run:
         Raises RunFolderError where it cannot be written, TypeError for what JSON does not know (a Secret).
         """
         with locked(self.path):
-            whole = self.manifest | changes
+            data = _manifest_bytes(self.manifest | changes)
             try:
-                self._replace_manifest(whole)
+                self._replace_manifest(data)
             except OSError as error:
                 raise RunFolderError(f"{self.path / _MANIFEST} cannot be written: {error.strerror}") from error
 
-    def _replace_manifest(self, manifest: dict[str, Any], *, new: bool = False) -> None:
-        data = json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n"
+    def _replace_manifest(self, data: bytes, *, new: bool = False) -> None:
         trial = self.path / f"{_MANIFEST}.new"
         # "x": of two processes that make the same folder into a run at once, one is told.
         with trial.open("xb" if new else "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                trial.unlink()
+                raise
         trial.replace(self.path / _MANIFEST)
         sync_folder(self.path)
 

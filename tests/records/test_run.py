@@ -135,6 +135,9 @@ def test_a_killed_update_leaves_the_manifest_whole(run: Run, start_program: Star
 
 def test_a_secret_is_not_written(run: Run) -> None:
     """A key that was put into the manifest by mistake is an error, and the manifest stays as it was."""
+    with pytest.raises(TypeError):
+        Run.create(run.path.parent / "other", {"run_id": "run-1", "key": Secret("sk-never-shown-anywhere")})
+    assert not (run.path.parent / "other").exists()
     before = (run.path / "manifest.json").read_bytes()
     with pytest.raises(TypeError):
         run.update_manifest(key=Secret("sk-never-shown-anywhere"))
