@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+
 from tensorix_api.secret import Redactor
 
 __all__ = ["Failure", "failures_of"]
@@ -33,9 +35,8 @@ def failures_of(requests: pd.DataFrame) -> list[Failure]:
     bad = requests[requests["outcome"] != "success"]
     redact = Redactor()
     found = []
-    for (outcome, request, kind, phase, status), group in bad.groupby(
-        ["outcome", "kind", "error_kind", "error_phase", "status"], dropna=False
-    ):
+    groups: Any = bad.groupby(["outcome", "kind", "error_kind", "error_phase", "status"], dropna=False)
+    for (outcome, request, kind, phase, status), group in groups:
         messages = group["error_message"].dropna()
         found.append(
             Failure(

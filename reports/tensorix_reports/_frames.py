@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from tensorix_records import Run
 
 __all__ = ["OUTCOMES", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
@@ -141,7 +142,7 @@ def _requests(table: Any) -> pd.DataFrame:
             columns[name] = np.array(column.to_pylist(), dtype=object)
     frame = pd.DataFrame(columns)
     # An object column of nothing but None would be read as another type by each operation that meets it.
-    return frame.astype({name: object for name in _TEXT})
+    return frame.astype(dict.fromkeys(_TEXT, object))
 
 
 def read_frames(run: Run | Path | str) -> RunFrames:
@@ -157,7 +158,7 @@ def read_frames(run: Run | Path | str) -> RunFrames:
     if len(frame):
         # A request cannot be older than its run: where clocks disagree, the records win.
         starts.append(int(frame["start_unix_ns"].iloc[0]))
-    origin = min(starts, default=0)
+    origin = min(starts, default=whole(manifest.get("ended_unix_ns")) or 0)
     frame["at_s"] = (frame["start_unix_ns"] - origin) / 1e9
     frame["done_s"] = frame["at_s"] + frame["end_at_ns"].fillna(frame["headers_at_ns"]).fillna(0.0) / 1e9
     frame["kind"] = [kind_of(*pair) for pair in zip(frame["endpoint"], frame["stream"], strict=True)]

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from tensorix_reports._glossary import GLOSSARY
 from tensorix_reports._latency import LatencyReport
-from tensorix_reports._pictures import Picture
+from tensorix_reports._picture import Picture
 from tensorix_reports._rate_limit import RateLimitReport
 from tensorix_reports._tables import Cell, Table, number
 from tensorix_reports._verdict import Verdict
@@ -34,7 +34,7 @@ _SECTIONS = (
 @lru_cache(maxsize=1)
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script (2 s to bundle, so once a process)."""
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in bundle.lower() or "<!--" in bundle:
         raise AssertionError("the bundled script would end its own element: it cannot be put into a page")
     return bundle

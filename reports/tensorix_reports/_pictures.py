@@ -6,7 +6,7 @@ The same specification gives the page's picture and, with no browser, PNG and SV
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -14,72 +14,17 @@ import numpy as np
 import pandas as pd
 
 from tensorix_reports._frames import RunFrames, kind_order
+from tensorix_reports._picture import Picture, thinned
 from tensorix_reports._rate_limit import RateLimitReport
 
-__all__ = ["MOST_POINTS", "Picture", "pictures_of", "thinned"]
+__all__ = ["pictures_of"]
 
-MOST_POINTS = 4_000
-"""A picture shows no more points than this; the tables rest on all of them."""
 _MOST_EDGES = 100
 _MOST_BARS = 300
 
 # Each at least 3:1 against white and against the page's dark ground; shapes and words tell them apart as well.
 _COLOURS = {"success": "#3a87c8", "throttled": "#c77d0a", "failed": "#d64550", "cancelled": "#858b94"}
 _SERIES = ("#3a87c8", "#1f9d8a", "#9467c9", "#a0762b", "#c2588f", "#5f8f3d")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture: what it shows, and the specification, or why there is none."""
-
-    id: str
-    title: str
-    caption: str
-    spec: dict[str, Any] | None = None
-    """None where there is not enough data; `caption` then says what is missing."""
-    data: dict[str, pd.DataFrame] = field(default_factory=dict)
-    """The rows that `spec` names, apart from it: the page packs them, and validating a row at a time takes seconds."""
-
-    def whole(self) -> dict[str, Any]:
-        """The specification with its rows inside, as any Vega-Lite tool takes it."""
-        rows = {name: _plain(frame).to_dict("records") for name, frame in self.data.items()}
-        return {**(self.spec or {}), "datasets": rows}
-
-    def packed(self) -> dict[str, Any]:
-        """The rows by column, each text once: a third of the size."""
-        return {name: {str(column): _column(frame[column]) for column in frame} for name, frame in self.data.items()}
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
-    return rounded.astype(object).where(rounded.notna(), None)
-
-
-def _column(values: pd.Series) -> dict[str, Any]:
-    if values.dtype == np.float64:
-        numbers = [None if np.isnan(value) else round(value, 4) for value in values.tolist()]
-        return {"values": [int(value) if value is not None and value.is_integer() else value for value in numbers]}
-    if values.dtype.kind == "i":
-        return {"values": values.tolist()}
-    codes, texts = pd.factorize(values.astype(object))
-    return {"texts": [str(text) for text in texts], "codes": codes.tolist()}
-
-
-def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.DataFrame:
-    """At most `most` rows of a frame ordered by `at_s`, spread over time, each stretch with its extremes.
-
-    Half of the rows are the largest and smallest `value` of equal stretches of rows, the rest every n-th row.
-    """
-    if len(frame) <= most:
-        return frame
-    stretches = most // 4
-    edges = np.linspace(0, len(frame), stretches + 1).astype(np.int64)
-    values = frame[value].to_numpy(float)
-    kept: list[int] = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        kept += [int(start + np.argmin(values[start:end])), int(start + np.argmax(values[start:end]))]
-    kept += np.linspace(0, len(frame) - 1, most - len(kept)).astype(np.int64).tolist()
-    return frame.iloc[sorted(set(kept))]
 
 
 def _axis(end_s: float) -> alt.Axis:
@@ -97,9 +42,10 @@ def _x(end_s: float) -> alt.X:
     return alt.X("t:Q", scale=_range(), axis=_axis(end_s))
 
 
-def _y(field: str, title: str, scale: alt.Scale | None = None, format_: str = ",~r") -> alt.Y:
-    # One width for every picture's labels keeps the time axes exactly below each other.
-    axis = alt.Axis(title=title, minExtent=46, maxExtent=46, tickCount=5, format=format_)
+def _y(field: str, scale: alt.Scale | None = None, format_: str = ",~r") -> alt.Y:
+    # One width for every picture's labels keeps the time axes exactly below each other. What is shown stands above
+    # the picture, for a title beside the labels would run into long ones.
+    axis = alt.Axis(title=None, minExtent=54, maxExtent=54, tickCount=5, format=format_)
     return alt.Y(f"{field}:Q", axis=axis, scale=scale if scale is not None else alt.Undefined)
 
 
@@ -170,21 +116,27 @@ def _latency(frames: RunFrames, end_s: float, edges: _Edges | None) -> Picture:
     order.append("failed after")
     parts = [part[part["ms"] > 0] for part in parts]
     points = pd.concat(parts).sort_values("at_s", kind="stable") if parts else pd.DataFrame()
-    title = "Latency of each request"
+    title = "Latency of each request, ms"
     if len(points) < 2:
-        return Picture("latency", title, "Not enough data: fewer than two requests were answered.", None)
+        return Picture("latency", title, "Not enough data: fewer than two requests were answered.")
     shown = thinned(points, "ms")
     names = list(dict.fromkeys(name for name in order if name in set(points["what"])))
     colours = [_COLOURS["failed"] if name == "failed after" else _SERIES[i % 6] for i, name in enumerate(names)]
-    shapes = ["cross" if name == "failed after" else ("circle", "square", "triangle-up")[i % 3]
-              for i, name in enumerate(names)]
+    shapes = [
+        "cross" if name == "failed after" else ("circle", "square", "triangle-up")[i % 3]
+        for i, name in enumerate(names)
+    ]
     data = shown.rename(columns={"at_s": "t"}).reset_index(drop=True)
-    marks = alt.Chart(alt.NamedData("rows")).mark_point(filled=True, size=26, opacity=0.75, clip=True).encode(
-        x=_x(end_s),
-        y=_y("ms", "milliseconds", alt.Scale(type="log", nice=True)),
-        color=_colour("what", names, colours),
-        shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=shapes), legend=_legend()),
-        tooltip=[_time(), alt.Tooltip("ms:Q", title="ms", format=",.1f"), alt.Tooltip("what:N", title="what")],
+    marks = (
+        alt.Chart(alt.NamedData("rows"))
+        .mark_point(filled=True, size=26, opacity=0.75, clip=True)
+        .encode(
+            x=_x(end_s),
+            y=_y("ms", alt.Scale(type="log", nice=True)),
+            color=_colour("what", names, colours),
+            shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=shapes), legend=_legend()),
+            tooltip=[_time(), alt.Tooltip("ms:Q", title="ms", format=",.1f"), alt.Tooltip("what:N", title="what")],
+        )
     )
     caption = "Each point is a request, at the second it started; time to the first token where the reply was streamed."
     if len(shown) < len(points):
@@ -202,7 +154,7 @@ def _rates(limits: RateLimitReport, end_s: float, edges: _Edges | None) -> Pictu
     title = "Requests a second, by what became of them"
     seconds = limits.seconds
     if not limits.totals["sent"]:
-        return Picture("rates", title, "Not enough data: no request was sent.", None)
+        return Picture("rates", title, "Not enough data: no request was sent.")
     step = _bin_s(end_s)
     outcomes = [name for name in _COLOURS if seconds[name].any()]
     grouped = seconds.groupby(seconds["second"] // step * step)[outcomes].sum()
@@ -212,19 +164,23 @@ def _rates(limits: RateLimitReport, end_s: float, edges: _Edges | None) -> Pictu
     long["order"] = long["outcome"].map(list(_COLOURS).index)
     data = long.rename(columns={"second": "t"})
     data["t2"] = data["t"] + step
-    bars = alt.Chart(alt.NamedData("rows")).mark_bar(clip=True, binSpacing=1).encode(
-        x=alt.X("t:Q", bin="binned", scale=_range(), axis=_axis(end_s)),
-        x2="t2:Q",
-        y=_y("rate", "requests a second"),
-        color=_colour("outcome", outcomes, [_COLOURS[name] for name in outcomes]),
-        order=alt.Order("order:Q"),
-        tooltip=[
-            alt.Tooltip("t:Q", title="from, s"),
-            alt.Tooltip("t2:Q", title="to, s"),
-            alt.Tooltip("outcome:N"),
-            alt.Tooltip("requests:Q", format=","),
-            alt.Tooltip("rate:Q", title="a second", format=",.2f"),
-        ],
+    bars = (
+        alt.Chart(alt.NamedData("rows"))
+        .mark_bar(clip=True, binSpacing=1)
+        .encode(
+            x=alt.X("t:Q", bin="binned", scale=_range(), axis=_axis(end_s)),
+            x2="t2:Q",
+            y=_y("rate"),
+            color=_colour("outcome", outcomes, [_COLOURS[name] for name in outcomes]),
+            order=alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("t:Q", title="from, s"),
+                alt.Tooltip("t2:Q", title="to, s"),
+                alt.Tooltip("outcome:N"),
+                alt.Tooltip("requests:Q", format=","),
+                alt.Tooltip("rate:Q", title="a second", format=",.2f"),
+            ],
+        )
     )
     layers = [bars] if edges is None else [bars, edges.chart]
     caption = f"By the second they were sent in{'' if step == 1 else f', {step} s a bar'}."
@@ -238,7 +194,7 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
     column = f"remaining_{unit}"
     told = limits.remaining[limits.remaining[column].notna()]
     if not len(told):
-        return Picture(column, title, f"Not enough data: no response said how many {unit} remain.", None)
+        return Picture(column, title, f"Not enough data: no response said how many {unit} remain.")
     shown = thinned(told[["at_s", column, "key_alias", "kind", "status"]], column)
     data = shown.rename(columns={"at_s": "t", column: "left"}).reset_index(drop=True)
     data["key_alias"] = data["key_alias"].fillna("no key").astype(str)
@@ -254,7 +210,7 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
     ]
     # A budget that hardly moves would be a flat line on an axis from zero.
     from_zero = float(told[column].min()) < 0.5 * float(told[column].max()) or unit == "requests"
-    y = _y("left", f"{unit} left", alt.Scale(zero=from_zero, nice=True), "~s" if from_zero else ",~r")
+    y = _y("left", alt.Scale(zero=from_zero, nice=True), "~s" if from_zero else ",~r")
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True, opacity=0.6).encode(
         x=_x(end_s), y=y, color=colour
     )
@@ -281,19 +237,24 @@ def _concurrency(frames: RunFrames, end_s: float) -> Picture:
         parts.append(pd.DataFrame({"at_s": list(rows), "count": list(rows.values()), "what": name}))
     points = pd.concat([part for part in parts if len(part)] or [pd.DataFrame()])
     if len(points) < 2:
-        return Picture("concurrency", title, "Not enough data: the run did not record its users second by second.", None)
+        return Picture("concurrency", title, "Not enough data: the run did not record its users each second.")
     data = thinned(points.sort_values("at_s", kind="stable"), "count").rename(columns={"at_s": "t"})
     base = alt.Chart(alt.NamedData("rows"))
     colour = _colour("what", ["users", "in flight"], [_SERIES[2], _SERIES[1]])
     tooltip = [_time(), alt.Tooltip("what:N"), alt.Tooltip("count:Q", format=",")]
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True).encode(
-        x=_x(end_s), y=_y("count", "count"), color=colour
+        x=_x(end_s), y=_y("count"), color=colour
     )
     points_layer = base.mark_circle(size=18, clip=True).encode(
-        x=_x(end_s), y=_y("count", "count"), color=colour, tooltip=tooltip
+        x=_x(end_s), y=_y("count"), color=colour, tooltip=tooltip
     )
-    return Picture("concurrency", title, "As the client counted them, once a second.",
-                   _finished([line, points_layer], end_s, 120, title), _both(data, None))
+    return Picture(
+        "concurrency",
+        title,
+        "As the client counted them, once a second.",
+        _finished([line, points_layer], end_s, 120, title),
+        _both(data, None),
+    )
 
 
 def pictures_of(frames: RunFrames, limits: RateLimitReport) -> list[Picture]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tensorix_records import Run
 
+from tensorix_records import Run
 from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
 from tensorix_reports._frames import OUTCOMES, RunFrames, kind_order, read_frames, whole
 from tensorix_reports._windows import WindowFit, fit_windows
@@ -182,7 +182,7 @@ def _headers(frames: RunFrames) -> pd.DataFrame:
     requests = frames.requests
     answered = requests[requests["status"].notna()]
     rows = []
-    groups = answered.groupby(["kind", "status"])
+    groups: Any = answered.groupby(["kind", "status"])
     for (kind, status), group in sorted(groups, key=lambda item: (kind_order(item[0][0]), item[0][1])):
         row: dict[str, Any] = {"kind": kind, "status": int(status), "responses": len(group)}
         rows.append(row | {name: int(group[name].notna().sum()) for name in HEADER_COLUMNS})
@@ -243,9 +243,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
         mine = group if counted else group[group["kind"] != "models"]
         seen = decisions_of(mine)
         episodes = episodes_of(seen)
-        fit = fit_windows(
-            seen, episodes, window_s=window_s, limit=limit, token_limit=token_limit, end_s=frames.end_s
-        )
+        fit = fit_windows(seen, episodes, window_s=window_s, limit=limit, token_limit=token_limit, end_s=frames.end_s)
         keys.append(KeyLimits(alias if isinstance(alias, str) else None, counted, fit, episodes))
         seen_by_key.append((seen, mine["retry_after_ns"].to_numpy(float) / 1e9, episodes))
     anomalies = requests["limit_anomaly"].dropna().value_counts()

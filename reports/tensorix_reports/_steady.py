@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorix_records.timings import Window as CountedWindow
 
+from tensorix_records.timings import Window as CountedWindow
 from tensorix_reports._frames import RunFrames, Window
 
 __all__ = ["counted_window", "instants_of"]

@@ -128,7 +128,8 @@ def _reasons(trust: Trust, ttft_ns: float | None) -> list[str]:
         share = trust.merged_first_reads / trust.first_tokens
         reasons.append(f"{share:.0%} of first tokens came in one read with later chunks: their TTFT may be too long")
     if trust.loop_lag_max_ns is not None and trust.loop_lag_max_ns > _LOOP_LAG_NS:
-        reasons.append(f"the client's event loop stood still for {trust.loop_lag_max_ns / 1e6:.0f} ms: it sent late then")
+        still_ms = trust.loop_lag_max_ns / 1e6
+        reasons.append(f"the client's event loop stood still for {still_ms:.0f} ms: it sent late then")
     if trust.cpu_share_max is not None and trust.cpu_share_max > _CPU_SHARE:
         reasons.append(f"the client used {trust.cpu_share_max:.0%} of a core at its busiest: it may be the bottleneck")
     return reasons

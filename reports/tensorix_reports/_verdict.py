@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from tensorix_reports._frames import RunFrames
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
+from tensorix_reports._windows import LimiterWindow
 
 __all__ = ["Statement", "Verdict", "verdict_of"]
 
@@ -44,7 +45,9 @@ class Verdict:
     def lines(self) -> list[str]:
         """The verdict as plain text, a line a statement."""
         width = max((len(statement.word) for statement in self.statements), default=0)
-        return [self.headline, *(f"  {item.word.upper():<{width}}  {item.text}" for item in self.statements)]
+        lines = [self.headline, *(f"  {item.word.upper():<{width}}  {item.text}" for item in self.statements)]
+        # Some words in them are a server's: on a terminal a control character would be a command.
+        return ["".join(character if character.isprintable() else " " for character in line) for line in lines]
 
 
 def _count(number: int, noun: str) -> str:
@@ -100,10 +103,10 @@ def _limit_of_key(report: RateLimitReport, key: KeyLimits) -> list[Statement]:
     back = sum(1 for episode in key.episodes if episode.back_s is not None)
     text = f"The run ran into {what}{who}: {_count(refused, 'request')} refused with 429, the budget spent "
     text += f"{_count(len(key.episodes), 'time')} and seen to come back {_count(back, 'time')}."
-    return [Statement("limit", "notice", "reached", text), _against_limit(report, key, windows, spent)]
+    return [Statement("limit", "notice", "reached", text), _against_limit(report, key, windows)]
 
 
-def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list, spent: list) -> Statement:  # type: ignore[type-arg]
+def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list[LimiterWindow]) -> Statement:
     length = f"{key.fit.window_s:g} s"
     full = [window.passed for window in windows if window.refused]
     if key.fit.fits is False:

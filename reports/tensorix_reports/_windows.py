@@ -53,7 +53,9 @@ class WindowFit:
     windows: list[LimiterWindow]
 
 
-def _measured(seen: Decisions, episodes: list[Episode], begun_before: bool) -> tuple[float, float] | None:
+def _measured(
+    seen: Decisions, episodes: list[Episode], begun_before: bool, limit: int | None
+) -> tuple[float, float] | None:
     """Bounds on the length from windows that were spent and followed by another."""
     opener = None if begun_before or not len(seen.at_s) else float(seen.at_s[0])
     low, high = 0.0, np.inf
@@ -61,6 +63,11 @@ def _measured(seen: Decisions, episodes: list[Episode], begun_before: bool) -> t
         if episode.back_s is None:
             break
         if opener is not None and episode.last_refused_s is not None:
+            passed = np.count_nonzero(seen.passed & (seen.at_s >= opener) & (seen.at_s < episode.back_s))
+            if limit is not None and passed > limit:
+                # More than one window takes: another opened unseen between the opener and the refusals.
+                opener = episode.back_s
+                continue
             low = max(low, episode.last_refused_s - opener)
             high = min(high, episode.back_s - opener)
         opener = episode.back_s
@@ -108,6 +115,8 @@ def _cut_short(seen: Decisions, window_s: float, slack: float) -> int:
 def _split(seen: Decisions, window_s: float, slack: float, capacity: float, begun_before: bool) -> np.ndarray:
     """The number of the window that each request belongs to."""
     count = len(seen.at_s)
+    # What the way to the server and back takes, at least.
+    travel = float((seen.seen_s - seen.at_s)[seen.refused].min(initial=np.inf))
     owner = np.zeros(count, dtype=np.int64)
     number, opener = 0, 0
     while opener < count:
@@ -120,22 +129,24 @@ def _split(seen: Decisions, window_s: float, slack: float, capacity: float, begu
             # and a request sent a little before the edge may have been decided after it.
             early = int(np.searchsorted(seen.at_s, end - slack, "left"))
             for index in range(max(opener + 1, early), after):
-                if seen.passed[index] and seen.refused[opener:index].any():
-                    if np.count_nonzero(seen.admitted[opener:index]) >= capacity:
-                        after = index
-                        break
+                spent = seen.refused[opener:index].any() and np.count_nonzero(seen.admitted[opener:index]) >= capacity
+                if seen.passed[index] and spent:
+                    after = index
+                    break
         # A fresh window refuses nobody at first: refusals that come before its first success are the old one's.
         while after < count and seen.refused[after]:
             after += 1
         owner[opener:after] = number
         if after < count:
             owner[after:] = number + 1
-            soon = int(np.searchsorted(seen.at_s, seen.at_s[after] + slack, "right"))
-            admitted = 0
-            for index in range(after, soon):
-                admitted += bool(seen.admitted[index])
-                if seen.refused[index] and admitted < capacity:
-                    owner[index] = number
+            # At the edge the order of starts is not the order of decisions. A refusal is answered as soon as it is
+            # decided; had as many as a window takes started by then, it is the fresh window's, else the old one's.
+            soon, late = np.searchsorted(seen.at_s, [seen.at_s[after] - slack, seen.at_s[after] + slack])
+            near = np.flatnonzero(seen.refused[soon:late]) + soon
+            near = near[near > opener]
+            fresh = seen.at_s[after:][seen.admitted[after:]]
+            started = np.searchsorted(fresh, seen.seen_s[near] - travel, "right")
+            owner[near] = np.where(started >= capacity, number + 1, number)
         number, opener = number + 1, after
     return owner
 
@@ -161,7 +172,8 @@ def fit_windows(
     """Find the windows of one key. `window_s` None: the length is inferred, where the run shows it."""
     slack = seen.slack_s
     used_before = _used_before(seen, limit)
-    bracket = _measured(seen, episodes, used_before > 0)
+    begun_before = used_before > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
+    bracket = _measured(seen, episodes, begun_before, limit)
     if not len(seen.at_s):
         return WindowFit(window_s, "no request was sent", None, [], None, [])
     if window_s:
@@ -170,19 +182,20 @@ def fit_windows(
         window_s = _rounded(bracket, slack)
         how = f"windows of {window_s:.3g} s, the length inferred from when the budget came back"
     else:
-        how = "the run was told no window length, and the budget did not run out and come back often enough to infer one"
+        how = "the run was told no window length, and the budget did not run out and come back for one to be inferred"
         return WindowFit(None, how, None, [], None, [])
     slack = min(slack, window_s / 4)
-    owner = _split(seen, window_s, slack, limit or 1, used_before > 0)
+    owner = _split(seen, window_s, slack, limit or 1, begun_before)
     most = max((_count(seen.admitted, owner, n) for n in set(owner[seen.refused].tolist())), default=0)
     if most:
-        owner = _split(seen, window_s, slack, most, used_before > 0)
+        owner = _split(seen, window_s, slack, most, begun_before)
     windows, doubts = [], []
     for number in range(int(owner.max()) + 1):
         mine = owner == number
         window, doubt = _window(seen, mine, window_s, limit, token_limit, slack)
         before = used_before if number == 0 else 0
-        windows.append(_judged(window, before, end_s, is_last=number == int(owner.max())))
+        spent_before = number == 0 and _spent_before(seen, mine)
+        windows.append(_judged(window, before, spent_before, end_s, is_last=number == int(owner.max())))
         doubts += doubt
     spent = [window for window in windows if window.refused]
     return WindowFit(window_s, how, not doubts if spent else None, doubts, bracket, windows)
@@ -227,10 +240,20 @@ def _window(
     return window, doubts
 
 
-def _judged(window: LimiterWindow, used_before: int, end_s: float, *, is_last: bool) -> LimiterWindow:
+def _spent_before(seen: Decisions, mine: np.ndarray) -> bool:
+    """Whether a window refused somebody before it let anybody through: it was open, and spent, before the run."""
+    refused, admitted = seen.seen_s[seen.refused & mine], seen.at_s[seen.admitted & mine]
+    return bool(len(refused)) and float(refused.min()) < float(admitted.min(initial=np.inf))
+
+
+def _judged(
+    window: LimiterWindow, used_before: int, spent_before: bool, end_s: float, *, is_last: bool
+) -> LimiterWindow:
     """Whether the run saw the whole of a window."""
     why = None
-    if used_before:
+    if spent_before:
+        why = "open before the run, and already spent"
+    elif used_before:
         why = f"open before the run: {used_before} already counted"
     elif is_last and end_s < window.end_s:
         why = f"the run ended {window.end_s - end_s:.1f} s before it"

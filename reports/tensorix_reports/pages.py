@@ -1,10 +1,10 @@
 """Writing a report into its run folder: `summary.json` is the truth, everything else a view of it.
 
-    RUN/report/summary.json    verdict and both reports, versioned (`format`)
-    RUN/report/report.html     one page that opens with no network
-    RUN/report/report.md       the same in Markdown
-    RUN/report/*.csv           latency, windows, episodes, seconds, minutes, headers, remaining, failures
-    RUN/report/*.png, *.svg    the pictures, on request
+RUN/report/summary.json    verdict and both reports, versioned (`format`)
+RUN/report/report.html     one page that opens with no network
+RUN/report/report.md       the same in Markdown
+RUN/report/*.csv           latency, windows, episodes, seconds, minutes, headers, remaining, failures
+RUN/report/*.png, *.svg    the pictures, on request
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from tensorix_api.errors import RunFolderError
 from tensorix_records import Run
-
 from tensorix_reports._frames import RunFrames, read_frames
 from tensorix_reports._html import html_of
 from tensorix_reports._latency import LatencyReport, latency_of
+from tensorix_reports._latency_tables import latency_tables
+from tensorix_reports._limit_tables import limit_tables
 from tensorix_reports._markdown import markdown_of
-from tensorix_reports._pictures import Picture, pictures_of
+from tensorix_reports._picture import Picture
+from tensorix_reports._pictures import pictures_of
 from tensorix_reports._rate_limit import RateLimitReport, rate_limits_of, rows_of
+from tensorix_reports._run_tables import settings_table, trust_table
 from tensorix_reports._stills import stills_of
-from tensorix_reports._tables import latency_tables, limit_tables, settings_table, trust_table
 from tensorix_reports._verdict import Verdict, verdict_of
 
 __all__ = ["SUMMARY_FORMAT", "ReportPaths", "write_report"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tensorix_records import RequestRecord, Run
 
 ORIGIN_NS = 1_790_000_000_000_000_000
@@ -17,19 +18,42 @@ ORIGIN_NS = 1_790_000_000_000_000_000
 def a_request(number: int, at_s: float, **columns: Any) -> RequestRecord:
     """A streamed chat request that succeeded: headers after 20 ms, 11 tokens from 100 ms on, 10 ms apart."""
     row: dict[str, Any] = {
-        **{"run_id": "run", "record_id": f"r{number}", "request_id": f"q{number}", "key_alias": "key-1"},
-        **{"endpoint": "/chat/completions", "stream": True, "model_requested": "deepseek/deepseek-chat-v3.1"},
-        **{"start_unix_ns": ORIGIN_NS + round(at_s * 1e9), "request_sent_at_ns": 50_000, "headers_at_ns": 20_000_000},
-        **{"first_chunk_at_ns": 90_000_000, "first_token_at_ns": 100_000_000, "first_output_at_ns": 100_000_000},
-        **{"last_token_at_ns": 200_000_000, "end_at_ns": 201_000_000, "stamp_source": "kernel"},
-        **{"lag_first_token_ns": 40_000, "lag_max_ns": 90_000, "chunks_in_first_read": 1, "max_chunks_in_a_read": 1},
-        **{"chunks": 11, "done_seen": True, "outcome": "success", "stream_outcome": "completed", "status": 200},
-        **{"finish_reason": "stop", "prompt_tokens": 20, "completion_tokens": 11, "token_source": "usage"},
+        "run_id": "run",
+        "record_id": f"r{number}",
+        "request_id": f"q{number}",
+        "key_alias": "key-1",
+        "endpoint": "/chat/completions",
+        "stream": True,
+        "model_requested": "deepseek/deepseek-chat-v3.1",
+        "start_unix_ns": ORIGIN_NS + round(at_s * 1e9),
+        "request_sent_at_ns": 50_000,
+        "headers_at_ns": 20_000_000,
+        "first_chunk_at_ns": 90_000_000,
+        "first_token_at_ns": 100_000_000,
+        "first_output_at_ns": 100_000_000,
+        "last_token_at_ns": 200_000_000,
+        "end_at_ns": 201_000_000,
+        "stamp_source": "kernel",
+        "lag_first_token_ns": 40_000,
+        "lag_max_ns": 90_000,
+        "chunks_in_first_read": 1,
+        "max_chunks_in_a_read": 1,
+        "chunks": 11,
+        "done_seen": True,
+        "outcome": "success",
+        "stream_outcome": "completed",
+        "status": 200,
+        "finish_reason": "stop",
+        "prompt_tokens": 20,
+        "completion_tokens": 11,
+        "token_source": "usage",
     }
     if columns.get("status") == 429:
-        gone = ("first_chunk_at_ns", "first_token_at_ns", "first_output_at_ns", "last_token_at_ns", "chunks", "done_seen")
-        gone += ("lag_first_token_ns", "lag_max_ns", "chunks_in_first_read", "max_chunks_in_a_read", "finish_reason")
-        gone += ("prompt_tokens", "completion_tokens", "token_source", "stream_outcome")
+        stream = (
+            "first_chunk_at_ns first_token_at_ns first_output_at_ns last_token_at_ns chunks done_seen stream_outcome"
+        )
+        lags = "lag_first_token_ns lag_max_ns chunks_in_first_read max_chunks_in_a_read"
+        gone = f"{stream} {lags} finish_reason prompt_tokens completion_tokens token_source".split()
         row |= dict.fromkeys(gone) | {"outcome": "throttled", "error_kind": "rate_limited", "error_phase": "headers"}
         row |= {"headers_at_ns": 5_000_000, "end_at_ns": 5_000_000, "error_message": "Rate limit exceeded"}
     row |= columns
@@ -59,7 +83,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         nonlocal made
         made += 1
         entries: dict[str, Any] = {
-            **{"run_id": "run", "kind": "load", "started_unix_ns": ORIGIN_NS},
+            "run_id": "run",
+            "kind": "load",
+            "started_unix_ns": ORIGIN_NS,
             "limits": {"requests": 60, "tokens": 2_000_000, "window_s": 60.0, "source": "documented"},
             "asked": {"base_url": "http://127.0.0.1:9/v1", "model": "deepseek/deepseek-chat-v3.1", "users": 4},
         }

@@ -42,7 +42,11 @@
     const fitted = structuredClone(spec);
     fitted.config = look();
     fitted.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, unpacked(columns)]));
-    if (narrow) fitted.config.legend = { ...fitted.config.legend, columns: 1 };
+    for (const { encoding } of narrow ? fitted.layer : []) {
+      for (const { legend } of [encoding.color ?? {}, encoding.shape ?? {}]) {
+        if (legend) Object.assign(legend, { columns: 2, labelLimit: (place.clientWidth - 100) / 2 });
+      }
+    }
     views.get(id)?.result.finalize();
     // `ast`: expressions are interpreted, not compiled, so the page's policy need not allow eval.
     const result = await vegaEmbed(place, fitted, {

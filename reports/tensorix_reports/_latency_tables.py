@@ -1,0 +1,123 @@
+"""The tables of the latency report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tensorix_records.figures import Figure
+from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
+from tensorix_reports._tables import NOTHING, Cell, Table, cell, figure_cell, number, row_of, seconds
+
+__all__ = ["latency_tables"]
+
+
+def _needs(figure: Figure) -> str:
+    """How many samples are missing, where that is why a figure is withheld."""
+    needed = re.search(r"needs ([\d,]+)", figure.withheld or "")
+    if needed is None:
+        return figure.withheld or "not enough data"
+    return f"needs {int(needed[1].replace(',', '')) - figure.count:,} more"
+
+
+def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, *, folded: bool = False) -> Table:
+    columns = ["request", "what", "samples", *(f"p{percent:g}" for percent in PERCENTS), "least", "most"]
+    cells = []
+    for row in rows:
+        detail = row.note
+        if row.token_source:
+            source = f"tokens by {row.token_source}"
+            detail = source if detail is None else f"{detail}, {source}"
+        figures = [_figure(row.figures[percent]) for percent in PERCENTS]
+        least, most = figure_cell(row.least), figure_cell(row.most)
+        cells.append(row_of(row.request, Cell(_named(row), detail), row.count, *figures, least, most))
+    return Table(name, title, columns, cells, frozenset(range(2, len(columns))), note, _NO_SUCCESS, folded)
+
+
+def _named(row: Measured) -> str:
+    return row.quantity if row.unit in row.quantity else f"{row.quantity}, {row.unit}"
+
+
+_NO_SUCCESS = "Not enough data: no request succeeded."
+
+
+def latency_tables(report: LatencyReport) -> list[Table]:
+    """Outcomes, percentiles, throughput and failures."""
+    window = report.window
+    note = f"Successes that started between {window.start_s:.1f} and {window.end_s:.1f} s ({window.why}): "
+    note += f"{report.inside:,} requests inside, {report.outside:,} outside. Below each percentile its 95 % interval; "
+    note += "a percentile with fewer than five samples beyond it is withheld."
+    outcomes = Table(
+        "outcomes",
+        "Requests, and what became of them",
+        ["request", "sent", "success", "throttled (429)", "failed", "cancelled by us", "error rate"],
+        [
+            row_of(
+                row["request"],
+                *(int(row[name]) for name in ("sent", "success", "throttled", "failed", "cancelled")),
+                _error_rate(row["success"], row["failed"]),
+            )
+            for row in report.outcomes.to_dict("records")
+        ],
+        frozenset(range(1, 7)),
+        "Over the whole run. Error rate: failed / (success + failed); what was throttled or cancelled stands apart.",
+        "Not enough data: no request was sent.",
+    )
+    throughput = Table(
+        "throughput",
+        "Output tokens a second, in all",
+        ["request", "tokens counted by", "requests", "tokens", "a second", "busiest second"],
+        [
+            row_of(
+                row.request,
+                row.token_source,
+                row.requests,
+                row.tokens,
+                *map(figure_cell, (row.a_second, row.peak_a_second)),
+            )
+            for row in report.throughput
+        ],
+        frozenset(range(2, 6)),
+        "Counted when they arrived: evenly between a request's first and last token.",
+        "Not enough data: no reply's tokens were counted.",
+    )
+    failures = Table(
+        "failures",
+        "What did not succeed, by kind",
+        ["outcome", "request", "kind", "in", "status", "count", "first, s", "last, s", "one of the messages"],
+        [
+            row_of(
+                Cell(failure.outcome, tone="problem" if failure.outcome == "failed" else "notice"),
+                failure.request,
+                failure.kind.replace("_", " "),
+                (failure.phase or NOTHING).replace("_", " "),
+                None if failure.status is None else str(failure.status),
+                failure.count,
+                seconds(failure.first_s),
+                seconds(failure.last_s),
+                failure.sample,
+            )
+            for failure in report.failures
+        ],
+        frozenset(range(4, 8)),
+        None,
+        "Every request succeeded.",
+    )
+    tables = [outcomes, _measured_table("latency", "Latency", report.rows, note), throughput]
+    if report.outside:
+        whole = "The same over the whole run, the ramp included."
+        title = "Latency over the whole run"
+        tables.append(_measured_table("latency-whole", title, report.whole_run, whole, folded=True))
+    return [*tables, failures]
+
+
+def _error_rate(success: int, failed: int) -> Cell:
+    judged = int(success) + int(failed)
+    return Cell(f"{failed / judged:.1%}", tone="problem" if failed else None) if judged else cell(None)
+
+
+def _figure(figure: Figure) -> Cell:
+    if figure.value is None:
+        return Cell(NOTHING, _needs(figure), "muted")
+    interval = None if figure.low is None else f"{number(figure.low)} to {number(figure.high)}"
+    return Cell(number(figure.value), interval)

@@ -1,0 +1,153 @@
+"""The tables of the rate-limit report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorix_reports._rate_limit import HEADER_COLUMNS, RateLimitReport
+from tensorix_reports._tables import Cell, Table, facts_table, number, row_of, seconds
+from tensorix_reports._windows import WindowFit
+
+__all__ = ["limit_tables"]
+
+
+def limit_tables(report: RateLimitReport) -> list[Table]:
+    """Windows, episodes, headers, Retry-After and the minutes of the clock."""
+    several = len(report.keys) > 1
+    windows, episodes = [], []
+    notes = []
+    for key in report.keys:
+        who = [key.key_alias or "no key"] if several else []
+        notes.append(_fit_note(key.fit, key.models_counted))
+        for count, window in enumerate(key.fit.windows, 1):
+            whole = Cell("yes") if window.complete else Cell("no", window.why_incomplete, "muted")
+            windows.append(
+                row_of(
+                    *who,
+                    count,
+                    seconds(window.start_s),
+                    seconds(window.end_s),
+                    window.sent,
+                    window.passed,
+                    window.refused,
+                    window.other,
+                    window.tokens,
+                    window.bound_by,
+                    whole,
+                )
+            )
+        for count, episode in enumerate(key.episodes, 1):
+            back = Cell("not seen", tone="muted") if episode.back_s is None else seconds(episode.back_s)
+            episodes.append(
+                row_of(
+                    *who,
+                    count,
+                    seconds(episode.spent_s),
+                    episode.sign,
+                    seconds(episode.last_refused_s),
+                    back,
+                    seconds(episode.length_s),
+                    episode.refused,
+                )
+            )
+    first = ["key"] if several else []
+    start = len(first)
+    return [
+        Table(
+            "windows",
+            "The limiter's windows",
+            [*first, "window", "from, s", "to, s", "sent", "200", "429", "other", "tokens", "bound by", "seen whole"],
+            windows,
+            frozenset({*range(start, start + 8)}),
+            " ".join(dict.fromkeys(notes)) or None,
+            "Not enough data: no window could be told.",
+        ),
+        Table(
+            "episodes",
+            "When the budget ran out and came back",
+            [*first, "time", "spent at, s", "sign", "last refusal, s", "back at, s", "length, s", "refused"],
+            episodes,
+            frozenset({start, start + 1, start + 3, start + 4, start + 5, start + 6}),
+            "Back means that a request passed: between it and the last refusal nobody asked, so the length is an upper "
+            "bound.",
+            "The budget was never seen to run out.",
+        ),
+        _headers_table(report),
+        facts_table("retry-after", "Retry-After: said and true", _retry_facts(report), "No request was refused."),
+        Table(
+            "minutes",
+            "By minute of the clock (UTC)",
+            ["minute", "sent", "200", "429", "other"],
+            [
+                row_of(*(row[name] for name in ("minute", "sent", "status_200", "status_429", "other")))
+                for row in report.minutes.to_dict("records")
+            ],
+            frozenset(range(1, 5)),
+            "For comparison with a server's own log; the limiter need not count by the clock.",
+            "Not enough data: no request was sent.",
+            folded=True,
+        ),
+    ]
+
+
+def _fit_note(fit: WindowFit, models_counted: bool) -> str:
+    note = fit.how[0].upper() + fit.how[1:] + "."
+    if fit.bracket_s is not None:
+        note += f" Measured: between {fit.bracket_s[0]:.2f} and {fit.bracket_s[1]:.2f} s."
+    if fit.fits is True:
+        note += " The refusals agree with such windows."
+    elif fit.fits is None and fit.windows:
+        note += " Nothing was refused, so their edges are not confirmed."
+    for doubt in fit.doubts[:3]:
+        note += f" Does not fit: {doubt}."
+    return note + ("" if models_counted else " Model lists are left out: nothing shows that they count.")
+
+
+def _headers_table(report: RateLimitReport) -> Table:
+    # The documented two always; another only where somebody sent it.
+    shown = [name for name in HEADER_COLUMNS if name.startswith("remaining") or report.headers[name].any()]
+    rows = []
+    for row in report.headers.to_dict("records"):
+        cells = []
+        for name in shown:
+            seen, total = int(row[name]), int(row["responses"])
+            if seen == total:
+                cells.append(Cell("on all", tone="good"))
+            elif seen:
+                cells.append(Cell(f"on {seen:,}", f"missing on {total - seen:,}", "notice"))
+            else:
+                cells.append(Cell("missing", tone="muted"))
+        rows.append(row_of(row["kind"], str(row["status"]), int(row["responses"]), *cells))
+    stated = [f"{value:,} requests" for value in report.stated_requests]
+    stated += [f"{value:,} tokens" for value in report.stated_tokens]
+    note = "The documentation names remaining requests and remaining tokens on every response, and no other."
+    if stated:
+        told = [f"{report.limit_requests:,} requests"] if report.limit_requests is not None else []
+        told += [f"{report.limit_tokens:,} tokens"] if report.limit_tokens is not None else []
+        note += f" Limits stated by headers: {', '.join(stated)}; the run was told {' and '.join(told) or 'none'}."
+    for anomaly, count in list(report.anomalies.items())[:5]:
+        note += f" Odd on {count:,}: {anomaly}."
+    never = [HEADER_COLUMNS[name] for name in HEADER_COLUMNS if name not in shown]
+    if never and rows:
+        note += f" On no response: {', '.join(never)}."
+    columns = ["response", "status", "responses", *(HEADER_COLUMNS[name] for name in shown)]
+    empty = "Not enough data: no response arrived."
+    return Table("headers", "Rate-limit headers, by kind of response", columns, rows, frozenset({1, 2}), note, empty)
+
+
+def _retry_facts(report: RateLimitReport) -> list[tuple[str, Any]]:
+    retry = report.retry_after
+    if not retry.refusals:
+        return []
+    facts: list[tuple[str, Any]] = [("refusals (429)", retry.refusals), ("of them with Retry-After", retry.said)]
+    if retry.said:
+        facts.append(("said, median", number(retry.said_median_s, "s")))
+        facts.append(("followed by a success, to compare with", retry.compared))
+    if retry.compared:
+        facts.append(("true wait until a request passed, median, at most", number(retry.true_at_most_median_s, "s")))
+        facts.append(("said longer than it took", retry.overstated))
+        if retry.overstated:
+            facts.append(("too long by, at most", number(retry.overstated_by_most_s, "s")))
+    if retry.said:
+        facts.append(("refused again after the wait that was said", retry.understated))
+    return facts

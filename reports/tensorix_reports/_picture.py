@@ -1,0 +1,69 @@
+"""A picture: its specification, and its rows apart from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["MOST_POINTS", "Picture", "thinned"]
+
+MOST_POINTS = 4_000
+"""A picture shows no more points than this; the tables rest on all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture: what it shows, and the specification, or why there is none."""
+
+    id: str
+    title: str
+    caption: str
+    spec: dict[str, Any] | None = None
+    """None where there is not enough data; `caption` then says what is missing."""
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The rows that `spec` names, apart from it: the page packs them, and validating a row at a time takes seconds."""
+
+    def whole(self) -> dict[str, Any]:
+        """The specification with its rows inside, as any Vega-Lite tool takes it."""
+        rows = {name: _plain(frame).to_dict("records") for name, frame in self.data.items()}
+        return {**(self.spec or {}), "datasets": rows}
+
+    def packed(self) -> dict[str, Any]:
+        """The rows by column, each text once: a third of the size."""
+        return {name: {str(column): _column(frame[column]) for column in frame} for name, frame in self.data.items()}
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
+    return rounded.astype(object).where(rounded.notna(), None)
+
+
+def _column(values: pd.Series) -> dict[str, Any]:
+    if values.dtype == np.float64:
+        numbers = [None if np.isnan(value) else round(value, 4) for value in values.tolist()]
+        return {"values": [int(value) if value is not None and value.is_integer() else value for value in numbers]}
+    if values.dtype.kind == "i":
+        return {"values": values.tolist()}
+    codes, texts = pd.factorize(values.astype(object))
+    return {"texts": [str(text) for text in texts], "codes": codes.tolist()}
+
+
+def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.DataFrame:
+    """At most `most` rows of a frame ordered by `at_s`, spread over time, each stretch with its extremes.
+
+    Half of the rows are the largest and smallest `value` of equal stretches of rows, the rest every n-th row.
+    """
+    if len(frame) <= most:
+        return frame
+    stretches = most // 4
+    edges = np.linspace(0, len(frame), stretches + 1).astype(np.int64)
+    values = frame[value].to_numpy(float)
+    kept: list[int] = []
+    for start, end in pairwise(edges.tolist()):
+        kept += [start + int(np.argmin(values[start:end])), start + int(np.argmax(values[start:end]))]
+    kept += np.linspace(0, len(frame) - 1, most - len(kept)).astype(np.int64).tolist()
+    return frame.iloc[sorted(set(kept))]

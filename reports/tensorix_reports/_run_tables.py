@@ -1,0 +1,71 @@
+"""The tables about the run itself: how far to trust it, and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from tensorix_reports._frames import RunFrames
+from tensorix_reports._latency import LatencyReport
+from tensorix_reports._tables import Table, facts_table, number, row_of
+
+__all__ = ["settings_table", "trust_table"]
+
+
+def trust_table(report: LatencyReport) -> Table:
+    """How far the figures can be trusted."""
+    trust = report.trust
+    stamps = ", ".join(f"{source} {count:,}" for source, count in trust.stamps.items())
+    facts: list[tuple[str, Any]] = [
+        ("receive stamps by", stamps or None),
+        ("lag at the first token, samples", trust.lag_count),
+        ("lag at the first token, p50 and p99", _pair(trust.lag_p50_ns, trust.lag_p99_ns)),
+        ("largest lag of any chunk", _ms(trust.lag_max_ns)),
+        ("first tokens that came in one read with later chunks", _share(trust.merged_first_reads, trust.first_tokens)),
+        ("event loop late by, at most", _ms(trust.loop_lag_max_ns)),
+        ("of a core, at the busiest second", None if trust.cpu_share_max is None else f"{trust.cpu_share_max:.0%}"),
+        ("memory, at most", None if trust.rss_max_bytes is None else f"{trust.rss_max_bytes / 1e6:,.0f} MB"),
+        ("the run came to its own end", trust.ended),
+        ("started, and no record" if trust.ended else "in flight at the end, and no record", trust.unfinished),
+    ]
+    note = "Lag is the program's reading of the clock minus the kernel's stamp of the same bytes. "
+    note += f"Take with care: {'; '.join(trust.reasons)}." if trust.reasons else "Nothing speaks against the figures."
+    if trust.level == "unknown":
+        note = "The run holds nothing about the client's own lag."
+    return facts_table("trust", "How far to trust these figures", facts, "", note)
+
+
+def _ms(value_ns: float | None) -> str | None:
+    if value_ns is None:
+        return None
+    return number(value_ns / 1e6, "ms") if value_ns >= 1e6 else f"{value_ns / 1e6:.2g} ms"
+
+
+def _pair(low_ns: float | None, high_ns: float | None) -> str | None:
+    return None if low_ns is None or high_ns is None else f"{_ms(low_ns)}, {_ms(high_ns)}"
+
+
+def _share(part: int, total: int) -> str | None:
+    return f"{part:,} of {total:,} ({part / total:.1%})" if total else None
+
+
+def _flat(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{prefix}.{name}" if prefix else str(name), inner)
+    elif isinstance(value, (list, tuple)):
+        text = ", ".join(str(item) for item in value[:5]) + (f", … ({len(value)} in all)" if len(value) > 5 else "")
+        yield prefix, text
+    elif prefix.endswith("_unix_ns") and isinstance(value, int) and 0 < value < 2**62:
+        stamp = datetime.fromtimestamp(value / 1e9, tz=UTC)
+        yield prefix.removesuffix("_unix_ns"), f"{stamp:%Y-%m-%d %H:%M:%S} UTC"
+    elif value is not None:
+        yield prefix, str(value)
+
+
+def settings_table(frames: RunFrames) -> Table:
+    """What was asked for, and where it ran: the manifest, flat."""
+    manifest = {name: value for name, value in frames.manifest.items() if value is not None}
+    rows = [row_of(name, text if len(text) <= 300 else f"{text[:299]}…") for name, text in _flat("", manifest)]
+    return Table("settings", "Settings", ["setting", "value"], rows, frozenset(), None, "The run has no manifest.")
