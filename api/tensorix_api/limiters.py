@@ -76,21 +76,27 @@ class Limiter(Protocol):
 
     def admit(self, now_ns: int, cost: Cost) -> Decision:
         """Reserve `cost` if it fits; charge nothing if not."""
+        ...
 
     def charge(self, now_ns: int, cost: Cost) -> Grant:
         """Take `cost` whether it fits or not: requests that count though they are refused, and observed traffic."""
+        ...
 
     def settle(self, now_ns: int, grant: Grant, actual: Cost) -> None:
         """Put what was really used in place of what was reserved."""
+        ...
 
     def release(self, now_ns: int, grant: Grant) -> None:
         """Give the whole reservation back."""
+        ...
 
     def earliest(self, now_ns: int, cost: Cost) -> int | None:
         """The first time, not before `now_ns`, at which `cost` would pass if nothing else came; None for never."""
+        ...
 
     def remaining(self, now_ns: int) -> Mapping[Resource, int]:
         """What is left of each limited resource, never below 0."""
+        ...
 
 
 class FixedWindow:
@@ -137,7 +143,8 @@ class FixedWindow:
 
     def settle(self, now_ns: int, grant: Grant, actual: Cost) -> None:
         """Put `actual` in place of the reservation, if its window is still open."""
-        if grant.mark == self._start_ns and now_ns < self._start_ns + self.window_ns:
+        start_ns = self._start_ns
+        if start_ns is not None and grant.mark == start_ns and now_ns < start_ns + self.window_ns:
             self._used += actual.of(self.resource) - grant.cost.of(self.resource)
 
     def release(self, now_ns: int, grant: Grant) -> None:

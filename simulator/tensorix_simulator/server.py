@@ -108,6 +108,9 @@ class _Listener:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises SettingsError where the address cannot be had."""
+    if not 0 <= port <= 65_535:
+        # The resolver would take it modulo 65,536.
+        raise SettingsError(f"port {port} is no port: give 1 to 65535, or 0 for any that is free")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -121,8 +124,6 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except OverflowError:
-        raise SettingsError(f"port {port} is no port: give 1 to 65535, or 0 for any that is free") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(f"port {port} on {host} is in use: give another, or 0 for any that is free") from None
@@ -269,10 +270,22 @@ def _run(
         },
     )
     collector = _Collector(loop, lambda: bool(service.running))
+    failures: list[Exception] = []
+
+    def announce() -> None:
+        try:
+            if on_ready is not None:
+                on_ready(addresses)
+        except Exception as error:  # noqa: BLE001 - raised again below, out of the loop
+            failures.append(error)
+            loop.stop()
+
     try:
-        if on_ready is not None:
-            on_ready(addresses)
+        # From within the loop: a signal that comes between the announcement and the loop's start would be lost.
+        loop.call_soon(announce)
         loop.run_forever()
+        if failures:
+            raise failures[0]
     finally:
         collector.stop()
         for listener in listeners:

@@ -186,6 +186,9 @@ def test_a_client_that_does_not_read(
     assert quick.read_response()[0] == 200
     assert "slow" not in [line["request_id"] for line in simulator.truth() if line["event"] == "end"]
     assert slow.read_all_chunks().count(b'"content"') == 40_000
+    # The next answer comes after the end of the one before was written.
+    slow.send(wire_request(**MODELS))
+    slow.read_response()
     [end] = [line for line in simulator.truth() if line["event"] == "end" and line["request_id"] == "slow"]
     assert end["ended"] == "complete"
     assert end["blocked"] > 0

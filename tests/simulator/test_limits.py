@@ -1,0 +1,198 @@
+"""Limits over sockets: exactly what is allowed passes, and the rest is told so."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tensorix_simulator import Simulator
+
+Body = Callable[..., dict[str, Any]]
+
+
+def test_sixty_of_a_hundred_at_once_twenty_times(
+    start: Callable[..., Simulator], connect: Any, wire_request: Callable[..., bytes], body: Body
+) -> None:
+    """On a fresh key of 60 RPM, 96 requests through 16 connections at once: exactly 60 get 200, the rest 429."""
+    simulator = start()
+    wires = [connect(simulator) for _ in range(16)]
+    for k in range(20):
+        data = wire_request(body(max_tokens=1, stream=k % 2 == 0), key=f"sk-fresh-{k}")
+        for _ in range(6):
+            for wire in wires:
+                wire.send(data)
+        answers = [wire.read_response() for wire in wires for _ in range(6)]
+        assert Counter(status for status, _, _ in answers) == {200: 60, 429: 36}
+        if k % 2 == 0:
+            # A stream's headers are sent with the decision: each of the 60 sees one less than the one before.
+            left = sorted(int(headers["x-ratelimit-api_key-remaining-requests"]) for _, headers, _ in answers)
+            assert left == [0] * 36 + list(range(60))
+
+
+def test_sixty_at_once_from_threads(start: Callable[..., Simulator], body: Body) -> None:
+    """The same from a client with threads, as users' own scripts have."""
+    simulator = start()
+    headers = {"authorization": "Bearer sk-threads"}
+    limits = httpx.Limits(max_connections=16)
+    with httpx.Client(base_url=simulator.base_url, headers=headers, limits=limits, trust_env=False) as client:
+
+        def ask(_: int) -> int:
+            return client.post("/chat/completions", json=body(max_tokens=1)).status_code
+
+        with ThreadPoolExecutor(16) as pool:
+            assert Counter(pool.map(ask, range(80))) == {200: 60, 429: 20}
+
+
+class Key:
+    """One key's client: statuses and headers of the requests it sends."""
+
+    def __init__(self, simulator: Simulator, key: str, body: Body) -> None:
+        self.body = body
+        headers = {"authorization": f"Bearer {key}"}
+        self.client = httpx.Client(base_url=simulator.base_url, headers=headers, trust_env=False)
+
+    def ask(self, **parameters: Any) -> httpx.Response:
+        return self.client.post("/chat/completions", json=self.body(**parameters))
+
+    def status(self, **parameters: Any) -> int:
+        return self.ask(**parameters).status_code
+
+    def models(self) -> int:
+        return self.client.get("/models").status_code
+
+
+@pytest.fixture
+def key(body: Body) -> Iterator[Callable[..., Key]]:
+    keys: list[Key] = []
+
+    def make(simulator: Simulator, name: str = "sk-key") -> Key:
+        keys.append(Key(simulator, name, body))
+        return keys[-1]
+
+    yield make
+    for made in keys:
+        made.client.close()
+
+
+def test_each_key_has_limits_of_its_own(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """One key's spent limit is no other key's."""
+    simulator = start(rpm=1)
+    assert [key(simulator, name).status() for name in ("sk-a", "sk-a", "sk-b", "sk-b")] == [200, 429, 200, 429]
+
+
+def test_the_error_of_a_429(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """An error object, both headers, and no Retry-After: the documentation names none."""
+    simulator = start(rpm=1, tpm=500)
+    client = key(simulator)
+    client.ask()
+    response = client.ask()
+    assert response.status_code == 429
+    assert response.json()["error"]["type"] == "rate_limit_error"
+    assert response.headers["x-ratelimit-api_key-remaining-requests"] == "0"
+    assert response.headers["x-ratelimit-api_key-remaining-tokens"] == "493"
+    assert "retry-after" not in response.headers
+
+
+def test_retry_after_when_set(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """Honest: whole seconds until the window ends; fixed: always 60."""
+    simulator = start(rpm=1, window_s=20, retry_after="honest")
+    client = key(simulator)
+    client.ask()
+    assert client.ask().headers["retry-after"] in ("19", "20")
+    simulator.change(retry_after="fixed60")
+    assert client.ask().headers["retry-after"] == "60"
+
+
+def test_the_window_ends_when_the_truth_says(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """No request passes between the last of the limit and the end of the window, and one does after it."""
+    simulator = start(rpm=2, window_s=0.5)
+    client = key(simulator)
+    deadline = time.monotonic() + 1.6
+    while time.monotonic() < deadline:
+        client.ask(max_tokens=1)
+    decided = [(line["decided_ns"], line["decision"]) for line in simulator.truth() if line["event"] == "arrival"]
+    admitted = [at_ns for at_ns, decision in decided if decision == "admitted"]
+    assert {decision for _, decision in decided} == {"admitted", "refused_requests"}
+    assert len(admitted) in (6, 7, 8)
+    for first, third in zip(admitted[::2], admitted[2::2], strict=False):
+        # Up to a ms between charging and writing the line.
+        assert third - first > 0.499e9
+        assert not [at_ns for at_ns, decision in decided if decision != "admitted" and first + 0.51e9 < at_ns < third]
+
+
+@pytest.mark.parametrize(
+    ("charging", "left", "statuses"),
+    [
+        ("actual", [993, 986, 979], [200, 200, 200]),
+        ("reserve", [993, 986, 979], [200, 200, 200]),
+        ("prompt", [996, 992, 988], [200, 200, 200]),
+    ],
+)
+def test_tokens_are_charged_by_policy(
+    start: Callable[..., Simulator], key: Callable[..., Key], charging: str, left: list[int], statuses: list[int]
+) -> None:
+    """A prompt of 4 tokens and 3 generated: what remains after each reply."""
+    client = key(start(rpm=None, tpm=1000, charging=charging))
+    answers = [client.ask() for _ in range(3)]
+    assert [answer.status_code for answer in answers] == statuses
+    assert [int(answer.headers["x-ratelimit-api_key-remaining-tokens"]) for answer in answers] == left
+
+
+def test_a_reservation_is_seen_on_a_stream_and_settled_after_it(
+    start: Callable[..., Simulator], key: Callable[..., Key]
+) -> None:
+    """The stream's headers show max_tokens taken off; the next response shows what was really used."""
+    client = key(start(rpm=None, tpm=1000, charging="reserve", reply_tokens="10"))
+    stream = client.ask(stream=True, max_tokens=500)
+    assert stream.headers["x-ratelimit-api_key-remaining-tokens"] == str(1000 - 4 - 500)
+    assert client.ask(n=0).headers["x-ratelimit-api_key-remaining-tokens"] == str(1000 - 4 - 10)
+
+
+def test_token_limits_bind(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """Reserved, a request too large for what is left is refused and a smaller one passes; used, it overdraws once."""
+    simulator = start(tpm=100, charging="reserve", reply_tokens="1")
+    client = key(simulator)
+    assert [client.status(max_tokens=most) for most in (97, 90, 92, 5)] == [429, 200, 429, 200]
+    refusals = [line for line in simulator.truth() if line.get("status") == 429 and line["event"] == "arrival"]
+    assert {line["decision"] for line in refusals} == {"refused_tokens"}
+    other = key(start(tpm=100), "sk-other")
+    assert [other.status(max_tokens=200), other.status(max_tokens=1)] == [200, 429]
+
+
+def test_what_counts_by_default(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """Only chat completions that were admitted: no models, no 400s, no refusals."""
+    client = key(start(rpm=2))
+    assert [client.models(), client.status(n=0), client.status(), client.models(), client.status()] == [
+        200, 400, 200, 200, 200,
+    ]  # fmt: skip
+    assert [client.models(), client.status(n=0), client.status()] == [200, 400, 429]
+
+
+def test_what_counts_can_be_set(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """Models and 400s can count, and are then refused when the limit is spent; refusals can overdraw it."""
+    client = key(start(rpm=3, count_models=True, count_bad_requests=True))
+    assert [client.models(), client.status(n=0), client.status()] == [200, 400, 200]
+    assert [client.models(), client.status(n=0), client.status()] == [429, 429, 429]
+    simulator = start(rpm=1, count_refused=True)
+    client = key(simulator)
+    assert [client.status() for _ in range(4)] == [200, 429, 429, 429]
+    simulator.change(rpm=4)
+    assert client.status() == 429
+    simulator.change(rpm=6)
+    assert client.status() == 200
+
+
+def test_a_500_counts_as_a_request_without_tokens(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """An injected error is documented-style, and its share is the one set."""
+    client = key(start(rpm=None, tpm=10_000, error_rate=0.25, seed=3, charging="reserve"))
+    answers = [client.ask(user=str(k)) for k in range(100)]
+    failed = [answer for answer in answers if answer.status_code == 500]
+    assert 10 <= len(failed) <= 40
+    assert {answer.json()["error"]["type"] for answer in failed} == {"server_error"}
+    assert int(answers[-1].headers["x-ratelimit-api_key-remaining-tokens"]) == 10_000 - 7 * (100 - len(failed))
