@@ -1,4 +1,4 @@
-"""How true are the load client's figures? Its stamps against the server's, beside Locust's FastHttpUser on the same work.
+"""How true are the load client's figures? Its stamps against the server's, beside Locust's FastHttpUser.
 
     python benchmarks/client_truth.py [--streams 100,500,1000] [--seconds 6] [--rounds 1]
 
