@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tensorix_records._compact import parquet_path, read_kept, stream_paths
+from tensorix_records._compact import stream_paths
 from tensorix_records._events import EVENTS_NAME, EventReader
-from tensorix_records._schema import SCHEMA, conform
+from tensorix_records._parquet import open_compacted
+from tensorix_records._schema import SCHEMA
 from tensorix_records._stream import BatchReader
 
 __all__ = ["RunFollower"]
@@ -46,16 +46,16 @@ class RunFollower:
 
     def _compacted(self) -> list[Any]:
         """Rows that were compacted before they were given."""
-        kept = read_kept(self._folder, "records")
-        missing = []
-        start = 0
-        for name, rows in kept.sources.items():
-            reader = self._readers.setdefault(name, BatchReader(self._folder / name, SCHEMA))
-            if reader.rows < rows:
-                missing.append((start + reader.rows, rows - reader.rows))
-                reader.rows = rows
-            start += rows
-        if not missing:
-            return []
-        whole = conform(pq.read_table(parquet_path(self._folder, "records")).replace_schema_metadata(None), SCHEMA)
+        with open_compacted(self._folder, "records") as compacted:
+            missing = []
+            start = 0
+            for name, rows in compacted.sources.items():
+                reader = self._readers.setdefault(name, BatchReader(self._folder / name, SCHEMA))
+                if reader.rows < rows:
+                    missing.append((start + reader.rows, rows - reader.rows))
+                    reader.rows = rows
+                start += rows
+            if not missing:
+                return []
+            whole = compacted.table(SCHEMA)
         return [whole.slice(first, count) for first, count in missing]

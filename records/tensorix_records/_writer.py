@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from tensorix_api.errors import RunFolderError
-from tensorix_records._compact import read_kept
 from tensorix_records._events import EVENTS_NAME
 from tensorix_records._lock import locked
+from tensorix_records._parquet import open_compacted
 from tensorix_records._record import RequestRecord
 from tensorix_records._schema import SCHEMA, batch_of_rows, row_of_record
 from tensorix_records._stream import BatchFile, write_all
@@ -53,8 +53,9 @@ class RunWriter:
             with locked(folder):
                 for kind, schema in (("records", SCHEMA), ("gaps", GAP_SCHEMA)):
                     path = folder / f"{kind}-{process_id}.arrows"
-                    if path.name in read_kept(folder, kind).sources:
-                        raise RunFolderError(f"{path} was compacted: give each process of a run its own id")
+                    with open_compacted(folder, kind) as compacted:
+                        if path.name in compacted.sources:
+                            raise RunFolderError(f"{path} was compacted: give each process of a run its own id")
                     self._files.append(BatchFile(path, schema))
                 self._events_fd = self._open_events()
         except RunFolderError:
