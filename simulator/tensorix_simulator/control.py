@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.connection import Connection, Request
+from tensorix_simulator.connection import Connection
+from tensorix_simulator.requests import Request
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.truth import TruthLog

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import signal
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.connection import Connection, Request, ask_for_stamps
 from tensorix_simulator.control import Control
+from tensorix_simulator.listening import Listener, listen
 from tensorix_simulator.pacing import Pacer
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
@@ -24,9 +23,6 @@ from tensorix_simulator.truth import FORMAT, TruthLog
 
 __all__ = ["Addresses", "serve"]
 
-_BACKLOG = 4096
-_ACCEPTS_AT_ONCE = 64
-_SHORT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CONTROL_BODY = 1_048_576
 _CONTROL_HOST = "127.0.0.1"
 
@@ -40,96 +36,6 @@ class Addresses:
     control_port: int
     base_url: str
     control_url: str
-
-
-class _Listener:
-    """Accepts connections and keeps the set of those that are open."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        serve_request: Callable[[Request, Connection], None],
-        *,
-        max_body_bytes: Callable[[], int],
-        unserved: Callable[[Request, Connection], None] | None = None,
-    ) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._serve = serve_request
-        self._max_body_bytes = max_body_bytes
-        self._unserved = unserved
-        self._count = 0
-        self._open: set[Connection] = set()
-        self._closing = False
-        loop.add_reader(sock.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
-            try:
-                sock, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _SHORT_OF_FILES:
-                    # Those waiting stay in the backlog; trying at once again would only spin.
-                    self._loop.remove_reader(self._sock.fileno())
-                    self._loop.call_later(0.1, self._accept_again)
-                return
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._count += 1
-            connection = Connection(
-                self._loop,
-                sock,
-                self._count,
-                self._serve,
-                max_body_bytes=self._max_body_bytes,
-                on_closed=self._open.discard,
-                on_unserved=self._unserved,
-            )
-            self._open.add(connection)
-
-    def _accept_again(self) -> None:
-        if not self._closing:
-            self._loop.add_reader(self._sock.fileno(), self._accept)
-
-    def stop_accepting(self) -> None:
-        """Refuse new connections."""
-        self._closing = True
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
-
-    def close_connections(self) -> None:
-        """Close what is open."""
-        for connection in tuple(self._open):
-            connection.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises SettingsError where the address cannot be had."""
-    if not 0 <= port <= 65_535:
-        # The resolver would take it modulo 65,536.
-        raise SettingsError(f"port {port} is no port: give 1 to 65535, or 0 for any that is free")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            ask_for_stamps(sock)
-            sock.bind(address)
-            sock.listen(_BACKLOG)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"port {port} on {host} is in use: give another, or 0 for any that is free") from None
-        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    sock.setblocking(False)
-    return sock
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -214,9 +120,9 @@ def serve(
     """
     truth = TruthLog(truth_path)
     try:
-        public = _listen(host, port)
+        public = listen(host, port)
         try:
-            private = _listen(_CONTROL_HOST, control_port)
+            private = listen(_CONTROL_HOST, control_port)
         except SettingsError:
             public.close()
             raise
@@ -243,14 +149,14 @@ def _run(
     _raise_open_files()
     service = Service(settings, truth, Pacer(loop))
     listeners = [
-        _Listener(
+        Listener(
             loop,
             public,
             service.serve,
             max_body_bytes=lambda: service.settings.max_body_bytes,
             unserved=service.unserved,
         ),
-        _Listener(loop, private, Control(service, truth).serve, max_body_bytes=lambda: _CONTROL_BODY),
+        Listener(loop, private, Control(service, truth).serve, max_body_bytes=lambda: _CONTROL_BODY),
     ]
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):
