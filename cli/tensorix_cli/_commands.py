@@ -12,6 +12,7 @@ from tensorix_api.errors import SettingsError
 from tensorix_api.settings import Settings
 from tensorix_cli import _load_options as option
 from tensorix_cli import _options
+from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._extras import require
 from tensorix_cli._output import complain, say
 from tensorix_cli.exit_status import MEANING, ExitStatus
@@ -155,6 +156,44 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
     from tensorix_cli._report import report as write
 
     write(run_folder)
+
+
+@app.command()
+def simulate(
+    port: simulated.Port = 8000,
+    host: simulated.Host = "127.0.0.1",
+    control_port: simulated.ControlPort = 0,
+    settings_file: simulated.SettingsFile = None,
+    truth: simulated.TruthFile = None,
+    rpm: simulated.Rpm = None,
+    tpm: simulated.Tpm = None,
+    window: simulated.Window = None,
+    retry_after: simulated.RetryAfter = None,
+    ttft: simulated.Ttft = None,
+    between_tokens: simulated.BetweenTokens = None,
+    reply_tokens: simulated.ReplyTokens = None,
+    error_rate: simulated.ErrorRate = None,
+    seed: simulated.Seed = None,
+) -> None:
+    """Serve the documented contract on this machine, limits included, until Ctrl-C.
+
+    Any key is valid, but sk-invalid is answered with 401 and sk-no-credit with 402.
+    """
+    require("simulator")
+    from tensorix_cli._simulate import run_simulator
+
+    changes = {
+        "rpm": rpm,
+        "tpm": tpm,
+        "window_s": window,
+        "retry_after": retry_after,
+        "ttft": ttft,
+        "between_tokens": between_tokens,
+        "reply_tokens": reply_tokens,
+        "error_rate": error_rate,
+        "seed": seed,
+    }
+    run_simulator(settings_file, changes, host=host, port=port, control_port=control_port, truth=truth)
 
 
 @app.command()

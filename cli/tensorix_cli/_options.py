@@ -11,7 +11,7 @@ from tensorix_api.errors import SettingsError
 
 __all__ = ["body", "duration", "header", "mix", "prompts"]
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -19,7 +19,7 @@ def duration(text: str) -> float:
     """Seconds of `90`, `90s`, `1.5m`, `1h30m` or `500ms`. Raises SettingsError for anything else, and for 0."""
     text = text.strip().lower()
     seconds = 0.0
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         seconds = float(text)
     elif re.fullmatch(f"(?:{_PART.pattern})+", text):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

@@ -62,7 +62,7 @@ class Progress:
             self._recent.popleft()
 
     def _take_event(self, event: dict[str, Any]) -> None:
-        match event.get("event"):
+        match event.get("kind"):
             case "run_started":
                 self.started_ns = event.get("t_unix_ns")
             case "users":

@@ -8,12 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_api.errors import SettingsError
+from tensorix_cli._output import say
+from tensorix_simulator.server import Addresses, serve
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["simulator_settings"]
+__all__ = ["run_simulator"]
 
 
-def simulator_settings(file: Path | None, options: Mapping[str, Any]) -> SimulatorSettings:
+def run_simulator(
+    file: Path | None, options: Mapping[str, Any], *, host: str, port: int, control_port: int, truth: Path | None
+) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises SettingsError for a wrong setting or an address that cannot be had."""
+    settings = _settings(file, options)
+    serve(settings, host=host, port=port, control_port=control_port, truth_path=truth, on_ready=_announce)
+
+
+def _announce(addresses: Addresses) -> None:
+    say(f"Simulating a chat API at {addresses.base_url} (Ctrl-C ends it)")
+    say(f"Settings and truth at   {addresses.control_url}")
+    say(f"Try: tensorix load --base-url {addresses.base_url} --users 5 --requests 100")
+
+
+def _settings(file: Path | None, options: Mapping[str, Any]) -> SimulatorSettings:
     """The settings of the JSON `file` (or the defaults), changed by the options that are not None.
 
     Raises SettingsError.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
+
 from tensorix_cli._extras import NEEDS
 
 _BLOCKED = """

@@ -35,7 +35,7 @@ def test_it_holds_every_room_and_nothing_else(wheel: zipfile.ZipFile, rooms: dic
 
 
 def test_no_file_of_a_room_is_ignored_by_git(rooms: dict[str, Path], tracked: list[Path]) -> None:
-    """A pattern of .gitignore that drops a room's source in silence would show here: every package has tracked files."""
+    """Every package has tracked files: a pattern of .gitignore that drops a room in silence would show here."""
     for package in rooms.values():
         assert [path for path in tracked if package in path.parents and path.suffix == ".py"], package
 

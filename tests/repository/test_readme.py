@@ -1,0 +1,98 @@
+"""What the README and the help say, against what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tensorix_cli import _commands
+from tensorix_cli.exit_status import MEANING
+
+_GROUP: Any = typer.main.get_command(_commands.app)
+_COMMANDS: dict[str, Any] = _GROUP.commands
+
+
+@pytest.fixture(scope="module")
+def readme(root: Path) -> str:
+    """README.md."""
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+def _console_lines(text: str) -> list[list[str]]:
+    blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    assert lines
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_every_command_line_in_the_readme_works_on(readme: str) -> None:
+    """Each `tensorix …` line of the README names a command that there is, with options that it has."""
+    lines = [words for words in _console_lines(readme) if words[0] == "tensorix"]
+    assert {words[1] for words in lines} >= {"load", "simulate"}
+    for _, name, *arguments in lines:
+        # Parsed as the command line itself would, without running it.
+        context = _COMMANDS[name].make_context(name, list(arguments), resilient_parsing=False)
+        assert context.params
+
+
+def test_every_make_target_in_the_documents_exists(root: Path, readme: str) -> None:
+    """Each `make TARGET` of the README and of CONTRIBUTING.md is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (root / "Makefile").read_text(), re.M))
+    documents = readme + (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {target for words in re.findall(r"`?make ([a-z][a-z -]*)", documents) for target in words.split()[:1]}
+    assert {"demo", "test", "check", "bench", "test-slow"} <= named & targets
+    commanded = set(re.findall(r"`make ([a-z-]+)", documents)) | {
+        words[1] for words in _console_lines(readme) if words[0] == "make"
+    }
+    assert commanded <= targets
+
+
+def test_every_file_that_is_linked_exists(root: Path) -> None:
+    """Links of the documents to files of the repository lead somewhere."""
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", (root / name).read_text(encoding="utf-8")):
+            assert (root / link).exists(), f"{name} links to {link}"
+
+
+def test_paths_named_in_contributing_exist(root: Path) -> None:
+    """The files that CONTRIBUTING.md sends people to are there."""
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:api|records|simulator|loadtests|reports|cli)/[\w/.]+)`", text):
+        assert (root / path).exists(), path
+
+
+def test_the_table_of_exit_statuses_is_the_one_that_is_used(readme: str) -> None:
+    """README and `--help` hold the statuses and meanings of `tensorix_cli.exit_status`, all of them and no other."""
+    section = readme.split("## Exit statuses")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (\d+) \| (.+) \|$", section, re.M))
+    assert rows == {str(status.value): meaning for status, meaning in MEANING.items()}
+    for status, meaning in MEANING.items():
+        assert f"{status.value}: {meaning}" in str(_GROUP.epilog)
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_every_command_and_option_has_help(name: str) -> None:
+    """A command says what it does, and so does each of its options and arguments."""
+    command = _COMMANDS[name]
+    assert (command.help or "").strip().endswith(".")
+    for parameter in command.params:
+        assert (getattr(parameter, "help", None) or "").strip(), parameter.name
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_the_readme_names_every_command(readme: str, name: str) -> None:
+    """No command is missing from the README."""
+    assert re.search(rf"`?(tensorix|make) {name}\b", readme)
+
+
+def test_the_variables_of_the_readme_are_read(readme: str, root: Path) -> None:
+    """Each TENSORIX_… variable that the README names is one that the code reads."""
+    code = "".join(path.read_text() for room in ("api", "cli") for path in (root / room).rglob("*.py"))
+    named = set(re.findall(r"TENSORIX_[A-Z_]+", readme))
+    assert {"TENSORIX_API_KEY", "TENSORIX_BASE_URL", "TENSORIX_MODEL"} <= named
+    assert all(f'"{name}"' in code for name in named)
