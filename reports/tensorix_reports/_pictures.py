@@ -215,7 +215,7 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
         x=_x(end_s), y=y, color=colour
     )
     points = base.mark_circle(size=22, clip=True).encode(x=_x(end_s), y=y, color=colour, tooltip=tooltip)
-    layers = [line, points] if edges is None else [line, points, edges.chart]
+    layers = [line, points] if edges is None else [edges.chart, line, points]
     caption = "Each point is a response that carried the header, at the second its request started."
     if not from_zero:
         caption += " The axis does not begin at zero."
