@@ -161,6 +161,26 @@ def test_a_damaged_parquet_file_is_a_clear_error(run: Run, make_record: Maker, d
             reading()
 
 
+def test_a_compacted_file_of_an_older_version_is_read(run: Run, make_record: Maker) -> None:
+    """Columns that were added since are null, in the whole and in a choice of columns."""
+    import pyarrow.parquet as pq
+
+    _written(run, make_record, "a")
+    run.compact()
+    path = run.path / "records.parquet"
+    told = pq.read_metadata(path).metadata[b"tensorix"]
+    with pq.ParquetFile(path) as file:
+        older = file.read().drop_columns(["cost", "status"])
+    with pq.ParquetWriter(path, older.schema) as writer:
+        writer.write_table(older)
+        writer.add_key_value_metadata({b"tensorix": told})
+    assert run.records().column("status").null_count == 3
+    assert run.records(["cost", "record_id"]).to_pydict() == {"cost": [None] * 3, "record_id": ["a-0", "a-1", "a-2"]}
+    _written(run, make_record, "b")
+    run.compact()
+    assert len(_ids(run)) == 6
+
+
 def test_somebody_elses_parquet_file_is_not_taken_for_ours(run: Run) -> None:
     """A Parquet file that does not say which streams it holds is no part of a run."""
     import pyarrow as pa
