@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tensorix_api.errors import SettingsError
+from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_simulator.server import Addresses, serve
 from tensorix_simulator.settings import SimulatorSettings
 
@@ -44,7 +44,7 @@ def _announce(addresses: Addresses) -> None:
 
 
 def main() -> int:
-    """Returns the exit status: 0 after an end in order, 2 after a mistake of the caller's."""
+    """Returns the exit status: 0 after an end in order, 2 after a caller's mistake or where the truth meets a full disk."""
     arguments = _arguments()
     try:
         settings = _settings(arguments.settings)
@@ -57,7 +57,7 @@ def main() -> int:
             on_ready=_announce,
             until_closed=sys.stdin.fileno() if arguments.with_parent else None,
         )
-    except SettingsError as error:
+    except TensorixError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

@@ -130,6 +130,11 @@ class Simulator:
         # The last line may be half there.
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
+    def complaints(self) -> str:
+        """What it wrote to standard error: nothing, unless it has a defect. Only while it runs."""
+        assert self._folder is not None
+        return (Path(self._folder.name) / "stderr").read_text(errors="replace")
+
     def change(self, **changes: Any) -> None:
         """Change settings while it runs. Raises SettingsError for a wrong one."""
         self.settings = self.settings.changed(changes)

@@ -88,6 +88,10 @@ class Connection:
                 request = self._queue.popleft()
                 self._serving, self._keep_alive = True, request.keep_alive
                 self._serve(request, self)
+        except Exception:
+            # A defect, which the loop reports: the client sees an end rather than nothing.
+            self.close()
+            raise
         finally:
             self._pumping = False
         if self.closed:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.control import Control
@@ -19,7 +20,7 @@ from tensorix_simulator.listening import Listener, listen
 from tensorix_simulator.pacing import Pacer
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
-from tensorix_simulator.truth import FORMAT, TruthLog
+from tensorix_simulator.truth import FORMAT, TruthError, TruthLog
 
 __all__ = ["Addresses", "serve"]
 
@@ -116,7 +117,7 @@ def serve(
 
     The control port is always on 127.0.0.1. Signals are only listened to in the main thread. `until_closed` is a file
     descriptor, of a pipe say, whose end also ends the simulator: it does not outlive a parent that was killed. Raises
-    SettingsError where an address cannot be had or the truth not be written.
+    SettingsError where an address cannot be had or the truth not be written, TruthError where it no longer can.
     """
     truth = TruthLog(truth_path)
     try:
@@ -177,6 +178,15 @@ def _run(
     )
     collector = _Collector(loop, lambda: bool(service.running))
     failures: list[Exception] = []
+
+    def fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(error := context.get("exception"), TruthError):
+            failures.append(error)
+            loop.stop()
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(fail)
 
     def announce() -> None:
         try:

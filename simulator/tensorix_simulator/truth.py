@@ -33,12 +33,16 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from tensorix_api.errors import SettingsError
+from tensorix_api.errors import SettingsError, TensorixError
 
-__all__ = ["FORMAT", "TruthLog"]
+__all__ = ["FORMAT", "TruthError", "TruthLog"]
 
 FORMAT = 1
 _KEPT = 10_000
+
+
+class TruthError(TensorixError):
+    """The truth can no longer be written, so there is nothing left to simulate for."""
 
 
 class TruthLog:
@@ -49,6 +53,7 @@ class TruthLog:
         self.path = path
         self._recent: deque[bytes] = deque(maxlen=_KEPT)
         self._fd: int | None = None
+        self._failed = False
         if path is not None:
             try:
                 self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -56,13 +61,19 @@ class TruthLog:
                 raise SettingsError(f"the truth cannot be written to {path}: {error.strerror}") from None
 
     def write(self, event: str, fields: dict[str, Any]) -> None:
-        """Write one line. Raises OSError where the disk does not take it."""
+        """Write one line. Raises TruthError, once, where the disk does not take it."""
         line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
         if self._fd is None:
             self._recent.append(line)
             return
-        while line:
-            line = line[os.write(self._fd, line) :]
+        if self._failed:
+            return
+        try:
+            while line:
+                line = line[os.write(self._fd, line) :]
+        except OSError as error:
+            self._failed = True
+            raise TruthError(f"the truth cannot be written to {self.path}: {error.strerror}") from None
 
     def read(self, offset: int, most: int) -> tuple[bytes, int]:
         """Whole lines from a byte offset on, up to `most` bytes (at least a line), and the offset to go on from.

@@ -20,13 +20,21 @@ def quick() -> Iterator[Simulator]:
     """A simulator without limits that answers at once; the tests of a module share it."""
     with Simulator(rpm=None, tpm=None, **QUICK) as simulator:
         yield simulator
+        assert simulator.complaints() == ""
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Simulator]]:
     """Starts simulators of one's own settings, quick unless told otherwise."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(Simulator(**{**QUICK, **settings}))
+        started: list[Simulator] = []
+
+        def start_one(**settings: Any) -> Simulator:
+            started.append(stack.enter_context(Simulator(**{**QUICK, **settings})))
+            return started[-1]
+
+        yield start_one
+        assert [simulator.complaints() for simulator in started] == [""] * len(started)
 
 
 def chat_body(**parameters: Any) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import tensorix_simulator
@@ -174,3 +177,31 @@ def test_a_truth_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """A folder in a file's place is the caller's mistake."""
     with pytest.raises(SettingsError, match="cannot be written"):
         TruthLog(tmp_path)
+
+
+def test_it_ends_when_the_truth_can_no_longer_be_written(tmp_path: Path) -> None:
+    """A full disk ends it with one line that says so, and what was written before is whole."""
+    path = tmp_path / "truth.jsonl"
+    with Simulator(truth_path=path) as simulator:
+        resource.prlimit(simulator.pid, resource.RLIMIT_FSIZE, (path.stat().st_size + 500, resource.RLIM_INFINITY))
+        headers = {"authorization": "Bearer sk-a"}
+        with httpx.Client(base_url=simulator.base_url, headers=headers, trust_env=False) as client:
+
+            def ask_ten_times() -> None:
+                for _ in range(10):
+                    client.get("/models")
+
+            with pytest.raises(httpx.TransportError):
+                ask_ten_times()
+        deadline = time.monotonic() + 10
+        while not simulator.complaints() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert simulator.complaints() == f"error: the truth cannot be written to {path}: File too large\n"
+    assert simulator.truth()[0]["event"] == "start"
+
+
+def test_a_full_disk_at_the_start(subprocess_environment: dict[str, str]) -> None:
+    """Nothing is announced, and the reason is one line."""
+    done = run("--truth", "/dev/full", environment=subprocess_environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the truth cannot be written to /dev/full: No space left on device\n"

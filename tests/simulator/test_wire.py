@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -209,3 +210,26 @@ def test_listening_on_ipv6(quick: Simulator, subprocess_environment: dict[str, s
         process.stdin.close()
         assert process.wait(5) == 0
     assert addresses["base_url"] == f"http://[::1]:{addresses['port']}/v1"
+
+
+def test_garbage_harms_nobody(quick: Simulator, connect: Any, wire_request: Raw, body: Body) -> None:
+    """1,000 requests with bytes changed, left out, put in or cut off: each connection is answered or closed."""
+    rng = random.Random(5)
+    whole = [wire_request(body(stream=True)), wire_request(body(n=2)), wire_request(**MODELS, expect="100-continue")]
+    for _ in range(1_000):
+        data = bytearray(rng.choice(whole))
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(data))
+            data[at : at + rng.choice([0, 1, 1, 5])] = rng.randbytes(rng.choice([0, 1, 1, 3]))
+        wire = connect(quick)
+        wire.send(bytes(data[: rng.choice([len(data), len(data), rng.randrange(1, len(data))])]))
+        wire.socket.shutdown(socket.SHUT_WR)
+        try:
+            wire.read_all()
+        except ConnectionResetError:
+            # Closed with something of ours unread.
+            pass
+        wire.close()
+    wire = connect(quick)
+    wire.send(wire_request(body()))
+    assert wire.read_response()[0] == 200
