@@ -44,7 +44,7 @@ def _announce(addresses: Addresses) -> None:
 
 
 def main() -> int:
-    """Returns the exit status: 0 after an end in order, 2 after a caller's mistake or where the truth meets a full disk."""
+    """Returns the exit status: 0 after an end in order, 2 after a caller's mistake or where the disk is full."""
     arguments = _arguments()
     try:
         settings = _settings(arguments.settings)
