@@ -28,6 +28,7 @@ __all__ = [
     "ChatStream",
     "MalformedError",
     "Usage",
+    "is_json_text",
     "parse_models",
     "parse_reply",
 ]
@@ -52,7 +53,8 @@ MALFORMED: Final = 128
 
 _LARGEST = 2**63 - 1
 _GENERATED_TEXT = re.compile(rb'"(?:content|reasoning_content|reasoning)"\s*:\s*"((?:[^"\\]|\\.)+)"')
-_PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
+_ASCII_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
+_ANY_TEXT = re.compile(rb'(?:[ !#-\[\]-~\x80-\xff]|\\["\\/bfnrt])+').fullmatch
 
 
 class MalformedError(ValueError):
@@ -80,6 +82,19 @@ class ChatReply:
     tool_calls: int = 0
     usage: Usage | None = None
     error: ErrorBody | None = None
+
+
+def is_json_text(text: bytes) -> bool:
+    r"""Whether bytes are the inside of a JSON string, and not empty. False for some that are (those with `\u`)."""
+    if _ASCII_TEXT(text):
+        return True
+    if not _ANY_TEXT(text):
+        return False
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _count(value: Any) -> int | None:
@@ -167,6 +182,15 @@ class ChatStream:
     _flags: int = 0
 
     @property
+    def pattern(self) -> tuple[bytes, bytes, int] | None:
+        """What surrounds the text of a chunk that means the same as the last: before it, behind it, and the flags.
+
+        For a reader that compares before it takes the event out of its frame; the text between must satisfy
+        `is_json_text`. None where the last chunk was of another kind.
+        """
+        return None if self._prefix is None else (self._prefix, self._suffix, self._flags)
+
+    @property
     def finished(self) -> bool:
         """Whether the model said that it was through."""
         return bool(self._closed) and not self._open
@@ -177,7 +201,7 @@ class ChatStream:
         if prefix is not None and data.startswith(prefix) and data.endswith(self._suffix) and not event_type:
             text = data[len(prefix) : len(data) - len(self._suffix)]
             # Where prefix and suffix overlap the text comes out short or empty, and is decoded in full.
-            if len(data) > len(prefix) + len(self._suffix) and _PLAIN_TEXT(text):
+            if len(data) > len(prefix) + len(self._suffix) and is_json_text(text):
                 return self._flags
         return self._feed_decoded(data, event_type)
 
@@ -223,7 +247,8 @@ class ChatStream:
         if not isinstance(delta, dict):
             raise MalformedError("delta is no object")
         flags = _generated(delta)
-        if flags and index not in self._closed:
+        # A delta with anything in it shows a choice that is yet to finish; the usage chunk's choice has an empty one.
+        if delta and index not in self._closed:
             self._open.add(index)
         calls = delta.get("tool_calls")
         if isinstance(calls, list):

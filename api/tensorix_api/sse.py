@@ -34,51 +34,72 @@ class SSEReader:
     `comments` counts comment lines (keep-alives).
     """
 
-    __slots__ = ("_at_start", "_data", "_partial", "_skip_lf", "_type", "comments", "max_bytes")
+    __slots__ = (
+        "_at_start",
+        "_between",
+        "_data",
+        "_data_bytes",
+        "_partial",
+        "_skip_lf",
+        "_type",
+        "comments",
+        "max_bytes",
+    )
 
     def __init__(self, max_bytes: int = 4 * 2**20) -> None:
         self.max_bytes = max_bytes
         self.comments = 0
-        self._partial = b""
+        # A bytearray, so that a long line in many small pieces is not copied for each of them.
+        self._partial = bytearray()
         self._data: list[bytes] = []
+        self._data_bytes = 0
         self._type = b""
         self._skip_lf = False
         self._at_start = True
+        self._between = True
+        """Nothing is held: the next byte starts an event."""
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that `piece` completes, in order."""
         # Nearly every read of a paced stream is one whole event, so that shape skips the general path.
         if (
-            piece[-2:] == b"\n\n"
+            self._between
+            and piece[-2:] == b"\n\n"
             and piece[:6] == b"data: "
-            and not (self._partial or self._data or self._type or self._skip_lf)
             and piece.find(b"\n") == len(piece) - 2
             and b"\r" not in piece
         ):
             self._at_start = False
             return [Event(piece[6:-2])]
-        return self._feed_lines(piece)
+        # Nothing (a decompressor may yet give nothing) must not pass for what follows a CR.
+        return self._feed_lines(piece) if piece else []
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
-        if self._skip_lf and piece:
+        if self._skip_lf:
             # The CR at the end of the last piece ended a line; an LF after it belongs to it.
             piece = piece.removeprefix(b"\n")
-            self._skip_lf = False
-        text = self._partial + piece
         if self._at_start:
-            if len(text) < 3 and _BOM.startswith(text):
-                self._partial = text
+            piece = bytes(self._partial) + piece
+            if len(piece) < 3 and _BOM.startswith(piece):
+                self._partial = bytearray(piece)
+                self._between = False
                 return []
-            text = text.removeprefix(_BOM)
+            piece = piece.removeprefix(_BOM)
+            self._partial.clear()
             self._at_start = False
         events: list[Event] = []
         start = 0
-        for end in _LINE_END.finditer(text, 0 if not self._partial else max(0, len(text) - len(piece))):
-            self._take_line(text[start : end.start()], events)
+        for end in _LINE_END.finditer(piece):
+            line = piece[start : end.start()]
+            if self._partial:
+                line = bytes(self._partial) + line
+                self._partial.clear()
+            self._take_line(line, events)
             start = end.end()
-        self._skip_lf = text.endswith(b"\r")
-        self._partial = text[start:]
-        if len(self._partial) + sum(map(len, self._data)) > self.max_bytes:
+        self._skip_lf = piece.endswith(b"\r")
+        self._partial += piece[start:]
+        self._between = not (self._partial or self._data or self._type or self._skip_lf)
+        if len(self._partial) + self._data_bytes > self.max_bytes:
             raise EventTooLargeError(f"an event is larger than {self.max_bytes} bytes")
         return events
 
@@ -86,7 +107,7 @@ class SSEReader:
         if not line:
             if self._data:
                 events.append(Event(b"\n".join(self._data), self._type))
-                self._data = []
+                self._forget_data()
             self._type = b""
             return
         name, colon, value = line.partition(b":")
@@ -96,8 +117,19 @@ class SSEReader:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            # With the LF that joins it to the next line, so that empty lines count too.
+            self._data_bytes += len(value) + 1
         elif name == b"event":
             self._type = value
+
+    def _forget_data(self) -> None:
+        self._data = []
+        self._data_bytes = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next byte starts an event: nothing is held of one that is not whole."""
+        return self._between and not self._at_start
 
     def close(self) -> Event | None:
         """What was left unfinished when the bytes ended: the event so far, or None where there is nothing.
@@ -106,10 +138,10 @@ class SSEReader:
         what came makes sense.
         """
         if self._partial:
-            self._take_line(self._partial, [])
-            self._partial = b""
+            self._take_line(bytes(self._partial), [])
+            self._partial.clear()
         if not self._data:
             return None
         event = Event(b"\n".join(self._data), self._type)
-        self._data = []
+        self._forget_data()
         return event
