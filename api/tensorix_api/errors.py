@@ -63,7 +63,7 @@ class Phase(StrEnum):
     TLS = "tls"
     SEND = "send"
     HEADERS = "headers"
-    FIRST_TOKEN = "first_token"
+    FIRST_TOKEN = "first_token"  # noqa: S105 - a phase, no password
     STREAM = "stream"
     BODY = "body"
 
@@ -139,7 +139,13 @@ def _text(value: Any) -> str | None:
     """A field as text: servers send `code` as a string, a number or null."""
     if value is None or value == "":
         return None
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        # Writing takes a little more of the stack than reading did.
+        return "[nested too deeply]"
 
 
 def parse_error_body(body: bytes | dict[str, Any]) -> ErrorBody:
@@ -157,8 +163,8 @@ def parse_error_body(body: bytes | dict[str, Any]) -> ErrorBody:
             return ErrorBody(message=text or None)
     if not isinstance(data, dict):
         return ErrorBody(message=_text(data))
-    error = data.get("error", data)
+    error = data if data.get("error") is None else data["error"]
     if not isinstance(error, dict):
         return ErrorBody(message=_text(error))
-    message = error.get("message", error.get("detail"))
+    message = error.get("message") or error.get("detail")
     return ErrorBody(_text(message), _text(error.get("type")), _text(error.get("code")), _text(error.get("param")))

@@ -25,6 +25,8 @@ _LARGEST = 2**63 - 1
 _SCOPED = re.compile(r"x-ratelimit-(?:(?P<scope>.+)-)?(?P<what>limit|remaining|reset)-(?P<unit>requests|tokens)\Z")
 _PLAIN = re.compile(r"(?P<family>x-)?ratelimit-(?P<what>limit|remaining|reset)\Z")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)")
+_PARAMETER = re.compile(r"(?<![a-z])([a-z]{1,20})\s*=\s*([^;,\s]+)")
+_QUOTA_UNIT = re.compile(r'(?<![a-z])qu\s*=\s*"?([a-z-]+)')
 _UNIT_NS = {
     "ns": 1,
     "us": 1_000,
@@ -67,15 +69,21 @@ def parse_duration_ns(text: str, now_unix_ns: int) -> int | None:
     if re.fullmatch(r"\d{1,18}(?:\.\d{1,18})?", text):
         number = float(text)
         if number >= 1e12:
-            return max(0, int(number * 1e6) - now_unix_ns)
+            return _until(int(number * 1e6), now_unix_ns)
         if number >= 1e9:
-            return max(0, int(number * 1e9) - now_unix_ns)
+            return _until(int(number * 1e9), now_unix_ns)
         return round(number * 1e9)
     if len(text) <= 60 and re.fullmatch(rf"(?:{_DURATION_PART.pattern})+", text):
         total = sum(float(number) * _UNIT_NS[unit] for number, unit in _DURATION_PART.findall(text))
         return round(total) if total <= _LARGEST else None
     moment = _parse_date(text)
-    return None if moment is None else max(0, round(moment.timestamp() * 1e9) - now_unix_ns)
+    return None if moment is None else _until(round(moment.timestamp() * 1e9), now_unix_ns)
+
+
+def _until(unix_ns: int, now_unix_ns: int) -> int | None:
+    """A wait that a record can hold; None for one of centuries."""
+    wait = max(0, unix_ns - now_unix_ns)
+    return wait if wait <= _LARGEST else None
 
 
 def _parse_date(text: str) -> datetime | None:
@@ -95,24 +103,25 @@ class _Reading:
     def __init__(self, now_unix_ns: int) -> None:
         self.now_unix_ns = now_unix_ns
         self.fields: dict[str, dict[str, int]] = {}
-        self.raw: dict[tuple[str, str], str] = {}
+        self.sources: dict[tuple[str, str], tuple[str, str]] = {}
         self.odd: list[str] = []
 
     def put(self, spelling: str, field: str, name: str, text: str) -> None:
-        # A proxy may have joined two headers into one; a date holds a comma of its own.
-        parts = [text.strip()] if field.startswith("reset") else [part.strip() for part in text.split(",")]
-        first = parts[0]
-        if len(set(parts)) > 1:
-            self.odd.append(f"{name} came twice with different values")
-        seen = self.raw.setdefault((spelling, field), first)
-        if seen != first:
-            self.odd.append(f"{name} came twice with different values")
-            return
-        value = self.number(field, name, first)
-        if value is not None:
-            self.fields.setdefault(spelling, {})[f"{field}_ns" if field.startswith("reset") else field] = value
-        else:
-            self.fields.setdefault(spelling, {})
+        """Take a header's text for a field; the first that can be read stays."""
+        is_time = field.startswith("reset")
+        fields = self.fields.setdefault(spelling, {})
+        column = f"{field}_ns" if is_time else field
+        for part in _parts(text, is_time=is_time):
+            source = self.sources.get((spelling, field))
+            if source is not None:
+                # Another scope's header of the same kind is no contradiction.
+                if source[0] == name and source[1] != part:
+                    self.odd.append(f"{name} came twice with different values")
+                continue
+            value = self.number(field, name, part)
+            if value is not None:
+                fields[column] = value
+                self.sources[spelling, field] = (name, part)
 
     def number(self, field: str, name: str, text: str) -> int | None:
         if not text:
@@ -135,21 +144,49 @@ class _Reading:
         return value
 
 
-def _read_ietf(reading: _Reading, name: str, text: str) -> None:
-    """`RateLimit: "default";r=50;t=30` (drafts 8 and later), or `limit=100, remaining=50, reset=5` (6 and 7)."""
+def _parts(text: str, *, is_time: bool) -> list[str]:
+    """The values of a header that a proxy may have joined from two; a date holds a comma of its own."""
+    if is_time and not re.fullmatch(r"[\d.a-zµ\s]+(?:,[\d.a-zµ\s]+)+", text):
+        return [text.strip()]
+    return [part.strip() for part in text.split(",")]
+
+
+def _read_ietf(reading: _Reading, texts: list[tuple[str, str]]) -> None:
+    """`RateLimit: "default";r=50;t=30` with its policy (drafts 8 on), or `limit=100, remaining=50, reset=5` (6, 7).
+
+    A policy's `qu` says what it counts; where none does, its name may. Of several for one unit the first is taken.
+    """
+    members = [(name, member) for name, text in texts for member in _members(text)]
+    units = {}
+    for name, member in members:
+        if name == "ratelimit-policy" and (label := _label(member)) and (unit := _QUOTA_UNIT.search(member)):
+            units[label] = unit[1]
     keys = {"r": "remaining", "t": "reset", "remaining": "remaining", "reset": "reset", "limit": "limit"}
-    if name == "ratelimit-policy":
-        keys = {"q": "limit"}
-    # Of several policies the first is taken, as the drafts put the one nearest to its end first.
-    seen: set[str] = set()
-    unit = "tokens" if re.search(r'\bqu\s*=\s*"?tokens', text) else "requests"
-    for key, value in re.findall(r"([a-z]+)\s*=\s*([^;,\s]+)", text):
-        what = keys.get(key)
-        if what and what not in seen:
-            seen.add(what)
-            reading.put("ietf", f"{what}_{unit}", name, value)
-    if name == "ratelimit-policy" and not seen and (number := re.match(r"\s*(\d+)\s*;", text)):
-        reading.put("ietf", "limit_requests", name, number[1])
+    taken: dict[tuple[str, str], str] = {}
+    for name, member in members:
+        label = _label(member)
+        unit_name = units.get(label, "tokens" if "token" in label else "requests")
+        if unit_name not in ("requests", "tokens"):
+            continue  # bytes, or requests at the same time
+        known = {"q": "limit"} if name == "ratelimit-policy" else keys
+        found = [(known[key], value) for key, value in _PARAMETER.findall(member) if key in known]
+        if name == "ratelimit-policy" and not found and (number := re.match(r"\s*(\d{1,30})\s*;", member)):
+            found = [("limit", number[1])]
+        for what, value in found:
+            # What belongs to another policy for the same unit is left alone.
+            if taken.setdefault((what, unit_name), label) == label:
+                reading.put("ietf", f"{what}_{unit_name}", name, value)
+
+
+def _members(text: str) -> list[str]:
+    """The members of a structured list, as far as it is worth reading."""
+    return text[:1000].split(",")
+
+
+def _label(member: str) -> str:
+    """A policy's name, empty where it has none."""
+    found = re.match(r'\s*"?([A-Za-z*][^";=,]*)"?\s*(?:;|\Z)', member)
+    return found[1].strip().lower() if found else ""
 
 
 def _read_header(reading: _Reading, name: str, text: str) -> None:
@@ -161,21 +198,19 @@ def _read_header(reading: _Reading, name: str, text: str) -> None:
         # The older drafts let a policy follow the limit: `100, 100;w=60`.
         value = text if match["family"] else text.split(",")[0].split(";")[0]
         reading.put("plain" if match["family"] else "ietf", f"{match['what']}_requests", name, value)
-    elif name in ("ratelimit", "ratelimit-policy"):
-        _read_ietf(reading, name, text)
 
 
 def _read_retry_after(headers: dict[str, str], reading: _Reading) -> int | None:
     """The wait that was asked for: the finest unit first."""
     if (text := headers.get("retry-after-ms")) is not None:
-        if re.fullmatch(r"\d{1,15}(?:\.\d{1,9})?", text.strip()):
+        if re.fullmatch(r"\d{1,12}(?:\.\d{1,9})?", text.strip()):
             return round(float(text) * 1e6)
         reading.odd.append("retry-after-ms is no number")
     for name in ("retry-after", "reset_at"):
         if (text := headers.get(name)) is not None:
-            wait = parse_duration_ns(text, reading.now_unix_ns)
-            if wait is not None:
-                return wait
+            waits = [parse_duration_ns(part, reading.now_unix_ns) for part in _parts(text, is_time=True)]
+            if waits[0] is not None:
+                return waits[0]
             reading.odd.append(f"{name} is negative" if text.strip().startswith("-") else f"{name} is no time")
     return None
 
@@ -194,6 +229,7 @@ def read_rate_limits(headers: Iterable[tuple[str, str]], now_unix_ns: int) -> Ra
     for name, text in pairs:
         if "ratelimit" in name:
             _read_header(reading, name, text)
+    _read_ietf(reading, [(name, text) for name, text in pairs if name in ("ratelimit", "ratelimit-policy")])
     retry_after_ns = _read_retry_after(last, reading)
     # An empty header of the documented spelling is still that spelling; one with values goes first.
     spelling = min(reading.fields, key=lambda name: (not reading.fields[name], _RANK[name]), default=None)

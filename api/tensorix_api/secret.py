@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+from collections.abc import Callable
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -26,7 +28,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         # A closure rather than an attribute: a traceback's locals, `vars()` and debuggers show a function.
-        self.__reveal = lambda: value
+        self.__reveal: Callable[[], str] = lambda: value
 
     def reveal(self) -> str:
         """The secret itself. Call it only where the bytes go on the wire."""
@@ -38,7 +40,7 @@ class Secret:
 
         The digits are of an scrypt hash, so that a short key cannot be found by trying.
         """
-        digest = hashlib.scrypt(self.reveal().encode(), salt=b"tensorix key alias", n=2**12, r=8, p=1, dklen=4)
+        digest = hashlib.scrypt(_bytes(self.reveal()), salt=b"tensorix key alias", n=2**12, r=8, p=1, dklen=4)
         return f"key-{digest.hex()}"
 
     def __repr__(self) -> str:
@@ -67,12 +69,33 @@ class Secret:
         self.__reduce__()
 
 
+def _written(character: str) -> str:
+    """A pattern for one character of a key: as it is, or as JSON, URLs, HTML and Python write it, once or nested."""
+    code = ord(character)
+    units = character.encode("utf-16-be", "surrogatepass")
+    ways = [
+        re.escape(character),
+        "".join(f"%(?:25)*{byte:02x}" for byte in _bytes(character)),
+        "".join(rf"\\+u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)),
+        rf"&(?:amp;)*\#(?:0*{code}|x0*{code:x});",
+    ]
+    if code < 256:
+        ways.append(rf"\\+x{code:02x}")
+    if character in "\\\"'/":
+        ways.append(r"\\+" + re.escape(character))
+    if name := {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}.get(character):
+        ways.append(f"&(?:amp;)*{name};")
+    return f"(?:{'|'.join(ways)})"
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")
+
+
 def _encodings(value: str) -> set[str]:
-    """Every spelling of `value` in which it could come back: plain, percent-encoded, escaped, hashed, base64."""
-    raw = value.encode()
-    spellings = {value, quote(value, safe=""), quote(value), raw.hex(), value.encode("unicode_escape").decode()}
-    spellings |= {spelling.replace("%", "%25") for spelling in list(spellings) if "%" in spelling}
-    spellings |= {hashlib.sha256(raw).hexdigest(), hashlib.md5(raw, usedforsecurity=False).hexdigest()}
+    """Every spelling of the whole of `value` in which it could come back: hashed, in hex, in base64."""
+    raw = _bytes(value)
+    spellings = {raw.hex(), hashlib.sha256(raw).hexdigest(), hashlib.md5(raw, usedforsecurity=False).hexdigest()}
     # Inside a longer base64 text a value starts at one of three bit offsets; the characters that also hold bits
     # of a neighbour are left off at both ends.
     for offset in range(3):
@@ -81,25 +104,52 @@ def _encodings(value: str) -> set[str]:
         if len(core) >= 6:
             text = core.decode()
             spellings |= {text, text.replace("+", "-").replace("/", "_"), quote(text, safe="")}
-    return {spelling for spelling in spellings if len(spelling) >= 4}
+    return spellings
+
+
+class _Edges:
+    """Finds what a cut left of a secret: its beginning at the end of a text, or its end at the beginning.
+
+    Fewer than `_LEAST` characters are let be: they tell nothing, and common words would match.
+    """
+
+    _LEAST = 6
+
+    def __init__(self, spellings: set[str]) -> None:
+        least = self._LEAST
+        lower = {spelling.lower() for spelling in spellings}
+        heads = {spelling[:end] for spelling in lower for end in range(least, len(spelling))}
+        tails = {spelling[start:] for spelling in lower for start in range(1, len(spelling) - least + 1)}
+        # Nearly every text is through after a look at its first and last characters.
+        grams = {part[-least:] for part in heads} | {part[:least] for part in tails}
+        longest = max(map(len, lower), default=0)
+
+        def cover(text: str) -> str:
+            if text[-least:].lower() in grams:
+                for length in range(min(longest, len(text)), least - 1, -1):
+                    if text[-length:].lower() in heads:
+                        text = text[:-length] + _MASK
+                        break
+            if text[:least].lower() in grams:
+                for length in range(min(longest, len(text)), least - 1, -1):
+                    if text[:length].lower() in tails:
+                        return _MASK + text[length:]
+            return text
+
+        self.cover = cover
 
 
 class Redactor:
     """Removes secrets from text that came from elsewhere (a server's message, an exception).
 
-    Known secrets go in every spelling: plain, percent-encoded, base64 at any alignment, hex and common hashes
-    (a gateway's 429 holds a hash of the key). Unknown bearer credentials and `sk-…` keys go by their look.
+    Known secrets go in every spelling: plain, percent-encoded, escaped, base64 at any alignment, hex and common hashes
+    (a gateway's 429 holds a hash of the key), and what a cut left of them at either end of the text. Unknown bearer
+    credentials and `sk-…` keys go by their look.
     """
 
     def __init__(self, *secrets: Secret | None) -> None:
-        spellings: set[str] = set()
-        for secret in secrets:
-            if secret:
-                spellings |= _encodings(secret.reveal())
-        ordered = sorted(spellings, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE) if ordered else None
-        # As with Secret: not an attribute that a traceback with locals would print.
-        self.__substitute = (lambda text: pattern.sub(_MASK, text)) if pattern else (lambda text: text)
+        # As with Secret: no attribute that a traceback with locals would print.
+        self.__substitute = _substitution([secret for secret in secrets if secret])
 
     def __repr__(self) -> str:
         return "Redactor()"
@@ -111,3 +161,18 @@ class Redactor:
         text = _SK.sub(_MASK, _BEARER.sub(rf"\1 {_MASK}", text))
         text = "".join(character if character.isprintable() else " " for character in text)
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _substitution(secrets: list[Secret]) -> Callable[[str], str]:
+    """What puts a mask in place of each of the secrets."""
+    # Fewer than 4 characters would be found everywhere.
+    values = [secret.reveal() for secret in secrets if len(secret.reveal()) >= 4]
+    if not values:
+        return lambda text: text
+    encodings = set().union(*map(_encodings, values))
+    plain = {spelling for value in values for spelling in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
+    ordered = sorted(encodings, key=len, reverse=True)
+    patterns = ["".join(map(_written, value)) for value in sorted(values, key=len, reverse=True)]
+    pattern = re.compile("|".join([*patterns, *map(re.escape, ordered)]), re.IGNORECASE)
+    cover = _Edges(encodings | plain).cover
+    return lambda text: cover(pattern.sub(_MASK, text))

@@ -28,11 +28,19 @@ def _parse_base_url(text: str) -> SplitResult:
         raise SettingsError("the base URL holds a user or password: give the key in TENSORIX_API_KEY instead")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"the base URL {text!r} is no http(s) address: write it like https://api.tensorix.ai/v1")
-    if parts.query or parts.fragment:
+    if not text.isascii():
+        raise SettingsError("the base URL holds a letter beyond ASCII: write the host as xn--… and the path with %XX")
+    if parts.port == 0:
+        raise SettingsError("the base URL names port 0, which nobody listens on: give the server's port")
+    if "?" in text or "#" in text:
         raise SettingsError("the base URL has a query or fragment: give only the address up to /v1")
     if any(character.isspace() or not character.isprintable() for character in text):
         raise SettingsError("the base URL holds a space or control character: write it without")
     return parts
+
+
+def _fits_a_header(key: Secret) -> bool:
+    return all(0x21 <= ord(character) <= 0x7E for character in key.reveal())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +66,16 @@ class Settings:
 
         Raises SettingsError where the address or the key cannot be used.
         """
-        environ = os.environ if environ is None else environ
-        key = environ.get("TENSORIX_API_KEY", "").strip()
-        if any(not 0x21 <= ord(character) <= 0x7E for character in key):
+        if environ is None:
+            environ = os.environ
+        key = Secret(environ.get("TENSORIX_API_KEY", "").strip())
+        base_url = base_url or environ.get("TENSORIX_BASE_URL") or DEFAULT_BASE_URL
+        model = model or environ.get("TENSORIX_MODEL") or None
+        # Whatever raises from here on has no locals that hold the key in the clear.
+        del environ
+        if not _fits_a_header(key):
             raise SettingsError("TENSORIX_API_KEY holds a character that no header can carry: set it again")
-        return cls(
-            base_url=base_url or environ.get("TENSORIX_BASE_URL") or DEFAULT_BASE_URL,
-            api_key=Secret(key) if key else None,
-            model=model or environ.get("TENSORIX_MODEL") or None,
-        )
+        return cls(base_url=base_url, api_key=key or None, model=model)
 
     @property
     def host(self) -> str:
