@@ -100,7 +100,7 @@ def _fit_note(fit: WindowFit, models_counted: bool) -> str:
         note += " Nothing was refused, so their edges are not confirmed."
     for doubt in fit.doubts[:3]:
         note += f" Does not fit: {doubt}."
-    return note + ("" if models_counted else " Model lists are left out: nothing shows that they count.")
+    return note + ("" if models_counted else " Model lists are left out: nothing shows that the limiter counts them.")
 
 
 def _headers_table(report: RateLimitReport) -> Table:

@@ -220,9 +220,27 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
 
 
 def _models_count(requests: pd.DataFrame) -> bool:
-    """Whether model lists look counted: they were refused, or they told what remains."""
-    models = requests[requests["kind"] == "models"]
-    return bool((models["status"] == 429).any() or models["remaining_requests"].notna().any())
+    """Whether model lists look counted: one was refused, or they say what remains and nothing speaks against it.
+
+    Against it speaks one that passed while chat was refused before it and after it.
+    """
+    models = (requests["kind"] == "models").to_numpy(bool)
+    if (requests.loc[models, "status"] == 429).any():
+        return True
+    seen = decisions_of(requests)
+    refused_s = passed_s = np.inf
+    for index in range(len(models)):
+        at = seen.at_s[index]
+        if seen.refused[index]:
+            if at >= passed_s:
+                return False
+            refused_s = min(refused_s, float(seen.seen_s[index]))
+        elif models[index]:
+            if seen.passed[index] and at >= refused_s:
+                passed_s = min(passed_s, float(seen.seen_s[index]))
+        elif seen.admitted[index]:
+            refused_s = passed_s = np.inf
+    return bool(requests.loc[models, "remaining_requests"].notna().any())
 
 
 def _distinct(column: pd.Series) -> list[int]:

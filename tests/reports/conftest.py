@@ -62,16 +62,15 @@ def a_request(number: int, at_s: float, **columns: Any) -> RequestRecord:
     return RequestRecord(**row)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def request_at() -> Callable[..., RequestRecord]:
     """The maker of made-up requests."""
     return a_request
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write a run folder: records, events (`(seconds, name, fields)`), the manifest's entries; ended unless told."""
-    made = 0
 
     def make(
         records: Iterable[RequestRecord] = (),
@@ -80,8 +79,6 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         ended_s: float | None = 60.0,
         **manifest: Any,
     ) -> Path:
-        nonlocal made
-        made += 1
         entries: dict[str, Any] = {
             "run_id": "run",
             "kind": "load",
@@ -89,7 +86,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "limits": {"requests": 60, "tokens": 2_000_000, "window_s": 60.0, "source": "documented"},
             "asked": {"base_url": "http://127.0.0.1:9/v1", "model": "deepseek/deepseek-chat-v3.1", "users": 4},
         }
-        run = Run.create(tmp_path / f"run{made}", entries | manifest)
+        run = Run.create(tmp_path_factory.mktemp("run") / "run", entries | manifest)
         now = [ORIGIN_NS]
         writer = run.writer("p1", now_unix_ns=lambda: now[0])
         for record in records:

@@ -156,13 +156,17 @@ def _page(make_run: Callable[..., Path], request_at: Callable[..., Any], text: s
     return write_report(make_run(records, events, ended_s=40.0, asked=asked)).page
 
 
+@pytest.fixture(scope="module")
+def page(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> Path:
+    """A page with all its pictures and nothing odd in it."""
+    return _page(make_run, request_at)
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_draws_without_a_network(
-    browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any], width: int, dark: bool
-) -> None:
+def test_draws_without_a_network(browser: Browser, page: Path, width: int, dark: bool) -> None:
     """All pictures are drawn, nobody is asked, nothing is complained of, and the page is no wider than its window."""
-    browser.open(_page(make_run, request_at), width, dark=dark)
+    browser.open(page, width, dark=dark)
     assert browser.value("document.documentElement.dataset.drawn") == "5"
     assert browser.value("document.querySelectorAll('.picture svg').length") == 5
     assert browser.value("document.querySelectorAll('#picture-rates path[aria-roledescription=bar]').length") > 20
@@ -173,11 +177,9 @@ def test_draws_without_a_network(
     assert browser.complaints() == []
 
 
-def test_pictures_stand_on_one_time_axis(
-    browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any]
-) -> None:
+def test_pictures_stand_on_one_time_axis(browser: Browser, page: Path) -> None:
     """In every picture the same instant lies at the same place."""
-    browser.open(_page(make_run, request_at), 1280)
+    browser.open(page, 1280)
     edges = browser.value(
         "[...document.querySelectorAll('.picture')].map(place => {"
         " const axis = place.querySelector('.role-axis-domain line').getBoundingClientRect();"
@@ -186,9 +188,9 @@ def test_pictures_stand_on_one_time_axis(
     assert len({tuple(edge) for edge in edges}) == 1
 
 
-def test_tooltip_appears(browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+def test_tooltip_appears(browser: Browser, page: Path) -> None:
     """Pointing at a mark shows what it is."""
-    browser.open(_page(make_run, request_at), 1280)
+    browser.open(page, 1280)
     browser.value("document.getElementById('picture-rates').scrollIntoView({block: 'center'})")
     box = browser.value(
         "(b => [b.left + b.width / 2, b.top + b.height / 2])"
@@ -203,11 +205,9 @@ def test_tooltip_appears(browser: Browser, make_run: Callable[..., Path], reques
     assert browser.complaints() == []
 
 
-def test_drag_zooms_every_picture(
-    browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any]
-) -> None:
+def test_drag_zooms_every_picture(browser: Browser, page: Path) -> None:
     """A drag across one picture shows that stretch of time in all of them; a double click shows the whole run again."""
-    browser.open(_page(make_run, request_at), 1280)
+    browser.open(page, 1280)
     browser.value("document.getElementById('picture-rates').scrollIntoView({block: 'center'})")
     left, right, y = browser.value(
         "(place => { const axis = place.querySelector('.role-axis-domain line').getBoundingClientRect();"
@@ -258,11 +258,9 @@ def test_a_servers_markup_stays_text(
     assert browser.complaints() == []
 
 
-def test_the_policy_forbids_requests(
-    browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any]
-) -> None:
+def test_the_policy_forbids_requests(browser: Browser, page: Path) -> None:
     """The page's own policy stops a script in it from asking anybody, and what is stopped is seen by these tests."""
-    browser.open(_page(make_run, request_at), 1280)
+    browser.open(page, 1280)
     assert browser.value("fetch('http://127.0.0.1:9/').then(() => 'sent', error => error.name)") == "TypeError"
     assert browser.value("(() => { try { return eval('1 + 1'); } catch (error) { return error.name; } })()") in (
         "EvalError",

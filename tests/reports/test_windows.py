@@ -194,6 +194,23 @@ def test_model_lists_that_do_not_count_open_no_window(
         assert (window["start_s"], window["sent"]) == (start, sent)
 
 
+def test_model_lists_that_pass_while_chat_is_refused_do_not_count(
+    make_run: Callable[..., Path], request_at: Callable[..., Any]
+) -> None:
+    """A server that tells what remains on every response, but counts chat only, is seen to do so."""
+    models = {"endpoint": "/models", "method": "GET", "stream": None, "first_token_at_ns": None}
+    records = [request_at(0, 0, **models, remaining_requests=5)]
+    records += [request_at(1 + n, 1 + n, remaining_requests=4 - n) for n in range(5)]
+    records += [request_at(10 + n, 6 + n, status=429, remaining_requests=0) for n in range(3)]
+    lists = [request_at(20 + n, 6.5 + n, **models, remaining_requests=0) for n in range(2)]
+    limits = {"requests": 5, "window_s": 10.0}
+    key = rate_limit_report(make_run(records + lists, limits=limits)).to_dict()["keys"][0]
+    assert [(w["start_s"], w["passed"], w["refused"]) for w in key["windows"]] == [(1.0, 5, 3)]
+    assert (key["models_counted"], key["windows_fit"], len(key["episodes"])) == (False, True, 1)
+    counted = rate_limit_report(make_run([*records, request_at(30, 7, **models | {"status": 429})], limits=limits))
+    assert counted.to_dict()["keys"][0]["models_counted"] is True
+
+
 def test_keys_have_windows_of_their_own(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """Each key is limited by itself."""
     records = [request_at(n, n, key_alias=f"key-{n % 2}") for n in range(10)]
