@@ -332,13 +332,13 @@ class _Attempt:
             return exchange.last_read_ns + _AFTER_DONE_NS, Failure(ErrorKind.TIMEOUT, Phase.STREAM, "no end")
         phase = exchange.phase
         deadline, words = whole, f"no answer within {timeouts.total_s:g} s in all"
-        if self.call.stream:
+        if self.call.stream or self.call.is_models:
             if exchange.first_token_ns:
                 near = exchange.last_read_ns + int(timeouts.chunk_s * 1e9)
                 text = f"nothing came for {timeouts.chunk_s:g} s in the middle of the stream"
             else:
                 near = self.start_ns + int(timeouts.first_token_s * 1e9)
-                text = f"no first token within {timeouts.first_token_s:g} s"
+                text = f"no {'first token' if self.call.stream else 'list'} within {timeouts.first_token_s:g} s"
             if near < whole:
                 deadline, words = near, text
         return deadline, Failure(ErrorKind.TIMEOUT, phase, words)

@@ -47,7 +47,8 @@ class Timeouts:
     connect_s: float = 10.0
     """DNS, TCP and TLS together."""
     first_token_s: float = 60.0
-    """From the start to the first token, or to the headers of a reply that is not streamed."""
+    """From the start to the first token of a stream, or to the end of a list of models. A chat reply that is not
+    streamed is as late as its last token, so only `total_s` bounds it."""
     chunk_s: float = 30.0
     """Between two reads of a stream."""
     total_s: float = 300.0
