@@ -15,6 +15,7 @@ RECENT_S = 10.0
 """How far back the figures of the last seconds look."""
 
 _COLUMNS = (
+    "user_class",
     "outcome",
     "start_unix_ns",
     "end_at_ns",
@@ -75,6 +76,7 @@ class Progress:
 
     def _take_record(
         self,
+        user_class: str | None,
         outcome: str,
         start_unix_ns: int,
         end_at_ns: int | None,
@@ -83,6 +85,12 @@ class Progress:
         remaining_requests: int | None,
         remaining_tokens: int | None,
     ) -> None:
+        ended = start_unix_ns + (end_at_ns or 0)
+        if remaining_requests is not None and ended >= self._remaining_at_ns:
+            self._remaining_at_ns = ended
+            self.remaining_requests, self.remaining_tokens = remaining_requests, remaining_tokens
+        if user_class is None:
+            return  # the engine's own question which models there are, before the first user
         match outcome:
             case "success":
                 self.succeeded += 1
@@ -92,11 +100,7 @@ class Progress:
                 self.cancelled += 1
             case _:
                 self.failed += 1
-        ended = start_unix_ns + (end_at_ns or 0)
         self._recent.append((ended, first_token_at_ns if outcome == "success" else None, tokens or 0))
-        if remaining_requests is not None and ended >= self._remaining_at_ns:
-            self._remaining_at_ns = ended
-            self.remaining_requests, self.remaining_tokens = remaining_requests, remaining_tokens
 
     def elapsed_s(self, now_ns: int) -> float:
         """Seconds since the run started; 0 before."""

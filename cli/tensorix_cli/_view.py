@@ -139,7 +139,11 @@ class LiveView:
         for row in (named[:5], named[5:]):
             figures.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
         bar = ProgressBar(total=1.0, completed=progress.share_done(now_ns), width=min(60, self._console.width - 2))
-        self._show(Group(bar, Text(_progress_words(progress, now_ns)), figures))
+        lines = Table.grid()
+        # A row each: a bar alone does not end its line.
+        lines.add_row(bar)
+        lines.add_row(Text(_progress_words(progress, now_ns)))
+        self._show(Group(lines, figures))
 
     def _show(self, block: Group) -> None:
         try:

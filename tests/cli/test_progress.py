@@ -18,6 +18,7 @@ START = 1_700_000_000 * S
 def rows(*changes: dict[str, Any]) -> pa.Table:
     """Records with the columns that the view reads, one second apart."""
     plain: dict[str, Any] = {
+        "user_class": "ChatUser",
         "outcome": "success",
         "start_unix_ns": START,
         "end_at_ns": S // 2,
@@ -45,6 +46,13 @@ def test_outcomes_are_counted_apart() -> None:
     progress.feed(rows(*({"outcome": outcome} for outcome in outcomes)), [], START + S)
     assert (progress.succeeded, progress.throttled, progress.failed, progress.cancelled) == (2, 1, 1, 1)
     assert progress.finished == 5
+
+
+def test_the_engine_s_own_question_is_no_request_of_the_load() -> None:
+    """What is asked before the first user has no user class: only its headers count."""
+    progress = started()
+    progress.feed(rows({"user_class": None, "remaining_requests": 60}), [], START + S)
+    assert (progress.finished, progress.succeeded, progress.remaining_requests) == (0, 0, 60)
 
 
 def test_figures_are_those_of_the_last_seconds() -> None:
