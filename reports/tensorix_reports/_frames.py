@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 
 from tensorix_records import Run
 
-__all__ = ["OUTCOMES", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
+__all__ = ["OUTCOMES", "PREFLIGHT", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
 
 OUTCOMES = ("success", "throttled", "failed", "cancelled")
 
 _TEXT = (
     *("request_id", "key_alias", "endpoint", "method", "model_requested", "model_served", "outcome", "stream_outcome"),
     *("error_kind", "error_phase", "error_type", "error_code", "error_message", "token_source", "stamp_source"),
-    *("limit_spelling", "limit_anomaly", "process_id", "record_id"),
+    *("limit_spelling", "limit_anomaly", "process_id", "record_id", "scenario"),
 )
 _NUMBERS = (
     *("intended_at_ns", "user_ready_at_ns", "connect_start_at_ns", "request_sent_at_ns", "headers_at_ns"),
@@ -35,7 +35,10 @@ _NUMBERS = (
     *("remaining_requests", "remaining_tokens", "reset_requests_ns", "reset_tokens_ns", "retry_after_ns"),
 )
 COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")
-_KINDS = ("chat, streamed", "chat, not streamed", "models")
+PREFLIGHT = "models, preflight"
+"""The model list asked for before a run, to see that the server can be used: counted, but no part of the load."""
+
+_KINDS = ("chat, streamed", "chat, not streamed", "models", PREFLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ def read_frames(run: Run | Path | str) -> RunFrames:
     origin = min(starts, default=whole(manifest.get("ended_unix_ns")) or 0)
     frame["at_s"] = (frame["start_unix_ns"] - origin) / 1e9
     frame["done_s"] = frame["at_s"] + frame["end_at_ns"].fillna(frame["headers_at_ns"]).fillna(0.0) / 1e9
-    frame["kind"] = [kind_of(*pair) for pair in zip(frame["endpoint"], frame["stream"], strict=True)]
+    kinds = [kind_of(*pair) for pair in zip(frame["endpoint"], frame["stream"], strict=True)]
+    frame["kind"] = np.where(frame["scenario"] == "preflight", PREFLIGHT, np.array(kinds, dtype=object))
     ends = [(time - origin) / 1e9 for time in (whole(manifest.get("ended_unix_ns")), *event_times[-1:]) if time]
     ends += [float(frame["done_s"].max())] if len(frame) else []
     gaps = run.gap_counts()

@@ -15,7 +15,7 @@ from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
 from tensorix_records.gaps import gap_percentile_ns
 from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
 from tensorix_reports._failures import Failure, failures_of
-from tensorix_reports._frames import OUTCOMES, RunFrames, Window, kind_order, read_frames
+from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, Window, kind_order, read_frames
 from tensorix_reports._steady import counted_window, instants_of
 from tensorix_reports._trust import Trust, trust_of
 
@@ -118,7 +118,7 @@ def _measured(
 
 def _groups(requests: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Successes by kind, and by model where the run asked more than one."""
-    good = requests[requests["outcome"] == "success"]
+    good = requests[(requests["outcome"] == "success") & (requests["kind"] != PREFLIGHT)]
     several = good.loc[good["kind"] != "models", "model_requested"].dropna().nunique() > 1
     for kind, group in sorted(good.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
         if not several or kind == "models":
@@ -148,7 +148,7 @@ def _token_rows(name: str, source: str, table: Any, part: pd.DataFrame, streamed
     itl, tokens = itl_ns(table), part["completion_tokens"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         speed = 1e9 / itl if streamed else tokens / (e2e_ns(table) / 1e9)
-    note = "1 / ITL" if streamed else "completion tokens / E2E"
+    note = "1 / ITL" if streamed else "tokens / E2E"
     rows = [_measured(name, "ITL", "ms", itl / 1e6, source)] if streamed else []
     if np.isfinite(speed).any():
         rows.append(_measured(name, "tokens/s, a user", "tokens/s", speed, source, note))
@@ -169,9 +169,14 @@ def _icl(frames: RunFrames, window: Window | None) -> list[Measured]:
         total = int(counts.sum())
         figures = {percent: _of_gaps(buckets, counts, percent, total) for percent in PERCENTS}
         name = "chat, streamed" if frames.gaps["model"].unique().__len__() == 1 else f"chat, streamed, {model}"
-        note = "gaps between chunks, counted to within 0.8 %; no interval"
+        note = "gaps, within 0.8 %"
         rows.append(Measured(name, "ICL", "ms", None, total, None, None, None, figures, note))
     return rows
+
+
+def _in_order(rows: list[Measured]) -> list[Measured]:
+    """Streamed chat first, its gaps between chunks with it."""
+    return sorted(rows, key=lambda row: not row.request.startswith("chat, streamed"))
 
 
 def _of_gaps(buckets: np.ndarray, counts: np.ndarray, percent: float, total: int) -> Figure:
@@ -221,15 +226,16 @@ def latency_of(frames: RunFrames) -> LatencyReport:
     """The latency report of a run that is already read."""
     requests = frames.requests
     window = counted_window(frames)
-    within = (requests["at_s"] >= window.start_s) & (requests["at_s"] <= window.end_s)
+    load = requests["kind"] != PREFLIGHT
+    within = load & (requests["at_s"] >= window.start_s) & (requests["at_s"] <= window.end_s)
     rows = _rows(frames, requests[within])
-    whole_run = rows if within.all() else _rows(frames, requests)
+    whole_run = rows if within.equals(load) else _rows(frames, requests)
     return LatencyReport(
         window=window,
         inside=int(within.sum()),
-        outside=int((~within).sum()),
-        rows=rows + _icl(frames, window),
-        whole_run=whole_run + _icl(frames, None),
+        outside=int((load & ~within).sum()),
+        rows=_in_order(rows + _icl(frames, window)),
+        whole_run=_in_order(whole_run + _icl(frames, None)),
         throughput=_throughput(frames, window),
         outcomes=_outcomes(requests),
         failures=failures_of(requests),

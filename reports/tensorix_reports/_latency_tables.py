@@ -26,7 +26,7 @@ def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, 
     for row in rows:
         detail = row.note
         if row.token_source:
-            source = f"tokens by {row.token_source}"
+            source = f"tokens by {row.token_source}" if detail is None else f"by {row.token_source}"
             detail = source if detail is None else f"{detail}, {source}"
         figures = [_figure(row.figures[percent]) for percent in PERCENTS]
         least, most = figure_cell(row.least), figure_cell(row.most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from tensorix_reports._rate_limit import HEADER_COLUMNS, RateLimitReport
@@ -25,7 +26,7 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
                 row_of(
                     *who,
                     count,
-                    seconds(window.start_s),
+                    Cell(f"{window.start_s:,.1f}", _clock(report.origin_unix_ns, window.start_s)),
                     seconds(window.end_s),
                     window.sent,
                     window.passed,
@@ -88,6 +89,11 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
             folded=True,
         ),
     ]
+
+
+def _clock(origin_unix_ns: int, at_s: float) -> str:
+    """The time of day, to find the same moment in a server's own log."""
+    return f"{datetime.fromtimestamp(origin_unix_ns / 1e9 + at_s, tz=UTC):%H:%M:%S.%f}"[:-3] + " UTC"
 
 
 def _fit_note(fit: WindowFit, models_counted: bool) -> str:

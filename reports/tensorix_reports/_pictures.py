@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._frames import RunFrames, kind_order
+from tensorix_reports._frames import PREFLIGHT, RunFrames, kind_order
 from tensorix_reports._picture import Picture, thinned
 from tensorix_reports._rate_limit import RateLimitReport
 
@@ -45,7 +45,7 @@ def _x(end_s: float) -> alt.X:
 def _y(field: str, scale: alt.Scale | None = None, format_: str = ",~r") -> alt.Y:
     # One width for every picture's labels keeps the time axes exactly below each other. What is shown stands above
     # the picture, for a title beside the labels would run into long ones.
-    axis = alt.Axis(title=None, minExtent=54, maxExtent=54, tickCount=5, format=format_)
+    axis = alt.Axis(title=None, minExtent=58, maxExtent=58, tickCount=5, format=format_)
     return alt.Y(f"{field}:Q", axis=axis, scale=scale if scale is not None else alt.Undefined)
 
 
@@ -99,7 +99,7 @@ def _finished(layers: list[alt.Chart], end_s: float, height: int, description: s
 
 def _latency(frames: RunFrames, end_s: float, edges: _Edges | None) -> Picture:
     """Every request's latency: TTFT where there is one, else the whole time."""
-    requests = frames.requests
+    requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
     took = requests["end_at_ns"] / 1e6
     parts, order = [], []
     for kind, group in sorted(requests.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
@@ -195,8 +195,10 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
     told = limits.remaining[limits.remaining[column].notna()]
     if not len(told):
         return Picture(column, title, f"Not enough data: no response said how many {unit} remain.")
-    shown = thinned(told[["at_s", column, "key_alias", "kind", "status"]], column)
-    data = shown.rename(columns={"at_s": "t", column: "left"}).reset_index(drop=True)
+    shown = thinned(
+        told.sort_values("told_s", kind="stable")[["told_s", column, "key_alias", "kind", "status"]], column
+    )
+    data = shown.rename(columns={"told_s": "t", column: "left"}).reset_index(drop=True)
     data["key_alias"] = data["key_alias"].fillna("no key").astype(str)
     names = sorted(data["key_alias"].unique())[: len(_SERIES)]
     base = alt.Chart(alt.NamedData("rows"))
@@ -210,13 +212,13 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
     ]
     # A budget that hardly moves would be a flat line on an axis from zero.
     from_zero = float(told[column].min()) < 0.5 * float(told[column].max()) or unit == "requests"
-    y = _y("left", alt.Scale(zero=from_zero, nice=True), "~s" if from_zero else ",~r")
+    y = _y("left", alt.Scale(zero=from_zero, nice=True), "~s" if unit == "tokens" else ",~r")
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5, clip=True, opacity=0.6).encode(
         x=_x(end_s), y=y, color=colour
     )
     points = base.mark_circle(size=22, clip=True).encode(x=_x(end_s), y=y, color=colour, tooltip=tooltip)
     layers = [line, points] if edges is None else [edges.chart, line, points]
-    caption = "Each point is a response that carried the header, at the second its request started."
+    caption = "Each point is a response that carried the header, at the second it arrived."
     if not from_zero:
         caption += " The axis does not begin at zero."
     if len(shown) < len(told):

@@ -12,10 +12,12 @@ import pandas as pd
 
 from tensorix_records import Run
 from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
-from tensorix_reports._frames import OUTCOMES, RunFrames, kind_order, read_frames, whole
+from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames, whole
 from tensorix_reports._windows import WindowFit, fit_windows
 
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
+
+_MODELS = ("models", PREFLIGHT)
 
 HEADER_COLUMNS = {
     "remaining_requests": "remaining requests",
@@ -62,6 +64,7 @@ class KeyLimits:
 class RateLimitReport:
     """The limits of a run, as its requests met them. Times are seconds since the run's start."""
 
+    origin_unix_ns: int
     limit_requests: int | None
     limit_tokens: int | None
     window_s: float | None
@@ -99,7 +102,7 @@ class RateLimitReport:
             },
             "reached": self.reached,
             "totals": self.totals,
-            "keys": [_key_dict(key) for key in self.keys],
+            "keys": [_key_dict(key, self.origin_unix_ns) for key in self.keys],
             "retry_after": asdict(self.retry_after),
             "headers": rows_of(self.headers),
             "header_anomalies": self.anomalies,
@@ -107,7 +110,7 @@ class RateLimitReport:
         }
 
 
-def _key_dict(key: KeyLimits) -> dict[str, Any]:
+def _key_dict(key: KeyLimits, origin_unix_ns: int) -> dict[str, Any]:
     fit = key.fit
     return {
         "key_alias": key.key_alias,
@@ -117,7 +120,10 @@ def _key_dict(key: KeyLimits) -> dict[str, Any]:
         "windows_fit": fit.fits,
         "windows_doubts": fit.doubts,
         "window_measured_between_s": None if fit.bracket_s is None else list(fit.bracket_s),
-        "windows": [{"number": number, **asdict(window)} for number, window in enumerate(fit.windows, 1)],
+        "windows": [
+            {"number": number, "start_unix_ns": origin_unix_ns + round(window.start_s * 1e9), **asdict(window)}
+            for number, window in enumerate(fit.windows, 1)
+        ],
         "episodes": [{**asdict(episode), "length_s": episode.length_s} for episode in key.episodes],
     }
 
@@ -182,7 +188,7 @@ def _headers(frames: RunFrames) -> pd.DataFrame:
     requests = frames.requests
     answered = requests[requests["status"].notna()]
     rows = []
-    groups: Any = answered.groupby(["kind", "status"])
+    groups: Any = answered.groupby([answered["kind"].replace(PREFLIGHT, "models"), "status"])
     for (kind, status), group in sorted(groups, key=lambda item: (kind_order(item[0][0]), item[0][1])):
         row: dict[str, Any] = {"kind": kind, "status": int(status), "responses": len(group)}
         rows.append(row | {name: int(group[name].notna().sum()) for name in HEADER_COLUMNS})
@@ -224,7 +230,7 @@ def _models_count(requests: pd.DataFrame) -> bool:
 
     Against it speaks one that passed while chat was refused before it and after it.
     """
-    models = (requests["kind"] == "models").to_numpy(bool)
+    models = requests["kind"].isin(_MODELS).to_numpy(bool)
     if (requests.loc[models, "status"] == 429).any():
         return True
     seen = decisions_of(requests)
@@ -258,7 +264,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     counted = _models_count(requests)
     keys, seen_by_key = [], []
     for alias, group in requests.groupby("key_alias", dropna=False, sort=True):
-        mine = group if counted else group[group["kind"] != "models"]
+        mine = group if counted else group[~group["kind"].isin(_MODELS)]
         seen = decisions_of(mine)
         episodes = episodes_of(seen)
         fit = fit_windows(seen, episodes, window_s=window_s, limit=limit, token_limit=token_limit, end_s=frames.end_s)
@@ -267,6 +273,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     anomalies = requests["limit_anomaly"].dropna().value_counts()
     source = limits.get("source")
     return RateLimitReport(
+        origin_unix_ns=frames.origin_unix_ns,
         limit_requests=limit,
         limit_tokens=token_limit,
         window_s=window_s,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorix_reports._frames import RunFrames, whole
+from tensorix_reports._frames import PREFLIGHT, RunFrames, whole
 
 __all__ = ["Trust", "trust_of"]
 
@@ -72,7 +72,8 @@ def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, 
     if None in started:
         return (total or 0), total, heard
     # Records are written when a request ends, so a record of one that started by then takes it off the count.
-    recorded = int((frames.requests["at_s"] <= heard).sum())
+    requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
+    recorded = int((requests["at_s"] <= heard).sum())
     return max(0, sum(number for number in started if number is not None) - recorded), total, heard
 
 

@@ -1,5 +1,7 @@
 """Writing a report into its run folder: `summary.json` is the truth, everything else a view of it.
 
+Its keys are described in `reports/SUMMARY.md`.
+
 RUN/report/summary.json    verdict and both reports, versioned (`format`)
 RUN/report/report.html     one page that opens with no network
 RUN/report/report.md       the same in Markdown

@@ -141,6 +141,21 @@ def test_samples_are_redacted_once_more(make_run: Callable[..., Path], request_a
     assert "abcdefgh" not in failure.sample
 
 
+def test_the_preflight_is_no_part_of_the_load(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """The model list asked for before the run is counted, but is in no latency and not among the started."""
+    preflight = request_at(0, 0, **MODELS, scenario="preflight", end_at_ns=900 * MS)
+    records = [preflight, *(request_at(1 + n, 1 + n) for n in range(10))]
+    seconds = [(12.0, "second", {"started": 13, "in_flight": 3})]
+    report = latency_report(make_run(records, seconds, ended_s=None)).to_dict()
+    assert {row["request"] for row in report["figures"]} == {"chat, streamed"}
+    assert (report["window"]["start_s"], report["window"]["requests_outside"]) == (1.0, 0)
+    assert [(row["request"], row["sent"]) for row in report["outcomes"]] == [
+        ("chat, streamed", 10),
+        ("models, preflight", 1),
+    ]
+    assert report["trust"]["unfinished"] == 3
+
+
 def test_the_ramp_stands_apart(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """Figures rest on what started once all users had; the whole run is kept beside it."""
     records = [request_at(n, n, first_token_at_ns=50 * MS) for n in range(10)]

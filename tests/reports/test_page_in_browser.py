@@ -146,7 +146,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def _page(make_run: Callable[..., Path], request_at: Callable[..., Any], text: str | None = None) -> Path:
     """A page with all its pictures; with `text` wherever a server can write."""
     more: dict[str, Any] = {} if text is None else {"key_alias": text, "model_requested": text}
-    records = [request_at(n, n / 3, remaining_requests=60 - n, remaining_tokens=9_000 - n, **more) for n in range(60)]
+    records = [
+        request_at(n, n / 3, remaining_requests=60 - n, remaining_tokens=2_000_000 - 53 * n, **more) for n in range(60)
+    ]
     records += [request_at(100 + n, 21 + n, status=429, error_message=text, **more) for n in range(5)]
     failed = {"outcome": "failed", "status": 500, "error_kind": text or "server_error", "error_message": text}
     records += [request_at(200 + n, 30 + n, **failed, **more) for n in range(5)]

@@ -76,6 +76,26 @@ def test_summary_is_versioned_and_whole(make_run: Callable[..., Path], request_a
     assert summary["rate_limit"]["totals"] == {"sent": 40, "success": 30, "throttled": 5, "failed": 5, "cancelled": 0}
 
 
+def _keys(value: Any) -> set[str]:
+    """Every key of a JSON value, but those that are a run's own words."""
+    if isinstance(value, list):
+        return set().union(*map(_keys, value))
+    if not isinstance(value, dict):
+        return set()
+    own = ("asked", "stamps", "header_anomalies")
+    return set(value).union(*(_keys(inner) for name, inner in value.items() if name not in own))
+
+
+def test_every_key_of_the_summary_is_documented(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """SUMMARY.md names every key, and no key that is not there."""
+    records = [*_limited(request_at), request_at(50, 50, remaining_requests=9)]
+    keys = _keys(json.loads(write_report(make_run(records)).summary.read_text()))
+    text = (Path(__file__).parents[2] / "reports" / "SUMMARY.md").read_text()
+    named = set(re.findall(r"`(?:run\.)?([a-z0-9_]+)`", text))
+    assert keys - named == set()
+    assert named - keys == {"usage", "chunks", "good", "notice", "problem", "unknown", "care", "429", "null", "_s"}
+
+
 def test_csv_and_markdown_agree_with_the_summary(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """The other files are views of the same figures."""
     paths = write_report(make_run(_limited(request_at)))

@@ -97,7 +97,7 @@
     document.documentElement.dataset.drawn = String(views.size);
   };
 
-  button.addEventListener("click", () => show(null));
+  button?.addEventListener("click", () => show(null));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   for (const id of Object.keys(drawings)) zoomable(id, document.getElementById(`picture-${id}`));
   drawAll();
