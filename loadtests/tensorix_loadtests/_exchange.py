@@ -357,5 +357,7 @@ class Exchange:
     def finish_events(self) -> None:
         """Look at what the last event left unfinished: some servers leave out the last line end."""
         rest = self._sse.close() if self._sse else None
-        if rest and not self.done_seen and self.failure is None and self.chat.feed(rest.data, rest.type) & DONE:
+        whole = self.failure is None or self.failure.kind is ErrorKind.CUT
+        # Anything but [DONE] is dropped unread, as the format wants it: it may be half of what was meant.
+        if rest and whole and rest.data.strip() == b"[DONE]":
             self.done_seen = True
