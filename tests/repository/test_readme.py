@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,16 @@ def test_every_command_line_in_the_readme_works_on(readme: str) -> None:
         # Parsed as the command line itself would, without running it.
         context = _COMMANDS[name].make_context(name, list(arguments), resilient_parsing=False)
         assert context.params
+
+
+def test_the_locustfile_of_the_readme_can_be_loaded(readme: str, subprocess_environment: dict[str, str]) -> None:
+    """The example declares a Locust user with one task of its own."""
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    code = f"{example}\nprint([task.__name__ for task in Reader.tasks], Reader.abstract)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=subprocess_environment, capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout, ran.stderr) == ("['read'] False\n", "")
 
 
 def test_every_make_target_in_the_documents_exists(root: Path, readme: str) -> None:

@@ -1,0 +1,80 @@
+"""The Makefile where Python is missing, old or only pretended."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+# Answers as an interpreter does to the questions of the Makefile, and notes that it was chosen.
+_GOOD = """#!/bin/bash
+case "$1" in
+    -c) exit 0 ;;
+    --version) echo "Python 3.12.1" ;;
+    -m) echo "$0 $*" > chosen ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(root: Path, tmp_path: Path) -> Path:
+    """A folder with the Makefile alone, and an empty folder of programs beside it."""
+    shutil.copy(root / "Makefile", tmp_path)
+    (tmp_path / "programs").mkdir()
+    return tmp_path
+
+
+def _program(checkout: Path, name: str, text: str) -> None:
+    path = checkout / "programs" / name
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    make = shutil.which("make")
+    assert make is not None
+    return subprocess.run(
+        [make, *arguments],
+        cwd=checkout,
+        env={"PATH": str(checkout / "programs")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_no_python_is_said_clearly(checkout: Path) -> None:
+    """Without any Python the first target says what to install, and makes nothing."""
+    made = _make(checkout, "demo")
+    assert made.returncode == 2
+    assert "no Python 3.11 or newer" in made.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_python_that_is_too_old_is_passed_over(checkout: Path) -> None:
+    """An interpreter that answers no to the question of its version is as good as none."""
+    _program(checkout, "python3", "#!/bin/bash\nexit 1\n")
+    assert _make(checkout, "test").returncode == 2
+
+
+def test_the_first_that_works_is_taken(checkout: Path) -> None:
+    """A shim of a version that is not installed fails when it runs; the next name is tried."""
+    _program(checkout, "python3.11", "#!/bin/bash\necho 'not installed' >&2\nexit 127\n")
+    _program(checkout, "python3.12", _GOOD)
+    _program(checkout, "python3", _GOOD)
+    made = _make(checkout, ".venv/bin/pip")
+    assert made.returncode == 0, made.stderr
+    assert (checkout / "chosen").read_text().split("/")[-1].startswith("python3.12 -m venv")
+
+
+def test_another_python_can_be_named(checkout: Path) -> None:
+    """PYTHON=… goes before every name that is looked for."""
+    _program(checkout, "python3.11", _GOOD)
+    _program(checkout, "mine", _GOOD)
+    assert _make(checkout, ".venv/bin/pip", "PYTHON=mine").returncode == 0
+    assert "/mine -m venv" in (checkout / "chosen").read_text()
