@@ -22,8 +22,9 @@ esac
 
 @pytest.fixture
 def checkout(root: Path, tmp_path: Path) -> Path:
-    """A folder with the Makefile alone, and an empty folder of programs beside it."""
-    shutil.copy(root / "Makefile", tmp_path)
+    """A folder with what the Makefile needs, and an empty folder of programs beside it."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(root / name, tmp_path)
     (tmp_path / "programs").mkdir()
     return tmp_path
 
@@ -59,7 +60,9 @@ def test_no_python_is_said_clearly(checkout: Path) -> None:
 def test_a_python_that_is_too_old_is_passed_over(checkout: Path) -> None:
     """An interpreter that answers no to the question of its version is as good as none."""
     _program(checkout, "python3", "#!/bin/bash\nexit 1\n")
-    assert _make(checkout, "test").returncode == 2
+    made = _make(checkout, "test")
+    assert made.returncode == 2
+    assert "no Python 3.11 or newer" in made.stderr
 
 
 def test_the_first_that_works_is_taken(checkout: Path) -> None:
