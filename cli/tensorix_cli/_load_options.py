@@ -147,7 +147,7 @@ LimitWindow: TypeAlias = Annotated[float, option_of_time("The window's length", 
 
 ConnectTimeout: TypeAlias = Annotated[float, option_of_time("For DNS, TCP and TLS together", "10s", _TIMEOUTS)]
 FirstTokenTimeout: TypeAlias = Annotated[
-    float, option_of_time("Until the first token, or an unstreamed reply's headers", "60s", _TIMEOUTS)
+    float, option_of_time("Until a stream's first token, or a list of models", "60s", _TIMEOUTS)
 ]
 ChunkTimeout: TypeAlias = Annotated[float, option_of_time("Between two chunks", "30s", _TIMEOUTS)]
 Timeout: TypeAlias = Annotated[float, option_of_time("For the whole request", "5m", _TIMEOUTS)]
