@@ -144,8 +144,8 @@ class LoadPlan:
             if "prompts" in values:
                 values["prompts"] = tuple(values["prompts"])
             return cls(**values)
-        except TypeError as error:
-            raise SettingsError(f"the plan cannot be read: {error}") from None
+        except (AttributeError, TypeError) as error:
+            raise SettingsError(f"the plan holds a value of a wrong type: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it, header values included: for the engine's standard input only."""
