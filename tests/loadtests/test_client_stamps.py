@@ -1,4 +1,4 @@
-"""When things happened: the order of stamps, whose clock they are, what TTFT is measured to, and the client's own lag."""
+"""When things happened: the order of stamps, whose clock they are, what TTFT runs to, and the client's own lag."""
 
 from __future__ import annotations
 

@@ -134,8 +134,7 @@ def test_a_cut_after_done_is_none(answer: Serve, client: Client, signal_port: Si
         signal_port.fire(answered=True)
         getattr(peer, how)()
 
-    case = {"signal_port": signal_port.port, "on_signal": "stall"}
-    seen = client.send(answer(act).base_url, **case)
+    seen = client.send(answer(act).base_url, signal_port=signal_port.port, on_signal="stall")
     assert (seen.record.outcome, seen.record.done_seen) == ("success", True)
     assert not seen.answer["usable"]
 
