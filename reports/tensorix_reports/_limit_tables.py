@@ -151,7 +151,7 @@ def _retry_facts(report: RateLimitReport) -> list[tuple[str, Any]]:
         facts.append(("followed by a success, to compare with", retry.compared))
     if retry.compared:
         facts.append(("true wait until a request passed, median, at most", number(retry.true_at_most_median_s, "s")))
-        facts.append(("said longer than it took", retry.overstated))
+        facts.append(("said more than a second longer than it took", retry.overstated))
         if retry.overstated:
             facts.append(("too long by, at most", number(retry.overstated_by_most_s, "s")))
     if retry.said:

@@ -17,6 +17,7 @@ from tensorix_reports._windows import WindowFit, fit_windows
 
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
 
+_WHOLE_SECOND_S = 1.05
 _MODELS = ("models", PREFLIGHT)
 
 HEADER_COLUMNS = {
@@ -43,7 +44,7 @@ class RetryAfter:
     true_at_most_median_s: float | None
     """The wait until the first success: an upper bound, for nobody may have asked sooner."""
     overstated: int
-    """Said to wait longer than that bound."""
+    """Said to wait longer than that bound, by more than the second to which it is rounded."""
     overstated_by_most_s: float | None
     understated: int
     """A later request was still refused after the wait that was said."""
@@ -212,7 +213,7 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
             understated += int(np.count_nonzero(told_until < episode.last_refused_s - seen.slack_s))
             if episode.back_s is not None:
                 compared += zip(said[inside].tolist(), (episode.back_s - seen.seen_s[inside]).tolist(), strict=True)
-    over = [told - true for told, true in compared if told > true + 0.05]
+    over = [told - true for told, true in compared if told > true + _WHOLE_SECOND_S]
     return RetryAfter(
         refusals=refusals,
         said=len(stated),
@@ -225,14 +226,16 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
     )
 
 
-def _models_count(requests: pd.DataFrame) -> bool:
+def _models_count(requests: pd.DataFrame, limit: int | None) -> bool:
     """Whether model lists look counted: one was refused, or they say what remains and nothing speaks against it.
 
-    Against it speaks one that passed while chat was refused before it and after it.
+    Against it speaks one after which the whole limit remained, or that passed while chat was refused before and after.
     """
     models = requests["kind"].isin(_MODELS).to_numpy(bool)
     if (requests.loc[models, "status"] == 429).any():
         return True
+    if limit is not None and (requests.loc[models, "remaining_requests"] >= limit).any():
+        return False
     seen = decisions_of(requests)
     refused_s = passed_s = np.inf
     for index in range(len(models)):
@@ -261,7 +264,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     token_limit = whole(limits.get("tokens")) or (stated_tokens[0] if len(stated_tokens) == 1 else None)
     window_s = limits.get("window_s")
     window_s = float(window_s) if isinstance(window_s, (int, float)) and window_s > 0 else None
-    counted = _models_count(requests)
+    counted = _models_count(requests, limit)
     keys, seen_by_key = [], []
     for alias, group in requests.groupby("key_alias", dropna=False, sort=True):
         mine = group if counted else group[~group["kind"].isin(_MODELS)]

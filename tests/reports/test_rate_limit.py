@@ -118,6 +118,15 @@ def test_retry_after_said_and_true(make_run: Callable[..., Path], request_at: Ca
     assert retry["understated"] == 0
 
 
+def test_retry_after_rounded_up_is_no_overstatement(
+    make_run: Callable[..., Path], request_at: Callable[..., Any]
+) -> None:
+    """Whole seconds, rounded up, are as honest as the header can be."""
+    records = [request_at(0, 0), request_at(1, 5.8, status=429, retry_after_ns=5 * 10**9), request_at(2, 10.0)]
+    retry = rate_limit_report(make_run(records)).to_dict()["retry_after"]
+    assert (retry["compared"], retry["overstated"], retry["overstated_by_most_s"]) == (1, 0, None)
+
+
 def test_retry_after_that_is_too_short(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """A request that waited as told and was refused again was told too little."""
     records = [request_at(0, 0), request_at(1, 1, status=429, retry_after_ns=10**9), request_at(2, 4, status=429)]

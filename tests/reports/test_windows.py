@@ -207,6 +207,8 @@ def test_model_lists_that_pass_while_chat_is_refused_do_not_count(
     key = rate_limit_report(make_run(records + lists, limits=limits)).to_dict()["keys"][0]
     assert [(w["start_s"], w["passed"], w["refused"]) for w in key["windows"]] == [(1.0, 5, 3)]
     assert (key["models_counted"], key["windows_fit"], len(key["episodes"])) == (False, True, 1)
+    whole = rate_limit_report(make_run(records, limits=limits)).to_dict()["keys"][0]
+    assert (whole["models_counted"], whole["windows"][0]["start_s"]) == (False, 1.0)
     counted = rate_limit_report(make_run([*records, request_at(30, 7, **models | {"status": 429})], limits=limits))
     assert counted.to_dict()["keys"][0]["models_counted"] is True
 
