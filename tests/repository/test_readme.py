@@ -104,7 +104,7 @@ def test_the_readme_names_every_command(readme: str, name: str) -> None:
 
 def test_the_variables_of_the_readme_are_read(readme: str, root: Path) -> None:
     """Each TENSORIX_… variable that the README names is one that the code reads."""
-    code = "".join(path.read_text() for room in ("api", "cli") for path in (root / room).rglob("*.py"))
+    code = "".join(path.read_text() for room in ("api", "cli", "loadtests") for path in (root / room).rglob("*.py"))
     named = set(re.findall(r"TENSORIX_[A-Z_]+", readme))
     assert {"TENSORIX_API_KEY", "TENSORIX_BASE_URL", "TENSORIX_MODEL"} <= named
     assert all(f'"{name}"' in code for name in named)
