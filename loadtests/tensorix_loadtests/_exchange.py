@@ -155,7 +155,11 @@ class Exchange:
         sse = self._sse
         # A size line of which a part was read, unseen, cannot end in a line end: the parser would have called back.
         between = self._between_chunks and read_end == b"\r\n" and self._decompressor is None
-        pattern = self.chat.pattern if between else None
+        # After [DONE] nothing counts any more.
+        pattern = self.chat.pattern if between and not self.done_seen else None
+        if pattern is not None and (b"\n" in pattern[0] or b"\n" in pattern[1]):
+            # An event of several data lines: behind one `data: ` it would be another.
+            pattern = None
         # What was not output before might be now, and that has a stamp of its own.
         if pattern is None or not self.first_output_ns or sse is None or not sse.idle:
             self._pattern = None

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -52,7 +53,7 @@ NO_CHUNKS = [
     ),
     *(b'{"choices":{}}', b'{"choices":[1]}', b'{"choices":"none"}', b'{"choices":[{"index":0,"delta":[]}]}'),
     *(b'{"choices":[{"delta":{"content":7}}]}', b'{"choices":[{"delta":{"content":"\xff"}}]}', b'{"a":"\xed\xa0\x80"}'),
-    *(b"[" * 100_000, b'{"a":' * 100_000, b'{"choices":[]} {}', b'{"choices":[{"delta":{"content":"a\tb"}}]}', b"\xff"),
+    *(b"[" * 20_000, b'{"a":' * 20_000, b'{"choices":[]} {}', b'{"choices":[{"delta":{"content":"a\tb"}}]}', b"\xff"),
 ]
 
 
@@ -323,15 +324,15 @@ def framed(stream: Stream) -> list[bytes]:
 
 
 def test_ten_thousand_answers_are_judged_as_they_were_written() -> None:
-    """The same streams as HTTP answers in any framing and any reads: the outcome is the label, each token is stamped."""
+    """The same streams as HTTP answers, in any framing and any reads: the outcome is the label, tokens are stamped."""
     for seed in range(STREAMS):
         stream = write(seed)
-        ends: list[int] = []
-        exchange = Exchange(stream=True, finish=lambda ends=ends: ends.append(1))
+        ends: list[str] = []
+        exchange = Exchange(stream=True, finish=partial(ends.append, "finished"))
         for number, data in enumerate(framed(stream), 1):
             exchange.receive(memoryview(data), number, number + 1)
         exchange.ended(None, 10**9)
-        assert len(ends) == 1, seed
+        assert ends == ["finished"], seed
         verdict = judge(exchange, models=False)
         assert verdict.stream_outcome == stream.label, seed
         assert verdict.outcome == ("success" if stream.label == "completed" else "failed"), seed
@@ -347,7 +348,8 @@ def test_the_openai_sdk_reads_the_same_texts() -> None:
         model = json.loads(request.content)["model"]
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=bodies[model])
 
-    http = httpx.Client(transport=httpx.MockTransport(respond))
+    # Any: which of httpx's lines the SDK's types name depends on its version; it takes either.
+    http: Any = httpx.Client(transport=httpx.MockTransport(respond))
     client = openai.OpenAI(api_key="sk-nobody", base_url="http://127.0.0.1/v1", http_client=http, max_retries=0)
     seeds = iter(range(STREAMS))
     while len(bodies) < 300:
