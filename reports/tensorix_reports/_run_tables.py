@@ -27,7 +27,8 @@ def trust_table(report: LatencyReport) -> Table:
         ("of a core, at the busiest second", None if trust.cpu_share_max is None else f"{trust.cpu_share_max:.0%}"),
         ("memory, at most", None if trust.rss_max_bytes is None else f"{trust.rss_max_bytes / 1e6:,.0f} MB"),
         ("the run came to its own end", trust.ended),
-        ("started, and no record" if trust.ended else "in flight at the end, and no record", trust.unfinished),
+        *([] if trust.ended else [("in flight when last heard of", trust.in_flight_last)]),
+        ("started by the last word of the client, and no record", trust.unfinished),
     ]
     note = "Lag is the program's reading of the clock minus the kernel's stamp of the same bytes. "
     note += f"Take with care: {'; '.join(trust.reasons)}." if trust.reasons else "Nothing speaks against the figures."

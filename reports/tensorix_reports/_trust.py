@@ -38,10 +38,12 @@ class Trust:
     rss_max_bytes: int | None
     ended: bool
     unfinished: int
-    """Requests that had started and of which there is no record; in a run without an end, those in flight then."""
+    """Requests that had started by then of which there is no record: of those in flight, the ones that surely did not
+    end before the run was killed."""
     in_flight_last: int | None
-    """Requests in flight when the run was last heard of."""
+    """Requests in flight when the client last said how many: within a second of the end, for a run that was killed."""
     heard_until_s: float | None
+    """When that was."""
     reasons: list[str]
     """Why the figures are to be taken with care; empty where nothing was seen."""
     level: str

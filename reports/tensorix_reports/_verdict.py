@@ -57,9 +57,14 @@ def _count(number: int, noun: str) -> str:
 def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
     trust = latency.trust
     if not frames.ended:
-        lost = _count(trust.unfinished, "request") + (" was" if trust.unfinished == 1 else " were")
-        text = "The run has no end: it was killed, or is still going. Up to its last second may be missing"
-        text += f"; {lost} in flight and {'has' if trust.unfinished == 1 else 'have'} no record."
+        text = "The run has no end: it was killed, or is still going. Up to its last second may be missing."
+        if trust.in_flight_last is not None:
+            were = "request was" if trust.in_flight_last == 1 else "requests were"
+            text += (
+                f" {trust.in_flight_last:,} {were} in flight when it was last heard of, at {trust.heard_until_s:.1f} s."
+            )
+        else:
+            text += " How many requests were in flight is not known."
         return Statement("run", "problem", "incomplete", text)
     reason = str(frames.manifest.get("end_reason") or "").strip()
     known = _REASONS.get(reason, reason or "the run does not say why")
@@ -81,7 +86,9 @@ def _limit(report: RateLimitReport) -> list[Statement]:
         text = "No request was refused for its rate (429)"
         known = [window for key in report.keys for window in key.fit.windows]
         most = max((window.passed for window in known), default=0)
-        if report.limit_requests and known:
+        if report.limit_requests and most > report.limit_requests:
+            text += f", though {most:,} passed in one window: more than the limit of {report.limit_requests:,}"
+        elif report.limit_requests and known:
             text += f"; the most that passed in one window is {most:,} of {report.limit_requests:,}"
         return [Statement("limit", "notice", "not reached", text + ".")]
     return [statement for key in report.keys for statement in _limit_of_key(report, key)]

@@ -93,7 +93,7 @@ def test_killed_run(make_run: Callable[..., Path], request_at: Callable[..., Any
     run = make_run(records, [(20.0, "second", {"started": 27, "in_flight": 7})], ended_s=None)
     headline, lines = _verdict(run)
     assert headline.endswith("(incomplete run)")
-    assert "7 requests were in flight" in lines["INCOMPLETE"]
+    assert "7 requests were in flight when it was last heard of, at 20.0 s" in lines["INCOMPLETE"]
 
 
 def test_refused_key(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
