@@ -13,7 +13,7 @@ from typing import Any
 from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_cli._engine import Engine
-from tensorix_cli._output import complain
+from tensorix_cli._output import complain, say
 from tensorix_cli._progress import Progress
 from tensorix_cli._view import View, view
 from tensorix_cli.exit_status import ExitStatus
@@ -132,6 +132,8 @@ def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = 
         from tensorix_cli._report import report
 
         report(out)
+    else:
+        say(f"Run: {out}")
     if interrupted:
         return ExitStatus.INTERRUPTED
     return ExitStatus.NOT_DONE if trouble or not progress.succeeded else ExitStatus.DONE

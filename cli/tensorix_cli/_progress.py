@@ -43,6 +43,7 @@ class Progress:
     remaining_requests: int | None = None
     remaining_tokens: int | None = None
     stop_reason: str | None = None
+    ended: bool = False
     _remaining_at_ns: int = 0
     _recent: deque[tuple[int, int | None, int]] = field(default_factory=deque)
     """Of each request that ended lately: when, its TTFT (ns), its completion tokens."""
@@ -71,6 +72,9 @@ class Progress:
             case "second":
                 self.in_flight = event.get("in_flight", self.in_flight)
                 self.users = event.get("users", self.users)
+            case "run_ended":
+                self.ended = True
+                self.in_flight = event.get("in_flight", 0)
             case "stop":
                 self.stop_reason = event.get("reason")
 

@@ -53,6 +53,8 @@ def _progress_words(progress: Progress, now_ns: int) -> str:
     time = _clock(progress.elapsed_s(now_ns))
     if progress.duration_s:
         time = f"{time} of {_clock(progress.duration_s)}"
+    if progress.ended:
+        return f"{done}, {time}, ended"
     if progress.stop_reason is not None:
         return f"{done}, {time}, ending: {progress.in_flight} in flight"
     left = progress.left_s(now_ns)
@@ -81,6 +83,10 @@ def _remaining(progress: Progress) -> str:
         return "-"
     tokens = "" if progress.remaining_tokens is None else f", {progress.remaining_tokens:,} tokens"
     return f"{progress.remaining_requests:,} requests{tokens}"
+
+
+def _cell(name: str, value: str) -> Text:
+    return Text.assemble((f"{name} ", "dim"), (value, "bold"))
 
 
 class PlainView:
@@ -117,7 +123,7 @@ class _Console(Console):
 
 
 class LiveView:
-    """A block of four lines that renews itself. It owns no thread: it is drawn when it is told to."""
+    """A block of five lines that renews itself. It owns no thread: it is drawn when it is told to."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -134,16 +140,17 @@ class LiveView:
         """Renew the block."""
         figures = Table.grid(padding=(0, 3))
         named = _figures(progress, now_ns)
-        for _ in range(5):
+        for _ in range(4):
             figures.add_column(no_wrap=True)
-        for row in (named[:5], named[5:]):
-            figures.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
+        # What remains is wide: on a row of its own the block fits a terminal of 80 columns.
+        for row in (named[:4], named[4:8]):
+            figures.add_row(*(_cell(name, value) for name, value in row))
         bar = ProgressBar(total=1.0, completed=progress.share_done(now_ns), width=min(60, self._console.width - 2))
         lines = Table.grid()
         # A row each: a bar alone does not end its line.
         lines.add_row(bar)
         lines.add_row(Text(_progress_words(progress, now_ns)))
-        self._show(Group(lines, figures))
+        self._show(Group(lines, figures, _cell(*named[8])))
 
     def _show(self, block: Group) -> None:
         try:

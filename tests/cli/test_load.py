@@ -119,6 +119,7 @@ def test_no_report_is_written_where_none_is_wanted(tensorix: Command, simulator:
     ran = tensorix("load", "--base-url", simulator.base_url, "--requests", "2", "--no-report", "--no-stream")
     assert (ran.returncode, ran.stderr) == (0, "")
     (folder,) = (tmp_path / "runs").iterdir()
+    assert ran.stdout.splitlines()[-1] == f"Run: {folder}"
     assert not (folder / "report").exists()
     assert of_users(folder, "stream") == [False, False]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from tensorix_cli._progress import Progress
-from tensorix_cli._view import PlainView, _progress_words
+from tensorix_cli._view import LiveView, PlainView, _progress_words
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -106,6 +108,36 @@ def test_before_the_start_nothing_is_claimed() -> None:
     assert progress.left_s(START) is None
     assert progress.share_done(START) == 0.0
     assert _progress_words(progress, START) == "asking the server …"
+
+
+def test_the_end_is_told_from_the_drain() -> None:
+    """After the stop it says how many are still in flight; after the last one that the run has ended."""
+    progress = started(duration_s=30.0)
+    stop = {"kind": "stop", "reason": "interrupted"}
+    progress.feed(None, [{"kind": "second", "in_flight": 4, "users": 6}, stop], START + S)
+    assert _progress_words(progress, START + S) == "0 requests, 0:01 of 0:30, ending: 4 in flight"
+    progress.feed(None, [{"kind": "run_ended", "in_flight": 0}], START + 2 * S)
+    assert _progress_words(progress, START + 2 * S) == "0 requests, 0:02 of 0:30, ended"
+    assert progress.in_flight == 0
+
+
+def test_the_block_fits_eighty_columns() -> None:
+    """With large numbers in every place no line of the live view is cut on a usual terminal."""
+    progress = started(duration_s=3600.0, users=1000, in_flight=1000, remaining_requests=60, remaining_tokens=2_000_000)
+    progress.feed(rows(*[{"completion_tokens": 1000}] * 5000), [], START + S)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with LiveView(console) as live:
+        live.draw(progress, START + S)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in (
+        "users 1000",
+        "in flight 1000",
+        "tokens/s 5,000,000",
+        "succeeded 5000",
+        "60 requests, 2,000,000 tokens",
+    ):
+        assert text in shown
+    assert "…" not in shown
 
 
 def test_a_line_is_printed_every_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
