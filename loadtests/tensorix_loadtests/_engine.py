@@ -69,9 +69,24 @@ def _user_classes(plan: LoadPlan) -> list[type[Any]]:
 def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
     """Run the plan into the folder `out`; returns when the last request has ended and the folder is compacted.
 
-    Raises TensorixError where it could not begin. SIGINT and SIGTERM end it in order; a second one of either, or a
-    SIGTERM after a SIGINT, cancels what is in flight.
+    Raises TensorixError where it could not begin, KeyboardInterrupt where it was not let. SIGINT and SIGTERM end it in
+    order; a second one of either, or a SIGTERM after a SIGINT, cancels what is in flight.
     """
+    this = gevent.getcurrent()
+    run: LoadRun | None = None
+    runner: Any = None
+
+    def interrupt() -> None:
+        if run is None:
+            # Not Python's own handler: it would raise in gevent's loop, which complains on standard error.
+            gevent.kill(this, KeyboardInterrupt)
+        elif not run.stopped.is_set():
+            run.stop("interrupted")
+        elif runner is not None:
+            runner.user_greenlets.kill(block=False)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, interrupt)
     run = LoadRun.begin(plan, out, key)
     _log_to(out / "engine.log", run.session.redact)
     environment: Any = Environment(
@@ -84,14 +99,6 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
     runner = environment.create_local_runner()
     run.users = lambda: runner.user_count
 
-    def interrupt() -> None:
-        if run.stopped.is_set():
-            runner.user_greenlets.kill(block=False)
-        else:
-            run.stop("interrupted")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, interrupt)
     environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
     try:
         run.phase("ramp")
