@@ -358,3 +358,91 @@ class Certificates:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """See `Certificates`."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class Engine:
+    """`python -m tensorix_loadtests` with a plan: a process of its own, its run folder, and what it says."""
+
+    def __init__(self, plan: dict[str, Any], out: Path, environment: dict[str, str], *, ulimit: str = "") -> None:
+        self.out = out
+        command = [sys.executable, "-m", "tensorix_loadtests", "--out", str(out)]
+        if ulimit:
+            # Set by a shell: limits set between fork and exec are not safe in a process with threads.
+            command = ["/bin/sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *command]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+        )
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(plan))
+            self.process.stdin.close()
+        self.said: list[str] = []
+
+    def end(self, seconds: float = 60) -> int:
+        """Wait until it has ended; its exit status, negative for a signal. `said` holds its lines then."""
+        # communicate() would use the standard input that is closed already.
+        self.process.stdin = None
+        self.said = self.process.communicate(timeout=seconds)[0].splitlines()
+        return self.process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Kill it, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@pytest.fixture
+def start_engine(tmp_path: Path, subprocess_environment: dict[str, str]) -> Iterator[Callable[..., Engine]]:
+    """Starts engines: `start_engine(base_url, key=…, out=…, environment=…, ulimit=…, **fields of the plan)`.
+
+    Without further words: one user at once, ten streamed requests of three tokens, into `run` in the test's folder.
+    """
+    engines: list[Engine] = []
+
+    def start(
+        base_url: str,
+        *,
+        key: str | None = "sk-of-a-test-run",
+        out: Path | None = None,
+        environment: dict[str, str] | None = None,
+        ulimit: str = "",
+        **plan: Any,
+    ) -> Engine:
+        if not {"requests", "duration_s"} & set(plan):
+            plan["requests"] = 10
+        plan = {"base_url": base_url, "spawn_rate": 100.0, "max_tokens": 3} | plan
+        variables = subprocess_environment | ({"TENSORIX_API_KEY": key} if key else {}) | (environment or {})
+        engines.append(Engine(plan, out or tmp_path / "run", variables, ulimit=ulimit))
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.stop()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = _PATIENCE_S) -> None:
+    """Look again and again until it holds; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    """`wait_until`, for the tests."""
+    return wait_until
