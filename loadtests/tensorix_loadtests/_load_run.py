@@ -178,8 +178,10 @@ class LoadRun:
         while True:
             gevent.sleep(_FLUSH_S)
             ticks += 1
+            self._flush()
             if ticks % 2 == 0:
                 self.session.clock.measure()
+                # Behind the flush: of a run that is killed, what is in flight and what is recorded then fit together.
                 self._write_event(
                     "second",
                     in_flight=self.in_flight,
@@ -188,7 +190,6 @@ class LoadRun:
                     finished=self.finished,
                     **self._health.second(),
                 )
-            self._flush()
 
     def _write_event(self, kind: str, **fields: Any) -> None:
         try:
