@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import sys
 from dataclasses import replace
 
@@ -51,7 +52,14 @@ def agree(plan: LoadPlan, settings: Settings, *, assumed: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise SettingsError("nobody is there to agree to that: say --yes")
-    try:
-        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return _answer("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _answer(question: str) -> str:
+    """The line that is typed; empty at the end of input."""
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    # In short waits: of a Ctrl-C just before a read that blocks, Python learns only after the next line.
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline()

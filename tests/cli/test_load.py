@@ -137,12 +137,11 @@ def test_a_key_without_credit_stops_the_run(tensorix: Command, simulator: Simula
 
 
 def test_a_run_without_a_success_is_no_success(tensorix: Command, tmp_path: Path) -> None:
-    """Where each request fails the status is 1, and the failures are reported."""
+    """Where each request fails the status is 1."""
     with Simulator(error_rate=1.0) as broken:
-        ran = tensorix("load", "--base-url", broken.base_url, "--requests", "3", "--out", "run")
+        ran = tensorix("load", "--base-url", broken.base_url, "--requests", "3", "--no-report", "--out", "run")
     assert ran.returncode == 1
     assert of_users(tmp_path / "run", "outcome") == ["failed"] * 3
-    assert "Report: " in ran.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -270,6 +269,8 @@ def test_the_demo_runs_into_the_limit_and_out_again(tensorix: Command, tmp_path:
     (folder,) = (tmp_path / "runs").iterdir()
     summary = json.loads((folder / "report" / "summary.json").read_text())
     assert "shorten" in json.dumps(summary["verdict"]).lower()
-    outcomes = Run.open(folder).records()["outcome"].to_pylist()
-    assert 100 < outcomes.count("success") <= 180 + outcomes.count("success") // 10
+    records = Run.open(folder).records(["endpoint", "outcome"]).to_pylist()
+    outcomes = [record["outcome"] for record in records if record["endpoint"] == "/chat/completions"]
+    # Three windows of 60 at the most; the first two are whole.
+    assert 120 < outcomes.count("success") <= 180
     assert outcomes.count("throttled") > 10
