@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -92,8 +93,9 @@ def _on_test_start(environment: Any, **_: Any) -> None:
     runner = environment.runner
     run.users = lambda: runner.user_count
     environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
-    if environment.stop_timeout is None:
-        environment.stop_timeout = run.plan.timeouts.total_s
+    if not environment.stop_timeout:
+        # Locust's default, 0, would cut off what is in flight; it is drained, as in a run of our own engine.
+        environment.stop_timeout = run.plan.timeouts.connect_s + run.plan.timeouts.total_s
     run.phase("ramp")
     gevent.spawn(_stop_with, run, runner)
 
@@ -110,6 +112,12 @@ def _on_test_stopping(environment: Any, **_: Any) -> None:
     if run is not None:
         run.stop("duration" if getattr(environment.parsed_options, "run_time", None) else "stopped")
         run.phase("drain")
+        runner = environment.runner
+        # A Ctrl-C from here on would end Locust without the records of what is in flight: they are cancelled instead.
+        environment.tensorix_python_interrupt = signal.getsignal(signal.SIGINT)
+        environment.tensorix_interrupt = gevent.signal_handler(
+            signal.SIGINT, lambda: runner.user_greenlets.kill(block=False)
+        )
 
 
 def _on_test_stop(environment: Any, **_: Any) -> None:
@@ -117,6 +125,8 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     if run is None:
         return
     environment.tensorix_run = None
+    environment.tensorix_interrupt.cancel()
+    signal.signal(signal.SIGINT, environment.tensorix_python_interrupt)
     run.end()
     if run.trouble:
         sys.stderr.write(f"tensorix: error: {run.trouble}\n")
