@@ -74,7 +74,6 @@ def _written(character: str) -> str:
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass")
     ways = [
-        re.escape(character),
         "".join(f"%(?:25)*{byte:02x}" for byte in _bytes(character)),
         "".join(rf"\\+u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)),
         rf"&(?:amp;)*\#(?:0*{code}|x0*{code:x});",
@@ -85,7 +84,8 @@ def _written(character: str) -> str:
         ways.append(r"\\+" + re.escape(character))
     if name := {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}.get(character):
         ways.append(f"&(?:amp;)*{name};")
-    return f"(?:{'|'.join(ways)})"
+    # Itself last: `&` is also how `&amp;` begins.
+    return f"(?:{'|'.join([*ways, re.escape(character)])})"
 
 
 def _bytes(value: str) -> bytes:

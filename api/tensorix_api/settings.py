@@ -55,8 +55,9 @@ class Settings:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        _parse_base_url(self.base_url)
-        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+        scheme = _parse_base_url(self.base_url).scheme
+        # The scheme in small letters, as it is compared: HTTPS:// is not to be taken for no TLS.
+        object.__setattr__(self, "base_url", scheme + self.base_url[len(scheme) :].rstrip("/"))
 
     @classmethod
     def from_environment(

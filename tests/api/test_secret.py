@@ -1,0 +1,224 @@
+"""A key is never shown: not by the object that holds it, not in text that repeats it in any spelling or cut in two."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import hashlib
+import html
+import json
+import pickle
+import random
+import traceback
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from tensorix_api.secret import Redactor, Secret
+from tensorix_api.settings import Settings
+
+KEY = "mdUp-Key_77qXz42LmNoP9"
+ODD_KEYS = [
+    KEY,
+    "tnsr/with+slash=and%percent~",
+    "quo\"te's\\and<angles>&amp",
+    "sk-proj-" + "aB3" * 40,
+    "a.b.c:d@e?f#g[h]{i}(j)*k$l^m|n",
+    "f" * 32,
+    "k9zw",
+    "ключ-é-😀",
+]
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        repr,
+        str,
+        "{}".format,
+        "{!r:>40}".format,
+        "%s".__mod__,
+        lambda secret: f"{secret!s:.30}",
+        lambda secret: repr([secret, {"key": secret}]),
+        lambda secret: repr(Settings(api_key=secret)),
+        lambda secret: str([getattr(secret, name) for name in dir(secret) if "__reveal" in name]),
+        lambda secret: json.dumps({"key": secret}, default=str),
+        lambda secret: secret.alias,
+        lambda secret: repr(Redactor(secret)) + repr(vars(Redactor(secret))),
+    ],
+)
+def test_nothing_shows_it(show: Callable[[Secret], str]) -> None:
+    """No way of writing the object down holds the key."""
+    assert KEY not in show(Secret(KEY))
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps])
+def test_it_is_not_taken_elsewhere(take: Callable[[Secret], object]) -> None:
+    """Pickle, copy and JSON refuse, with a message that has no key in it."""
+    with pytest.raises(TypeError) as caught:
+        take(Secret(KEY))
+    assert KEY not in str(caught.value)
+
+
+def test_settings_are_not_pickled_with_it() -> None:
+    """What holds a key cannot be pickled or turned into a dictionary by copying."""
+    settings = Settings(api_key=Secret(KEY))
+    with pytest.raises(TypeError, match="environment variable"):
+        pickle.dumps(settings)
+    with pytest.raises(TypeError, match="environment variable"):
+        dataclasses.asdict(settings)
+
+
+def test_a_traceback_with_locals_does_not_show_it() -> None:
+    """Neither a secret nor a redactor among the locals of a frame gives the key away."""
+
+    def fail(secret: Secret, redact: Redactor) -> None:
+        alias = secret.alias
+        raise RuntimeError(redact(f"wrong key {secret.reveal()} of {alias}"))
+
+    try:
+        fail(Secret("-".join(["mdUp", "Key_77qXz42LmNoP9"])), Redactor(Secret(KEY)))
+    except RuntimeError as error:
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "wrong key [redacted]" in shown
+    assert "Secret('**')" in shown
+    assert KEY not in shown
+
+
+def test_it_compares_by_value_and_only_with_its_kind() -> None:
+    """Equal secrets are one in a set; none equals its own text; an empty one is false."""
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert Secret("a") != "a"
+    assert not Secret("")
+    assert Secret("a")
+
+
+def test_the_alias_tells_keys_apart() -> None:
+    """The same for the same key, another for another; of a fixed look, and no plain hash of the key."""
+    alias = Secret(KEY).alias
+    assert alias == Secret(KEY).alias != Secret(KEY + "x").alias
+    assert alias.startswith("key-")
+    assert len(bytes.fromhex(alias[4:])) == 4
+    assert all(alias[4:] not in hashlib.new(name, KEY.encode()).hexdigest() for name in ("md5", "sha1", "sha256"))
+
+
+def base64_at(key: str, before: int) -> str:
+    return base64.b64encode(b"~" * before + key.encode() + b"~").decode()
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "upper": str.upper,
+    "percent": lambda key: quote(key, safe=""),
+    "percent, slashes kept": quote,
+    "form": quote_plus,
+    "percent, lower case": lambda key: quote(key, safe="").lower(),
+    "percent, twice": lambda key: quote(quote(key, safe=""), safe=""),
+    "percent, every byte": lambda key: "".join(f"%{byte:02X}" for byte in key.encode()),
+    "JSON": lambda key: json.dumps(key)[1:-1],
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key)[1:-1])[1:-1],
+    "JSON with its slashes escaped": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "JSON, every character": lambda key: "".join(
+        f"\\u{key.encode('utf-16-be')[at]:02x}{key.encode('utf-16-be')[at + 1]:02x}"
+        for at in range(0, len(key.encode("utf-16-be")), 2)
+    ),
+    "Python": lambda key: repr(key)[1:-1],
+    "HTML": html.escape,
+    "HTML, by number": lambda key: "".join(f"&#{ord(character)};" for character in key),
+    "HTML, by hexadecimal number": lambda key: "".join(f"&#x{ord(character):X};" for character in key),
+    "hexadecimal": lambda key: key.encode().hex(),
+    "HEXADECIMAL": lambda key: key.encode().hex().upper(),
+    "SHA-256": lambda key: hashlib.sha256(key.encode()).hexdigest(),
+    "MD5": lambda key: hashlib.md5(key.encode()).hexdigest(),
+}
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_is_taken_out(spelling: str, key: str) -> None:
+    """Wherever it stands in the text, however often."""
+    written = SPELLINGS[spelling](key)
+    shown = Redactor(Secret(key))(f"no {written}: <{written}>")
+    assert shown == "no [redacted]: <[redacted]>"
+
+
+@pytest.mark.parametrize("key", [key for key in ODD_KEYS if len(key) > 6])
+@pytest.mark.parametrize("before", range(6))
+@pytest.mark.parametrize("variant", ["standard", "for URLs", "percent"])
+def test_base64_is_taken_out_at_every_alignment(key: str, before: int, variant: str) -> None:
+    """Inside a longer base64 text the key starts at one of three bit offsets; no decoder gets it back."""
+    encoded = base64_at(key, before)
+    written = {
+        "standard": encoded,
+        "for URLs": encoded.replace("+", "-").replace("/", "_"),
+        "percent": quote(encoded, safe=""),
+    }[variant]
+    shown = Redactor(Secret(key))(f"Authorization: {written}")
+    assert "[redacted]" in shown
+    left = shown.removeprefix("Authorization: ").partition("[redacted]")
+    assert len(left[0] + left[2]) <= len(written) - len(base64.b64encode(key.encode()).rstrip(b"=")) + 4
+
+
+@pytest.mark.parametrize("key", [key for key in ODD_KEYS if len(key) > 6])
+def test_text_that_was_cut_inside_the_key_shows_no_six_of_its_characters(key: str) -> None:
+    """Who cut the text before us may have left half a key that equals no spelling of it."""
+    redact = Redactor(Secret(key))
+    for spelling in ("plain", "percent", "JSON", "hexadecimal", "SHA-256"):
+        written = SPELLINGS[spelling](key)
+        for cut in range(6, len(written)):
+            for text in (
+                f"wrong: {written[:cut]}",
+                f"{written[cut - 6 :]} is wrong",
+                written[:cut],
+                written[cut - 6 :],
+            ):
+                shown = redact(text)
+                assert "[redacted]" in shown, (spelling, cut)
+                assert all(written[at : at + 6] not in shown for at in range(len(written) - 5)), (spelling, cut)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 12, 20, 30, 500])
+def test_the_limit_never_cuts_a_key_in_two(limit: int) -> None:
+    """Redacted first, then cut: no start of the key is left at the end."""
+    shown = Redactor(Secret(KEY))(f"wrong key {KEY} {'x' * 600}", limit)
+    assert len(shown) == limit
+    assert KEY[:6] not in shown
+    assert shown.endswith("…")
+
+
+def test_keys_in_random_noise_are_found() -> None:
+    """300 random texts around random spellings of random keys."""
+    rng = random.Random(7)
+    alphabet = "abcXYZ019-_/+=%&;\\\"' \n.:é"
+    for _ in range(300):
+        key = "".join(rng.choices([chr(code) for code in range(0x21, 0x7F)], k=rng.randrange(8, 60)))
+        written = SPELLINGS[rng.choice(list(SPELLINGS))](key)
+        noise = ["".join(rng.choices(alphabet, k=rng.randrange(30))) for _ in range(2)]
+        assert written not in Redactor(Secret(key))(noise[0] + written + noise[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: Bearer abcdef0123456789 is wrong", "Authorization: Bearer [redacted] is wrong"),
+        ("authorization: basic dXNlcjpwYXNzd29yZA==", "authorization: basic [redacted]"),
+        ("your key sk-abc123DEF456 is wrong", "your key [redacted] is wrong"),
+        ("sk-short", "sk-short"),
+        ("nothing to hide", "nothing to hide"),
+        ("two\nlines\tand\x1b[31m colour\x00", "two lines and [31m colour "),
+        ("", ""),
+    ],
+)
+def test_credentials_of_others_go_by_their_look(text: str, shown: str) -> None:
+    """Also without a key of our own; control characters become spaces."""
+    assert Redactor()(text) == shown
+    assert Redactor(None, Secret(""), Secret(KEY))(text) == shown
+
+
+def test_several_secrets() -> None:
+    """One that contains another is taken out whole."""
+    redact = Redactor(Secret("inner-key"), Secret("outer-inner-key-more"), Secret("third.key"))
+    assert redact("outer-inner-key-more, inner-key, third.key") == "[redacted], [redacted], [redacted]"
