@@ -88,6 +88,8 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, interrupt)
     run = LoadRun.begin(plan, out, key)
+    if run.warning:
+        _say(f"warning: {run.warning}")
     _log_to(out / "engine.log", run.session.redact)
     environment: Any = Environment(
         user_classes=_user_classes(plan),

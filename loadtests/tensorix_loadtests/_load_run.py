@@ -75,6 +75,8 @@ class LoadRun:
         self.users: Callable[[], int] = lambda: 0
         self.stopped = Event()
         self.end_reason: str | None = None
+        self.warning: str | None = None
+        """What may be wrong with what was asked, in one line."""
         self.trouble: str | None = None
         """What went wrong in the run itself, in one line."""
         self.started = 0
@@ -89,7 +91,7 @@ class LoadRun:
         """Look whether the server can be used, then make the run folder. Raises TensorixError where either fails."""
         Run.check_creatable(out)
         session = open_session(plan, key)
-        model, preflight = choose_model(session)
+        model, preflight, warning = choose_model(session)
         run = Run.create(
             out,
             {
@@ -122,6 +124,7 @@ class LoadRun:
             },
         )
         self = cls(plan, session, run, model)
+        self.warning = warning
         self._writer.add(preflight)
         self._write_event("run_started")
         self._flush()

@@ -87,8 +87,9 @@ def _on_test_start(environment: Any, **_: Any) -> None:
         environment.process_exit_code = 2
         gevent.spawn(environment.runner.quit)
         return
-    if warning := raise_open_files(run.plan.users):
-        logger.warning(warning)
+    for warning in (run.warning, raise_open_files(run.plan.users)):
+        if warning:
+            logger.warning(warning)
     environment.tensorix_run = run
     runner = environment.runner
     run.users = lambda: runner.user_count

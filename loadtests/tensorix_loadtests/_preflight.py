@@ -9,8 +9,8 @@ from tensorix_records import RequestRecord
 __all__ = ["choose_model"]
 
 
-def choose_model(session: Session) -> tuple[str, RequestRecord]:
-    """The model to ask (the one set, else the first listed) and the record of the one request to `/models`.
+def choose_model(session: Session) -> tuple[str, RequestRecord, str | None]:
+    """The model to ask (the one set, else the first listed), the record of the one request to `/models`, a warning.
 
     Raises PreflightError, in one line, where a load test against this server could not work.
     """
@@ -23,13 +23,21 @@ def choose_model(session: Session) -> tuple[str, RequestRecord]:
     wanted = session.settings.model
     if record.outcome == "success":
         if wanted:
-            return wanted, record
+            return wanted, record, _unlisted(wanted, result.models)
         if not result.models:
             raise PreflightError(f"{session.settings.base_url} lists no models: name one with --model")
-        return result.models[0], record
+        return result.models[0], record, None
     if wanted and _lists_no_models(record):
-        return wanted, record
+        return wanted, record, f"whether the server has the model {wanted!r} is not known: it gave no list of models"
     raise PreflightError(_why(session, result))
+
+
+def _unlisted(wanted: str, listed: tuple[str, ...]) -> str | None:
+    """What to say of a model that is not on the list: no error, since gateways take names that they do not list."""
+    if wanted in listed:
+        return None
+    some = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+    return f"the server does not list the model {wanted!r}; it lists {some or 'none'}"
 
 
 def _lists_no_models(record: RequestRecord) -> bool:

@@ -162,15 +162,18 @@ class LoadPlan:
         return None if self.requests is None else self.requests + 1
 
     def most_tokens_a_request(self) -> int | None:
-        """A generous bound on the tokens of one chat request, prompt and answer; None without `max_tokens`.
+        """A generous bound on the tokens of one chat request, prompt and answer; None where nothing bounds the answer.
 
-        Prompts are taken at 2.5 characters a token, fewer than any common tokenizer gives for prose.
+        Prompts are taken at 2.5 characters a token, fewer than any common tokenizer gives for prose, and at two
+        tokens for every character outside ASCII. The extra body's own bounds and `n` count.
         """
-        if self.max_tokens is None:
+        bounds = [self.max_tokens, self.body.get("max_tokens"), self.body.get("max_completion_tokens")]
+        known = [bound for bound in bounds if isinstance(bound, int)]
+        if not known:
             return None
-        longest = max(len(prompt) for prompt in self.prompts)
-        answers = self.body.get("n", 1) if isinstance(self.body.get("n", 1), int) else 1
-        return math.ceil(longest / _CHARACTERS_PER_TOKEN) + 16 + self.max_tokens * max(1, answers)
+        prompt = max(_prompt_tokens(prompt) for prompt in self.prompts)
+        answers = self.body.get("n", 1)
+        return prompt + max(known) * (answers if isinstance(answers, int) and answers > 1 else 1)
 
 
 def users_by_kind(mix: Mapping[str, float], users: int) -> dict[str, int]:
@@ -189,6 +192,12 @@ def users_by_kind(mix: Mapping[str, float], users: int) -> dict[str, int]:
             counts[max(counts, key=lambda other: counts[other])] -= 1
             counts[kind] = 1
     return counts
+
+
+def _prompt_tokens(prompt: str) -> int:
+    """A generous estimate, with 16 for the roles and marks around a prompt."""
+    ascii_characters = sum(map(str.isascii, prompt))
+    return math.ceil(ascii_characters / _CHARACTERS_PER_TOKEN) + 2 * (len(prompt) - ascii_characters) + 16
 
 
 def _positive(name: str, value: object) -> None:
