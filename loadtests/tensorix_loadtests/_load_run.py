@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import pyarrow as pa
 from gevent.event import Event
 
 from tensorix_api.errors import ErrorKind, RunFolderError, TensorixError
@@ -90,6 +91,8 @@ class LoadRun:
     def begin(cls, plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
         """Look whether the server can be used, then make the run folder. Raises TensorixError where either fails."""
         Run.check_creatable(out)
+        # Its first conversion imports pandas (0.3 s or more): now, not between the first request and its flush.
+        pa.array([0], pa.int64())
         session = open_session(plan, key)
         model, preflight, warning = choose_model(session)
         run = Run.create(

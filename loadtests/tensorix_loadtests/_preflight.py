@@ -23,10 +23,15 @@ def choose_model(session: Session) -> tuple[str, RequestRecord, str | None]:
     wanted = session.settings.model
     if record.outcome == "success":
         if wanted:
-            return wanted, record, _unlisted(wanted, result.models)
+            unlisted = _unlisted(wanted, result.models)
+            return wanted, record, unlisted and session.redact(unlisted)
         if not result.models:
             raise PreflightError(f"{session.settings.base_url} lists no models: name one with --model")
-        return result.models[0], record, None
+        first = result.models[0]
+        if session.redact(first, len(first)) != first:
+            # It would stand in every record, and in the manifest.
+            raise PreflightError(f"the first model of {session.settings.base_url} repeats the key: give --model")
+        return first, record, None
     if wanted and _lists_no_models(record):
         return wanted, record, f"whether the server has the model {wanted!r} is not known: it gave no list of models"
     raise PreflightError(_why(session, result))
