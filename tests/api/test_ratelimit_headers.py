@@ -371,7 +371,16 @@ def test_arbitrary_durations_never_raise(text: str, now_unix_ns: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 200_000, "=" * 200_000, "1" * 200_000, ("r=1;" * 50_000), "1s" * 100_000, "," * 200_000]
+    "text",
+    [
+        "a" * 200_000,
+        "=" * 200_000,
+        "1" * 200_000,
+        ("r=1;" * 50_000),
+        "1s" * 100_000,
+        "," * 200_000,
+        "a" + " " * 200_000 + "=",
+    ],
 )
 @pytest.mark.parametrize(
     "name", ["ratelimit", "ratelimit-policy", "retry-after", KEY + "reset-requests", KEY + "limit-tokens"]
