@@ -61,16 +61,15 @@ class SSEReader:
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that `piece` completes, in order."""
-        # Nearly every read of a paced stream is one whole event, so that shape skips the general path.
-        if (
-            self._between
-            and piece[-2:] == b"\n\n"
-            and piece[:6] == b"data: "
-            and piece.find(b"\n") == len(piece) - 2
-            and b"\r" not in piece
-        ):
-            self._at_start = False
-            return [Event(piece[6:-2])]
+        # Nearly every read of a paced stream is one whole event of one line, or some: those skip the general path.
+        if self._between and piece[-2:] == b"\n\n" and piece[:6] == b"data: " and b"\r" not in piece:
+            if piece.find(b"\n") == len(piece) - 2:
+                self._at_start = False
+                return [Event(piece[6:-2])]
+            lines = piece[:-2].split(b"\n\n")
+            if piece.count(b"\n") == 2 * len(lines) and all(line[:6] == b"data: " for line in lines):
+                self._at_start = False
+                return [Event(line[6:]) for line in lines]
         # Nothing (a decompressor may yet give nothing) must not pass for what follows a CR.
         return self._feed_lines(piece) if piece else []
 

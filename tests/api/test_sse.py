@@ -150,3 +150,16 @@ def test_any_split_gives_the_same_events_as_an_independent_reader(fragments: lis
 def test_arbitrary_bytes_never_raise(text: bytes, size: int) -> None:
     """And come to the same in any pieces."""
     assert read(text) == read(*(text[at : at + size] for at in range(0, len(text), size)))
+
+
+@QUIETLY
+@given(
+    st.lists(
+        st.sampled_from([b"data: a\n\n", b"data: b\n\n", b"data: \n\n", b"data: c\n", b"\n", b"data:d\n\n", b": e\n\n"])
+    )
+)
+def test_reads_of_whole_events_mean_what_their_bytes_mean(blocks: list[bytes]) -> None:
+    """Reads of one or several whole events, the usual shape, give what the same bytes give one by one."""
+    text = b"".join(blocks)
+    one_by_one = read(*(text[at : at + 1] for at in range(len(text))))
+    assert read(text) == read(*blocks) == one_by_one
