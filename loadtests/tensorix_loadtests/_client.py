@@ -121,12 +121,11 @@ class Session:
         key = self.settings.api_key
         self.key_alias = key.alias if key else None
         hidden = [
-            value
-            for name, value in self.headers.items()
-            if any(part in name.lower() for part in _SECRET_HEADER_PARTS) and len(value.reveal()) >= 6
+            value for name, value in self.headers.items() if any(part in name.lower() for part in _SECRET_HEADER_PARTS)
         ]
-        proxy = self.target.proxy
-        self.redact = Redactor(key, *hidden, proxy.authorization if proxy else None)
+        hidden += self.target.proxy.hidden if self.target.proxy else ()
+        # What is shorter is a word, and would be taken out of every message.
+        self.redact = Redactor(key, *(value for value in hidden if len(value.reveal()) >= 6))
 
     def next_record_id(self) -> str:
         """An identity that no other record of the run has."""

@@ -18,11 +18,12 @@ __all__ = ["Proxy", "Target"]
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy. `authorization` is the value of a Proxy-Authorization header."""
+    """An HTTP proxy. `authorization` is the value of a Proxy-Authorization header, `hidden` what that is made of."""
 
     host: str
     port: int
     authorization: Secret | None = None
+    hidden: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,10 @@ def _proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
         raise SettingsError(f"{name} cannot be read: write it like http://proxy.example:3128") from None
     if parts.scheme != "http" or not parts.hostname:
         raise SettingsError(f"{name} is not an http:// proxy, which is the only kind supported here")
-    authorization = None
+    authorization: Secret | None = None
+    hidden: tuple[Secret, ...] = ()
     if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = Secret("Basic " + base64.b64encode(pair.encode()).decode())
-    return Proxy(parts.hostname, port, authorization)
+        password = unquote(parts.password or "")
+        coded = base64.b64encode(f"{unquote(parts.username)}:{password}".encode()).decode()
+        authorization, hidden = Secret(f"Basic {coded}"), (Secret(coded), Secret(password))
+    return Proxy(parts.hostname, port, authorization, hidden)

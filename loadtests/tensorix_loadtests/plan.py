@@ -86,7 +86,7 @@ class LoadPlan:
     temperature: float | None = None
     prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
     """Taken in turn."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Extra request headers; their values may be secrets and are never written down."""
     body: dict[str, Any] = field(default_factory=dict)
     """Extra fields of the chat request's body."""
