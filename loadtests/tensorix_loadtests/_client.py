@@ -298,8 +298,11 @@ class _Attempt:
             exchange.ended(error, time.monotonic_ns())
         except Failure as failure:
             exchange.abort(failure, time.monotonic_ns())
-        if not exchange.over:
-            self._wait(exchange, done)
+        try:
+            if not exchange.over:
+                self._wait(exchange, done)
+        finally:
+            exchange.release()
 
     def _wait(self, exchange: Exchange, done: Event) -> None:
         nearest_new = min(int(self.session.timeouts.chunk_s * 1e9), _AFTER_DONE_NS)
@@ -369,6 +372,10 @@ class _Attempt:
         assert exchange is not None
         start = self.start_ns or exchange.end_ns or time.monotonic_ns()
         start_unix = session.clock.unix_ns(start)
+        sent = self.sent_ns
+        if exchange.status == 200 and exchange.headers_ns:
+            # The kernel can stamp a quick answer before this program gets to read the clock behind its send.
+            sent = min(sent, exchange.headers_ns)
         limits = read_rate_limits(exchange.headers, time.time_ns()) if exchange.headers_ns else RateLimits()
 
         def at(stamp_ns: int | None) -> int | None:
@@ -402,7 +409,7 @@ class _Attempt:
             dns_done_at_ns=at(opened.dns_done_ns) if opened else None,
             tcp_done_at_ns=at(opened.tcp_done_ns) if opened else None,
             tls_done_at_ns=at(opened.tls_done_ns) if opened else None,
-            request_sent_at_ns=at(self.sent_ns),
+            request_sent_at_ns=at(sent),
             headers_at_ns=at(exchange.headers_ns),
             first_chunk_at_ns=at(exchange.first_chunk_ns),
             first_token_at_ns=at(exchange.first_token_ns),
@@ -482,6 +489,10 @@ def _stamp_source(exchange: Exchange) -> Any:
     return "user" if exchange.user_stamps else "kernel"
 
 
+def _nothing() -> None:
+    """The callback of a timer that is closed."""
+
+
 class _Timer:
     """A timer of the event loop that can be set again from its own callback."""
 
@@ -500,4 +511,8 @@ class _Timer:
             self._timer.close()
             self._timer = None
 
-    close = stop
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        # The callback holds this timer in turn.
+        self._callback = _nothing
