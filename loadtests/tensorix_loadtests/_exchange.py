@@ -21,6 +21,10 @@ _MOST_BODY_BYTES = 64 * 2**20
 _MOST_ERROR_BYTES = 2**16
 
 
+def _nothing() -> None:
+    """What is called at the end of an exchange that nobody waits for any more."""
+
+
 class Exchange:
     """Takes the bytes of one answer; `finish` is called once, when there is nothing more to wait for.
 
@@ -238,6 +242,11 @@ class Exchange:
             self.over = True
             self.end_ns = end_ns
             self._finish()
+
+    def release(self) -> None:
+        """Let go of the parser, which holds this object in turn: the garbage collector then has nothing to find."""
+        self._parser = None
+        self._finish = _nothing
 
     # what the HTTP parser finds; it looks these names up
 

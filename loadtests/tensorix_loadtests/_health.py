@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gevent
 import psutil
 
-__all__ = ["Health", "raise_open_files"]
+__all__ = ["Health", "raise_open_files", "spare_the_collector"]
 
 _BEAT_S = 0.02
 
@@ -43,6 +44,17 @@ class Health:
             "rss_bytes": self._process.memory_info().rss,
             "open_files": self._process.num_fds(),
         }
+
+
+def spare_the_collector() -> None:
+    """Take everything that lives now out of the garbage collector's sight, and let it look less often.
+
+    A full collection goes through every object: with Locust, pandas and their imports 60 to 120 ms in which nothing is
+    read (measured with 1,000 streams). What a request leaves behind goes by reference counting, so little is left to
+    find. Call it once all is imported, and again when all users have started.
+    """
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 1_000)
 
 
 def raise_open_files(connections: int) -> str | None:

@@ -22,7 +22,7 @@ from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
 from tensorix_loadtests._client import Result, Session
 from tensorix_loadtests._clock import SO_TIMESTAMPNS
-from tensorix_loadtests._health import Health
+from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._preflight import choose_model
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
@@ -131,6 +131,7 @@ class LoadRun:
         self._writer.add(preflight)
         self._write_event("run_started")
         self._flush()
+        spare_the_collector()
         self._greenlets = [gevent.spawn(self._health.beat), gevent.spawn(self._tick)]
         return self
 
@@ -175,6 +176,8 @@ class LoadRun:
 
     def phase(self, name: str) -> None:
         """Note that `ramp`, `steady` or `drain` begins."""
+        if name == "steady":
+            spare_the_collector()
         self._write_event("phase", name=name)
 
     # the folder's side
