@@ -183,6 +183,36 @@ def test_malformed_events(answer: Serve, client: Client, event: bytes, tokens: i
     assert not seen.answer["usable"]
 
 
+@pytest.mark.parametrize("text", [b"\xff", b'a"b', b"a\\x", b"a\x01", b"\xed\xa0\x80"])
+def test_a_malformed_text_amid_chunks_of_one_shape(answer: Serve, client: Client, text: bytes) -> None:
+    """A chunk that differs from those before it only in a text that is no JSON is found out, as the first would be."""
+
+    def act(peer: Peer) -> None:
+        peer.begin_stream(transfer_encoding="chunked")
+        for _ in range(4):
+            event = peer.event({"content": "abc"})
+            peer.send(b"%x\r\n%b\r\n" % (len(event), event))
+        event = peer.event({"content": "abc"}).replace(b"abc", text)
+        peer.send(b"%x\r\n%b\r\n" % (len(event), event))
+
+    record = client.send(answer(act).base_url).record
+    assert (record.outcome, record.stream_outcome, record.chunks) == ("failed", "malformed", 4)
+
+
+def test_a_wrong_chunk_size_amid_chunks_of_one_shape(answer: Serve, client: Client) -> None:
+    """A chunk whose size does not fit what follows breaks the framing, however much it looks like those before."""
+
+    def act(peer: Peer) -> None:
+        peer.begin_stream(transfer_encoding="chunked")
+        event = peer.event({"content": "abc"})
+        for _ in range(4):
+            peer.send(b"%x\r\n%b\r\n" % (len(event), event))
+        peer.send(b"%x\r\n%b\r\n" % (len(event) - 1, event))
+
+    record = client.send(answer(act).base_url).record
+    assert (record.outcome, record.error_kind) == ("failed", "malformed")
+
+
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("tokens", [0, 2])
 def test_an_error_event(answer: Serve, client: Client, named: bool, tokens: int) -> None:

@@ -143,15 +143,15 @@ def test_the_mix(quick: Simulator, start_engine: Start) -> None:
 
 def test_users_hold_back_when_throttled(start_engine: Start) -> None:
     """Told to wait by a 429 a user waits at least that long, so a limit of 6 causes no storm of refusals."""
-    with Simulator(rpm=6, window_s=2, retry_after="honest", ttft="1ms", between_tokens="1ms") as limited:
-        engine = start_engine(limited.base_url, users=3, duration_s=4.5, limits={"requests": 6, "window_s": 2})
+    with Simulator(rpm=6, window_s=1, retry_after="honest", ttft="1ms", between_tokens="1ms") as limited:
+        engine = start_engine(limited.base_url, users=3, duration_s=3, limits={"requests": 6, "window_s": 1})
         assert engine.end() == 0
     rows = sorted(_rows(engine.out), key=lambda row: row["start_unix_ns"])
     refused = [row for row in rows if row["outcome"] == "throttled"]
     assert refused
     assert all(row["retry_after_ns"] for row in refused)
-    # Three users, two or three windows: each is refused once or twice in each.
-    assert len(refused) <= 12
+    # Three users, three windows: each is refused once or twice in each.
+    assert len(refused) <= 18
     assert sum(row["outcome"] == "success" for row in rows) >= 12
     for row in refused:
         later = [other for other in rows if other["user_id"] == row["user_id"]]
@@ -193,19 +193,23 @@ def test_a_key_that_is_withdrawn_stops_the_run_at_once(slow: Simulator, start_en
 # signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_in_order(slow: Simulator, start_engine: Start, wait_until: WaitUntil, number: int) -> None:
+def test_interrupted_in_order(start_engine: Start, wait_until: WaitUntil, tmp_path: Path) -> None:
     """A first SIGINT or SIGTERM begins nothing more, and waits for what is in flight."""
-    engine = start_engine(slow.base_url, users=3, duration_s=60)
-    wait_until(lambda: _in_flight(slow) == 3)
-    engine.signal(number)
-    assert engine.end(30) == 0
-    run = Run.open(engine.out)
-    assert run.manifest["end_reason"] == "interrupted"
-    assert run.findings() == []
-    rows = _rows(engine.out)
-    assert len(rows) == 3
-    assert {row["outcome"] for row in rows} == {"success"}
+    # Longer than one engine may take to start after the other.
+    with Simulator(rpm=None, tpm=None, ttft="2s", between_tokens="100ms") as slow:
+        engines = [start_engine(slow.base_url, out=tmp_path / name, users=3, duration_s=60) for name in "ab"]
+        for number, engine in zip((signal.SIGINT, signal.SIGTERM), engines, strict=True):
+            wait_until(lambda engine=engine: (engine.out / "manifest.json").exists())
+            wait_until(lambda engine=engine: len(_truth(slow, engine.out)) == 4)
+            engine.signal(number)
+        for engine in engines:
+            assert engine.end(30) == 0
+            run = Run.open(engine.out)
+            assert run.manifest["end_reason"] == "interrupted"
+            assert run.findings() == []
+            rows = _rows(engine.out)
+            assert len(rows) == 3
+            assert {row["outcome"] for row in rows} == {"success"}
 
 
 def test_interrupted_twice(start_engine: Start, wait_until: WaitUntil) -> None:
@@ -242,8 +246,8 @@ def test_interrupted_while_users_hold_back(start_engine: Start, wait_until: Wait
 
 def test_a_full_disk_ends_the_run_in_order(quick: Simulator, start_engine: Start) -> None:
     """Where the folder cannot be written any more the run stops, says so in one line, and what was written is there."""
-    # A limit on a file's size, half a MiB or a whole one by the shell, stands for a disk that fills up.
-    engine = start_engine(quick.base_url, users=8, duration_s=60, ulimit="-f 1024")
+    # A limit on a file's size, one MiB or two by the shell, stands for a disk that fills up.
+    engine = start_engine(quick.base_url, users=3, duration_s=60, ulimit="-f 2048")
     assert engine.end(30) == 1
     assert len(engine.said) == 1, engine.said
     assert engine.said[0].startswith("error: ")

@@ -144,8 +144,8 @@ def _kill(seeds: range, tmp_path: Path, start_engine: Start) -> None:
 
 
 def test_a_few_kills(tmp_path: Path, start_engine: Start) -> None:
-    """Six runs killed at random moments, the engine alone or everything: each can be reported and lost a second."""
-    _kill(range(6), tmp_path, start_engine)
+    """Four runs killed at random moments, the engine alone or everything: each can be reported and lost a second."""
+    _kill(range(4), tmp_path, start_engine)
 
 
 @pytest.mark.slow

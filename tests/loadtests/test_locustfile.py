@@ -161,20 +161,21 @@ def test_a_run_time_ends_it(locust: Locust) -> None:
     assert run.events()[-1]["in_flight"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(locust: Locust, wait_until: Callable[..., None], number: int) -> None:
+def test_a_signal_ends_it_in_order(locust: Locust, wait_until: Callable[..., None]) -> None:
     """SIGINT and SIGTERM to locust drain what is in flight and leave a whole run folder."""
     with Simulator(rpm=None, tpm=None, ttft="300ms", between_tokens="100ms") as slow:
-        options = ["--users", "2", "--spawn-rate", "50", "--max-tokens", "5", "--out", "run", "Chat"]
-        process = locust.start(LOCUSTFILE, slow.base_url, *options)
-        seconds = locust.folder / "run" / "events.jsonl"
-        wait_until(lambda: seconds.exists() and b'"second"' in seconds.read_bytes())
-        process.send_signal(number)
-        process.communicate(timeout=30)
-    run = Run.open(locust.folder / "run")
-    assert run.manifest["end_reason"] == "stopped"
-    assert run.findings() == []
-    assert {row["outcome"] for row in _rows(run)} == {"success"}
+        options = ["--users", "2", "--spawn-rate", "50", "--max-tokens", "5", "Chat", "--out"]
+        processes = {name: locust.start(LOCUSTFILE, slow.base_url, *options, name) for name in ("int", "term")}
+        for name, number in (("int", signal.SIGINT), ("term", signal.SIGTERM)):
+            events = locust.folder / name / "events.jsonl"
+            wait_until(lambda events=events: events.exists() and b'"second"' in events.read_bytes())
+            processes[name].send_signal(number)
+        for name, process in processes.items():
+            process.communicate(timeout=30)
+            run = Run.open(locust.folder / name)
+            assert run.manifest["end_reason"] == "stopped"
+            assert run.findings() == []
+            assert {row["outcome"] for row in _rows(run)} == {"success"}
 
 
 def test_a_second_ctrl_c_ends_it_at_once(locust: Locust, wait_until: Callable[..., None]) -> None:
