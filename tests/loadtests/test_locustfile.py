@@ -209,7 +209,10 @@ def test_ones_own_class(quick: Simulator, locust: Locust) -> None:
 
 
 def test_each_request_event_tells_the_truth(serve: Callable[..., Server], locust: Locust) -> None:
-    """One event a request, and what failed in the record failed there: a stream that is cut in the middle, too."""
+    """One event a request, and what failed in the record failed there: a stream that is cut in the middle, too.
+
+    What a listener of the locustfile raises is Locust's to log and costs no record.
+    """
     turns = iter(range(10_000))
 
     def handle(peer: Peer) -> None:
@@ -240,7 +243,8 @@ def test_each_request_event_tells_the_truth(serve: Callable[..., Server], locust
                 return
 
     options = ["--users", "1", "--spawn-rate", "50", "--requests", "18", "--out", "run", "Chat"]
-    text = LISTENER + LOCUSTFILE.read_text()
+    failing = "@events.request.add_listener\ndef fail(**_): raise ValueError('no')\n"
+    text = LISTENER + failing + LOCUSTFILE.read_text()
     status, said = locust.run(text, serve(handle).base_url, *options)
     assert status == 1, said  # Locust's own: some requests failed
     rows = _rows(Run.open(locust.folder / "run"))
@@ -261,14 +265,6 @@ def test_each_request_event_tells_the_truth(serve: Callable[..., Server], locust
             assert row["error_kind"] in exception
         assert time_ms == row["end_at_ns"] / 1e6
         assert length == row["response_bytes"]
-
-
-def test_a_listener_that_fails_costs_no_record(quick: Simulator, locust: Locust) -> None:
-    """What a listener of the locustfile raises is Locust's to log: the records are whole."""
-    text = "from locust import events\n@events.request.add_listener\ndef fail(**_): raise ValueError('no')\n"
-    options = ["--users", "1", "--spawn-rate", "50", "--requests", "5", "--out", "run", "Chat"]
-    locust.run(text + LOCUSTFILE.read_text(), quick.base_url, *options)
-    assert len(_rows(Run.open(locust.folder / "run"))) == 5
 
 
 def test_what_cannot_begin(quick: Simulator, locust: Locust) -> None:

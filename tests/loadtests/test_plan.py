@@ -144,7 +144,7 @@ def test_users_are_never_lost() -> None:
     """For any shares and any number the kinds' users sum up to all of them."""
     for users in range(3, 60):
         for weights in ((1, 1, 1), (98, 1, 1), (3, 2, 0.1), (1e-9, 1, 1e9)):
-            mix = dict(zip((CHAT_STREAMED, CHAT_UNSTREAMED, MODELS), weights, strict=True))
+            mix: dict[str, float] = dict(zip((CHAT_STREAMED, CHAT_UNSTREAMED, MODELS), weights, strict=True))
             counts = users_by_kind(mix, users)
             assert sum(counts.values()) == users
             assert min(counts.values()) >= 1
