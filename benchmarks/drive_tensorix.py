@@ -20,9 +20,10 @@ from locust.env import Environment  # noqa: E402
 from locust.exception import StopUser  # noqa: E402
 
 from tensorix_api import Secret  # noqa: E402
-from tensorix_loadtests._client import Call, Result  # noqa: E402
+from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._health import raise_open_files  # noqa: E402
 from tensorix_loadtests._load_run import LoadRun  # noqa: E402
+from tensorix_loadtests._recording import Result  # noqa: E402
 from tensorix_loadtests._users import ChatUser  # noqa: E402
 from tensorix_loadtests.plan import LoadPlan, Timeouts  # noqa: E402
 

@@ -20,10 +20,11 @@ from gevent.event import Event
 from tensorix_api.errors import ErrorKind, RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
-from tensorix_loadtests._client import Result, Session
 from tensorix_loadtests._clock import SO_TIMESTAMPNS
 from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._preflight import choose_model
+from tensorix_loadtests._recording import Result
+from tensorix_loadtests._session import Session
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import Run

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tensorix_api.errors import ErrorKind, PreflightError
-from tensorix_loadtests._client import Call, LoadClient, Result, Session
+from tensorix_loadtests._call import Call
+from tensorix_loadtests._client import LoadClient
+from tensorix_loadtests._recording import Result
+from tensorix_loadtests._session import Session
 from tensorix_records import RequestRecord
 
 __all__ = ["choose_model"]

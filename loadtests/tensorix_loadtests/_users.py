@@ -14,8 +14,10 @@ from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, TaskSet
 
 from tensorix_loadtests._back_off import BackOff
-from tensorix_loadtests._client import Call, LoadClient, Result
+from tensorix_loadtests._call import Call
+from tensorix_loadtests._client import LoadClient
 from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._recording import Result
 from tensorix_records import RequestRecord
 
 __all__ = ["ChatUser", "ModelListUser", "RequestFailed"]

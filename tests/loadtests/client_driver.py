@@ -22,7 +22,10 @@ import gevent  # noqa: E402
 from tensorix_api.errors import SettingsError  # noqa: E402
 from tensorix_api.secret import Secret  # noqa: E402
 from tensorix_api.settings import Settings  # noqa: E402
-from tensorix_loadtests._client import Call, LoadClient, Result, Session  # noqa: E402
+from tensorix_loadtests._call import Call  # noqa: E402
+from tensorix_loadtests._client import LoadClient  # noqa: E402
+from tensorix_loadtests._recording import Result  # noqa: E402
+from tensorix_loadtests._session import Session  # noqa: E402
 from tensorix_loadtests._target import Target  # noqa: E402
 from tensorix_loadtests.plan import Timeouts  # noqa: E402
 

@@ -20,8 +20,9 @@ from rich.traceback import Traceback  # noqa: E402
 
 from tensorix_api.secret import Secret  # noqa: E402
 from tensorix_api.settings import Settings  # noqa: E402
-from tensorix_loadtests import _client, _connection, _exchange, _load_run, _target  # noqa: E402
-from tensorix_loadtests._client import Call, LoadClient  # noqa: E402
+from tensorix_loadtests import _attempt, _connection, _exchange, _load_run, _recording, _session, _target  # noqa: E402
+from tensorix_loadtests._call import Call  # noqa: E402
+from tensorix_loadtests._client import LoadClient  # noqa: E402
 from tensorix_loadtests.plan import LoadPlan  # noqa: E402
 
 
@@ -34,12 +35,12 @@ def _raise(*_: Any, **__: Any) -> Any:
 
 
 PLACES: list[tuple[Any, str]] = [
-    (_client, "judge"),
-    (_client, "read_rate_limits"),
-    (_client, "RequestRecord"),
-    (_client, "Exchange"),
-    (_client.Session, "wire"),
-    (_client._Attempt, "_wait"),
+    (_recording, "judge"),
+    (_recording, "read_rate_limits"),
+    (_recording, "RequestRecord"),
+    (_attempt, "Exchange"),
+    (_session.Session, "wire"),
+    (_attempt.Attempt, "_wait"),
     (_connection.Connection, "open"),
     (_connection.Connection, "send"),
     (_connection.Connection, "_write"),

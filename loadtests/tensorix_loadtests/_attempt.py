@@ -1,0 +1,177 @@
+"""One request on its way: a connection opened or used again, the request sent, the answer waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.hub import get_hub
+
+from tensorix_api.errors import ErrorKind, Phase
+from tensorix_loadtests._call import Call
+from tensorix_loadtests._connection import Connection, ConnectStamps
+from tensorix_loadtests._exchange import Exchange
+from tensorix_loadtests._failure import Failure
+from tensorix_loadtests._session import Session
+
+__all__ = ["Attempt"]
+
+# After [DONE] only the end of the HTTP message is due; a server that withholds it costs the connection, not the result.
+_AFTER_DONE_NS = 2_000_000_000
+
+
+class Attempt:
+    """One request on its way: opens or reuses a connection, sends, waits within its timeouts."""
+
+    def __init__(self, session: Session, call: Call, connection: Connection | None, user_ready_ns: int | None) -> None:
+        self.session = session
+        self.call = call
+        self.connection = connection
+        self.record_id = session.next_record_id()
+        self.request_id = f"{session.run_id}.{self.record_id}"
+        self.user_ready_ns = user_ready_ns
+        self.began_ns = time.monotonic_ns()
+        self.reused = False
+        self.opened: ConnectStamps | None = None
+        self.exchange: Exchange | None = None
+        self.failure: Failure | None = None
+        self.start_ns = self.sent_ns = 0
+        self.request_bytes = 0
+
+    def run(self) -> None:
+        try:
+            if self.connection is not None and self.connection.usable:
+                self.reused = True
+                self._exchange(self.connection)
+                if not self._closed_while_idle():
+                    return
+                # The server had closed the idle connection before the request reached it: nothing was answered, so
+                # it goes out again, once, on a new one.
+                self.reused = False
+            self._exchange(self._connect())
+        except Failure as failure:
+            self.failure = failure
+
+    def _closed_while_idle(self) -> bool:
+        exchange = self.exchange
+        return (
+            exchange is not None
+            and not exchange.bytes_received
+            and exchange.failure is not None
+            and exchange.failure.kind is ErrorKind.CONNECTION_FAILED
+        )
+
+    def _connect(self) -> Connection:
+        self.exchange = None
+        self.connection = Connection(self.session.target, self.session.clock)
+        deadline = time.monotonic_ns() + int(self.session.timeouts.connect_s * 1e9)
+        self.opened = self.connection.open(min(deadline, self._whole_deadline()))
+        return self.connection
+
+    def _whole_deadline(self) -> int:
+        return self.began_ns + int(self.session.timeouts.total_s * 1e9)
+
+    def _exchange(self, connection: Connection) -> None:
+        """Send and wait for the end of the answer."""
+        done = Event()
+        exchange = self.exchange = Exchange(stream=self.call.stream, finish=done.set)
+        connection.receiver = exchange
+        wire = self.session.wire(self.call, self.request_id)
+        self.request_bytes = len(wire)
+        try:
+            self.start_ns, self.sent_ns = connection.send(wire, self._whole_deadline())
+        except OSError as error:
+            # An early answer may have ended the exchange already; else the connection broke under the request.
+            exchange.ended(error, time.monotonic_ns())
+        except Failure as failure:
+            exchange.abort(failure, time.monotonic_ns())
+        try:
+            if not exchange.over:
+                self._wait(exchange, done)
+        finally:
+            exchange.release()
+
+    def _wait(self, exchange: Exchange, done: Event) -> None:
+        nearest_new = min(int(self.session.timeouts.chunk_s * 1e9), _AFTER_DONE_NS)
+
+        def look() -> None:
+            if exchange.over:
+                return
+            deadline, failure = self._deadline(exchange)
+            left = deadline - time.monotonic_ns()
+            if left <= 0:
+                exchange.abort(failure, time.monotonic_ns())
+            else:
+                # One timer for all deadlines, so that chunks do not touch it. A first token or [DONE] brings a nearer
+                # deadline, never nearer than this.
+                timer.start(min(left, nearest_new))
+
+        timer = _Timer(look)
+        try:
+            look()
+            done.wait()
+        finally:
+            timer.close()
+
+    def _deadline(self, exchange: Exchange) -> tuple[int, Failure]:
+        """The nearest deadline and what missing it means."""
+        timeouts = self.session.timeouts
+        whole = self._whole_deadline()
+        if exchange.done_seen:
+            return exchange.last_read_ns + _AFTER_DONE_NS, Failure(ErrorKind.TIMEOUT, Phase.STREAM, "no end")
+        phase = exchange.phase
+        deadline, words = whole, f"no answer within {timeouts.total_s:g} s in all"
+        if self.call.stream or self.call.is_models:
+            if exchange.first_token_ns:
+                near = exchange.last_read_ns + int(timeouts.chunk_s * 1e9)
+                text = f"nothing came for {timeouts.chunk_s:g} s in the middle of the stream"
+            else:
+                near = self.start_ns + int(timeouts.first_token_s * 1e9)
+                text = f"no {'first token' if self.call.stream else 'list'} within {timeouts.first_token_s:g} s"
+            if near < whole:
+                deadline, words = near, text
+        return deadline, Failure(ErrorKind.TIMEOUT, phase, words)
+
+    def interrupted(self, error: BaseException) -> None:
+        """Note that the greenlet was killed, or that our own code failed."""
+        if isinstance(error, gevent.GreenletExit | KeyboardInterrupt | SystemExit):
+            failure = Failure(ErrorKind.CANCELLED, Phase.CONNECT, "cancelled: the run was ended at once")
+        else:
+            failure = Failure(ErrorKind.INTERNAL, Phase.CONNECT, f"a defect of the load client: {type(error).__name__}")
+        if self.exchange is not None:
+            failure.phase = self.exchange.phase
+            self.exchange.abort(failure, time.monotonic_ns())
+        else:
+            self.failure = failure
+
+
+def _nothing() -> None:
+    """The callback of a timer that is closed."""
+
+
+class _Timer:
+    """A timer of the event loop that can be set again from its own callback."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self._timer: Any = None
+
+    def start(self, left_ns: int) -> None:
+        self.stop()
+        self._timer = get_hub().loop.timer(left_ns / 1e9)
+        self._timer.start(self._callback)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        # The callback holds this timer in turn.
+        self._callback = _nothing
