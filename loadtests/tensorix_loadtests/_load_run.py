@@ -107,7 +107,7 @@ class LoadRun:
                     "requests": plan.limits.requests,
                     "tokens": plan.limits.tokens,
                     "window_s": plan.limits.window_s,
-                    "source": "asked",
+                    "told": list(plan.limits.told),
                 },
                 "label": plan.label,
                 "versions": _versions(),
@@ -131,6 +131,7 @@ class LoadRun:
         self.warning = warning
         self._writer.add(preflight)
         self._write_event("run_started")
+        self._write_second()
         self._flush()
         spare_the_collector()
         self._greenlets = [gevent.spawn(self._health.beat), gevent.spawn(self._tick)]
@@ -153,7 +154,8 @@ class LoadRun:
         self.finished += 1
         try:
             self._writer.add(record)
-            if len(result.chunk_unix_ns) > 1:
+            # Gaps of streams that failed stay out of the figures of those that succeeded, like every latency.
+            if record.outcome == "success" and len(result.chunk_unix_ns) > 1:
                 self._writer.add_gaps(record.model_requested, result.chunk_unix_ns)
         except RunFolderError as error:
             self._write_failed(error)
@@ -189,17 +191,21 @@ class LoadRun:
             gevent.sleep(_FLUSH_S)
             ticks += 1
             self._flush()
-            if ticks % 2 == 0:
+            # Behind the flush: of a run that is killed, what is in flight and what is recorded then fit together. In
+            # the first second with each flush, so that a run killed there has a word on it too.
+            if ticks % 2 == 0 or ticks == 1:
                 self.session.clock.measure()
-                # Behind the flush: of a run that is killed, what is in flight and what is recorded then fit together.
-                self._write_event(
-                    "second",
-                    in_flight=self.in_flight,
-                    users=self.users(),
-                    started=self.started,
-                    finished=self.finished,
-                    **self._health.second(),
-                )
+                self._write_second()
+
+    def _write_second(self) -> None:
+        self._write_event(
+            "second",
+            in_flight=self.in_flight,
+            users=self.users(),
+            started=self.started,
+            finished=self.finished,
+            **self._health.second(),
+        )
 
     def _write_event(self, kind: str, **fields: Any) -> None:
         try:

@@ -35,9 +35,9 @@ def _add_options(parser: Any, **_: Any) -> None:
     group.add_argument("--requests", type=int, default=0, help="end after so many requests (default: no end)")
     group.add_argument("--max-tokens", type=int, default=64, help="bound on each answer (default: 64)")
     group.add_argument("--prompt", default=DEFAULT_PROMPT, help="what to ask")
-    group.add_argument("--limit-requests", type=int, default=60, help="requests a window that the key may make")
-    group.add_argument("--limit-tokens", type=int, default=2_000_000, help="tokens a window that the key may use")
-    group.add_argument("--limit-window", type=float, default=60.0, help="the limiter's window in seconds")
+    group.add_argument("--limit-requests", type=int, help="requests a window that the key may make, if you know")
+    group.add_argument("--limit-tokens", type=int, help="tokens a window that the key may use, if you know")
+    group.add_argument("--limit-window", type=float, help="the limiter's window in seconds, if it is not a minute")
 
 
 def _begin(environment: Any) -> LoadRun:
@@ -52,7 +52,12 @@ def _begin(environment: Any) -> LoadRun:
         duration_s=float(options.run_time or _NO_END_S),
         max_tokens=options.max_tokens,
         prompts=(options.prompt,),
-        limits=Limits(requests=options.limit_requests, tokens=options.limit_tokens, window_s=options.limit_window),
+        limits=Limits.of(
+            settings.base_url,
+            requests=options.limit_requests,
+            tokens=options.limit_tokens,
+            window_s=options.limit_window,
+        ),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
     out = Path(options.out) if options.out else Path("runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -5,6 +5,7 @@ Importing this module starts no Locust and patches nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -38,6 +39,8 @@ DEFAULT_PROMPT = "Tell me, in a few sentences, why the sky is blue."
 _OWN_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
 _OWN_BODY = {"model", "messages", "stream"}
 _CHARACTERS_PER_TOKEN = 2.5
+# A key's limits in a minute, by the overview of Tensorix's API.
+_DOCUMENTED = {"requests": 60, "tokens": 2_000_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,27 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the key is allowed, as documented or as told by the user: for the report and the printed bound."""
+    """What the key is allowed, as far as it is known before the run; None where it is not.
 
-    requests: int | None = 60
-    tokens: int | None = 2_000_000
+    `told` names the fields that the user gave. The rest is what Tensorix documents, for its own address, and unknown for
+    any other server, but for the window: limits of this kind are counted by the minute until something says otherwise.
+    """
+
+    requests: int | None = None
+    tokens: int | None = None
     window_s: float = 60.0
+    told: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, base_url: str, *, requests: int | None = None, tokens: int | None = None, window_s: float | None = None
+    ) -> Limits:
+        """The limits of a server, with what the user told (None where nothing). Raises SettingsError for no address."""
+        given = {"requests": requests, "tokens": tokens, "window_s": window_s}
+        known = {name: value for name, value in given.items() if value is not None}
+        documented = Settings(base_url=base_url).host == Settings().host
+        defaults: dict[str, Any] = dict(_DOCUMENTED) if documented else {}
+        return cls(**(defaults | known), told=tuple(known))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +144,9 @@ class LoadPlan:
         for timeout in fields(Timeouts):
             _positive(f"timeout {timeout.name}", getattr(self.timeouts, timeout.name))
         _positive("limit's window", self.limits.window_s)
+        for name in ("requests", "tokens"):
+            if getattr(self.limits, name) is not None:
+                _positive_int(f"limit of {name}", getattr(self.limits, name))
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise SettingsError(f"the CA bundle {self.ca_bundle!r} is no file: give the path of a PEM file")
 
@@ -140,7 +162,7 @@ class LoadPlan:
             if isinstance(values.get("timeouts"), Mapping):
                 values["timeouts"] = Timeouts(**values["timeouts"])
             if isinstance(values.get("limits"), Mapping):
-                values["limits"] = Limits(**values["limits"])
+                values["limits"] = Limits(**(values["limits"] | {"told": tuple(values["limits"].get("told", ()))}))
             if "prompts" in values:
                 values["prompts"] = tuple(values["prompts"])
             return cls(**values)
@@ -171,7 +193,9 @@ class LoadPlan:
         known = [bound for bound in bounds if isinstance(bound, int)]
         if not known:
             return None
+        # Tools, schemas and the like in the extra body are read by the model too.
         prompt = max(_prompt_tokens(prompt) for prompt in self.prompts)
+        prompt += _prompt_tokens(json.dumps(self.body, ensure_ascii=False)) if self.body else 0
         answers = self.body.get("n", 1)
         return prompt + max(known) * (answers if isinstance(answers, int) and answers > 1 else 1)
 
