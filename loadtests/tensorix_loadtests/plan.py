@@ -62,8 +62,8 @@ class Timeouts:
 class Limits:
     """What the key is allowed, as far as it is known before the run; None where it is not.
 
-    `told` names the fields that the user gave. The rest is what Tensorix documents, for its own address, and unknown for
-    any other server, but for the window: limits of this kind are counted by the minute until something says otherwise.
+    `told` names the fields that the user gave. The rest is what Tensorix documents, for its own address, and unknown
+    for any other server, but for the window: such limits are counted by the minute until something says otherwise.
     """
 
     requests: int | None = None
