@@ -195,7 +195,8 @@ class LoadPlan:
             return None
         # Tools, schemas and the like in the extra body are read by the model too.
         prompt = max(_prompt_tokens(prompt) for prompt in self.prompts)
-        prompt += _prompt_tokens(json.dumps(self.body, ensure_ascii=False)) if self.body else 0
+        texts = {name: value for name, value in self.body.items() if isinstance(value, str | list | dict)}
+        prompt += _prompt_tokens(json.dumps(texts, ensure_ascii=False)) if texts else 0
         answers = self.body.get("n", 1)
         return prompt + max(known) * (answers if isinstance(answers, int) and answers > 1 else 1)
 

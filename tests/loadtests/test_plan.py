@@ -155,6 +155,8 @@ def test_the_bound_on_what_a_run_can_use() -> None:
     plan = LoadPlan(base_url=URL, requests=10, max_tokens=100, prompts=("x" * 250, "y"), body={"n": 3})
     assert plan.most_requests() == 11
     assert plan.most_tokens_a_request() == 100 + 16 + 300
+    with_tools = LoadPlan(base_url=URL, requests=1, max_tokens=1, prompts=("y",), body={"tools": ["x" * 25_000]})
+    assert (with_tools.most_tokens_a_request() or 0) > 10_000
     assert LoadPlan(base_url=URL, duration_s=1).most_requests() is None
     assert LoadPlan(base_url=URL, duration_s=1, max_tokens=None).most_tokens_a_request() is None
 
@@ -164,3 +166,13 @@ def test_reading_a_plan_starts_no_locust() -> None:
     code = "import sys, tensorix_loadtests.plan; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_limits_are_told_documented_or_unknown() -> None:
+    """Only the documented service's own address brings its limits along; what the user tells is marked so."""
+    ours = Limits.of("https://api.tensorix.ai/v1")
+    assert (ours.requests, ours.tokens, ours.window_s, ours.told) == (60, 2_000_000, 60.0, ())
+    other = Limits.of(URL, requests=7)
+    assert (other.requests, other.tokens, other.window_s, other.told) == (7, None, 60.0, ("requests",))
+    again = LoadPlan.from_dict(LoadPlan(base_url=URL, requests=1, limits=other).to_dict())
+    assert again.limits == other
