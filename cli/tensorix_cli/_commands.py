@@ -93,9 +93,9 @@ def load(
     headers: option.Headers = None,
     body: option.Body = None,
     ca_bundle: option.CaBundle = None,
-    limit_requests: option.LimitRequests = 60,
-    limit_tokens: option.LimitTokens = 2_000_000,
-    limit_window: option.LimitWindow = 60.0,
+    limit_requests: option.LimitRequests = None,
+    limit_tokens: option.LimitTokens = None,
+    limit_window: option.LimitWindow = None,
     connect_timeout: option.ConnectTimeout = 10.0,
     first_token_timeout: option.FirstTokenTimeout = 60.0,
     chunk_timeout: option.ChunkTimeout = 30.0,
@@ -135,7 +135,7 @@ def load(
             connect_s=connect_timeout, first_token_s=first_token_timeout, chunk_s=chunk_timeout, total_s=timeout
         ),
         ca_bundle=None if ca_bundle is None else str(ca_bundle.absolute()),
-        limits=Limits(requests=limit_requests, tokens=limit_tokens, window_s=limit_window),
+        limits=Limits.of(settings.base_url, requests=limit_requests, tokens=limit_tokens, window_s=limit_window),
         label=label,
     )
     if settings.api_key is None and not settings.is_loopback:

@@ -8,9 +8,9 @@ import sys
 from dataclasses import replace
 
 from tensorix_api.errors import SettingsError
-from tensorix_api.settings import Settings
+from tensorix_api.settings import DEFAULT_BASE_URL, Settings
 from tensorix_cli._output import say
-from tensorix_loadtests.plan import LoadPlan
+from tensorix_loadtests.plan import Limits, LoadPlan
 
 __all__ = ["DEFAULT_REQUESTS", "agree", "bounded"]
 
@@ -24,14 +24,13 @@ def bounded(plan: LoadPlan, settings: Settings) -> LoadPlan:
     """`plan` with a bound on its requests, for a server that is not on this machine.
 
     A duration alone bounds nothing: refusals are quick. So it is capped at twice what the limit lets pass meanwhile,
-    which leaves as many requests again to be refused.
+    which leaves as many requests again to be refused; where the limit is unknown, Tensorix's is assumed.
     """
     if settings.is_loopback or plan.requests is not None or plan.duration_s is None:
         return plan
-    if plan.limits.requests is None:
-        raise SettingsError("a duration alone does not bound the requests: give --requests too")
+    a_window = plan.limits.requests or Limits.of(DEFAULT_BASE_URL).requests or DEFAULT_REQUESTS
     windows = math.floor(plan.duration_s / plan.limits.window_s) + 1
-    return replace(plan, requests=_SENT_FOR_ONE_PASSED * windows * plan.limits.requests)
+    return replace(plan, requests=_SENT_FOR_ONE_PASSED * windows * a_window)
 
 
 def agree(plan: LoadPlan, settings: Settings, *, assumed: bool) -> bool:

@@ -16,6 +16,7 @@ __all__ = ["run_demo"]
 _WINDOW_S = 10.0
 _DURATION_S = 28.0
 _RPM = 60
+_TPM = 2_000_000
 
 
 def run_demo(out: Path) -> ExitStatus:
@@ -24,7 +25,7 @@ def run_demo(out: Path) -> ExitStatus:
         f"A server is simulated on this machine that lets {_RPM} requests pass in a window of {_WINDOW_S:.0f} s "
         f"(the documented minute, shortened). A load test of {_DURATION_S:.0f} s runs into that limit and out again."
     )
-    with Simulator(rpm=_RPM, window_s=_WINDOW_S, seed=1) as simulator:
+    with Simulator(rpm=_RPM, tpm=_TPM, window_s=_WINDOW_S, seed=1) as simulator:
         plan = LoadPlan(
             base_url=simulator.base_url,
             users=12,
@@ -32,7 +33,7 @@ def run_demo(out: Path) -> ExitStatus:
             duration_s=_DURATION_S,
             mix={CHAT_STREAMED: 8.0, CHAT_UNSTREAMED: 3.0, MODELS: 1.0},
             max_tokens=40,
-            limits=Limits(requests=_RPM, window_s=_WINDOW_S),
+            limits=Limits.of(simulator.base_url, requests=_RPM, tokens=_TPM, window_s=_WINDOW_S),
             label="Demo against the simulator",
         )
         # Never the user's own key: the simulator takes any.

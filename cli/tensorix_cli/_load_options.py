@@ -138,12 +138,24 @@ CaBundle: TypeAlias = Annotated[
 ]
 
 LimitRequests: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Requests a window.", rich_help_panel=_LIMITS)
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Requests a window (default: 60 at Tensorix; elsewhere unknown).",
+        rich_help_panel=_LIMITS,
+    ),
 ]
 LimitTokens: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Tokens a window.", rich_help_panel=_LIMITS)
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Tokens a window (default: 2,000,000 at Tensorix; elsewhere unknown).",
+        rich_help_panel=_LIMITS,
+    ),
 ]
-LimitWindow: TypeAlias = Annotated[float, option_of_time("The window's length", "60s", _LIMITS)]
+LimitWindow: TypeAlias = Annotated[float | None, option_of_time("The window's length", "a minute", _LIMITS)]
 
 ConnectTimeout: TypeAlias = Annotated[float, option_of_time("For DNS, TCP and TLS together", "10s", _TIMEOUTS)]
 FirstTokenTimeout: TypeAlias = Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tensorix_api.errors import SettingsError
 from tensorix_api.settings import Settings
 from tensorix_cli._cost import agree, bounded
 from tensorix_loadtests.plan import Limits, LoadPlan
@@ -31,11 +30,10 @@ def test_nothing_is_bounded_on_this_machine() -> None:
     assert bounded(plan, NEAR).requests is None
 
 
-def test_a_duration_without_a_limit_needs_a_number() -> None:
-    """Where no limit of the key is known, nothing would bound the requests."""
+def test_an_unknown_limit_is_taken_as_the_documented_one() -> None:
+    """Where no limit of the key is known, 60 requests a minute are assumed for the bound: 2 x 2 x 60 of them."""
     plan = LoadPlan(base_url=FAR.base_url, duration_s=90.0, limits=Limits(requests=None))
-    with pytest.raises(SettingsError, match="--requests"):
-        bounded(plan, FAR)
+    assert bounded(plan, FAR).requests == 240
 
 
 def test_nobody_is_asked_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

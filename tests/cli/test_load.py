@@ -124,6 +124,16 @@ def test_no_report_is_written_where_none_is_wanted(tensorix: Command, simulator:
     assert of_users(folder, "stream") == [False, False]
 
 
+def test_only_the_limits_that_were_given_are_told(tensorix: Command, simulator: Simulator, tmp_path: Path) -> None:
+    """Of a server that is not Tensorix no limit is made up: it is unknown unless an option says it."""
+    for name, options in (("unknown", []), ("told", ["--limit-requests", "60", "--limit-window", "10s"])):
+        asked = ("load", "--base-url", simulator.base_url, "--requests", "1", "--no-report", "--out", name, *options)
+        assert tensorix(*asked).returncode == 0
+    unknown, told = (Run.open(tmp_path / name).manifest["limits"] for name in ("unknown", "told"))
+    assert (unknown["requests"], unknown["tokens"], unknown["told"]) == (None, None, [])
+    assert (told["requests"], told["window_s"], sorted(told["told"])) == (60, 10.0, ["requests", "window_s"])
+
+
 def test_a_key_without_credit_stops_the_run(tensorix: Command, simulator: Simulator, tmp_path: Path) -> None:
     """402 ends the run at once; it is reported, and the status says that it could not do its job."""
     ran = tensorix(
