@@ -140,10 +140,10 @@ def load(
     )
     if settings.api_key is None and not settings.is_loopback:
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
-    plan = bounded(plan, settings)
+    asked, plan = plan, bounded(plan, settings)
     if out is not None:
         Run.check_creatable(out)
-    if not agree(plan, settings, assumed=yes):
+    if not agree(plan, settings, assumed=yes, capped=plan is not asked):
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)
     raise typer.Exit(run_load(plan, (out or _fresh("")).absolute(), settings.api_key, reported=report))

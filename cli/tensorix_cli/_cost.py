@@ -33,10 +33,11 @@ def bounded(plan: LoadPlan, settings: Settings) -> LoadPlan:
     return replace(plan, requests=_SENT_FOR_ONE_PASSED * windows * a_window)
 
 
-def agree(plan: LoadPlan, settings: Settings, *, assumed: bool) -> bool:
+def agree(plan: LoadPlan, settings: Settings, *, assumed: bool, capped: bool = False) -> bool:
     """Say what the run can use and ask whether to go on; True without a word where the server is on this machine.
 
-    With `assumed` it is said and not asked. Raises SettingsError where there is no terminal to ask.
+    With `assumed` it is said and not asked; with `capped` it is said that the number of requests was not asked for.
+    Raises SettingsError where there is no terminal to ask.
     """
     if settings.is_loopback:
         return True
@@ -47,11 +48,21 @@ def agree(plan: LoadPlan, settings: Settings, *, assumed: bool) -> bool:
     else:
         used += f" and {requests * a_request:,} tokens ({a_request:,} each, prompt and answer)"
     say(f"{settings.host} is not this machine. This run uses {used}.")
+    if plan.requests is not None and plan.duration_s is not None:
+        another = "; --requests N sets another bound" if capped else ""
+        say(
+            f"It ends after {plan.requests:,} requests or after {_time(plan.duration_s)}, whichever comes first{another}."
+        )
     if assumed:
         return True
     if not sys.stdin.isatty():
         raise SettingsError("nobody is there to agree to that: say --yes")
     return _answer("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _time(seconds: float) -> str:
+    """A length of time in minutes, or in seconds where they are no whole minutes."""
+    return f"{seconds / 60:g} min" if seconds % 60 == 0 else f"{seconds:g} s"
 
 
 def _answer(question: str) -> str:

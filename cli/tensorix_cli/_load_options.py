@@ -93,7 +93,14 @@ Requests: TypeAlias = Annotated[
         rich_help_panel=_TRAFFIC,
     ),
 ]
-Duration: TypeAlias = Annotated[float | None, option_of_time("End after this time: 60s, 5m, 1h30m", panel=_TRAFFIC)]
+Duration: TypeAlias = Annotated[
+    float | None,
+    option_of_time(
+        "End after this time: 60s, 5m, 1h30m; off this machine, without --requests, sooner if twice the requests "
+        "that the limit allows in it were sent",
+        panel=_TRAFFIC,
+    ),
+]
 Mix: TypeAlias = Annotated[
     dict[str, float] | None,
     typer.Option(

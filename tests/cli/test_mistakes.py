@@ -101,6 +101,14 @@ def test_nobody_to_ask(tensorix: Command) -> None:
     assert "at most 11 requests" in ran.stdout
 
 
+def test_the_bound_of_a_duration_is_said(tensorix: Command) -> None:
+    """A run of 10 minutes off this machine says after how many requests it ends before, and what changes that."""
+    far = ("load", "--base-url", "https://far.example/v1", "--duration", "10m")
+    bound = "ends after 1,320 requests or after 10 min, whichever comes first; --requests N sets another bound.\n"
+    assert bound in tensorix(*far).stdout
+    assert "or after 10 min, whichever comes first.\n" in tensorix(*far, "--requests", "2000").stdout
+
+
 def test_an_unreachable_host(tensorix: Command, tmp_path: Path) -> None:
     """A port that nobody listens on is named, and no run folder is left."""
     with socket.socket() as free:
