@@ -24,6 +24,7 @@ __all__ = [
     "Limits",
     "LoadPlan",
     "Timeouts",
+    "check_body",
     "users_by_kind",
 ]
 
@@ -137,10 +138,10 @@ class LoadPlan:
         _check_mix(self.mix, self.users)
         if not self.prompts or any(not isinstance(prompt, str) or not prompt for prompt in self.prompts):
             raise SettingsError("there is an empty prompt, or none: give some text")
+        for what, text in (("model", self.model), ("label", self.label), *(("prompt", each) for each in self.prompts)):
+            _check_text(what, text)
         _check_headers(self.headers)
-        for name in self.body:
-            if name in _OWN_BODY:
-                raise SettingsError(f"the extra body holds {name!r}, which has an option of its own: use that")
+        check_body(self.body)
         for timeout in fields(Timeouts):
             _positive(f"timeout {timeout.name}", getattr(self.timeouts, timeout.name))
         _positive("limit's window", self.limits.window_s)
@@ -246,6 +247,27 @@ def _check_mix(mix: Mapping[str, float], users: int) -> None:
         raise SettingsError("the mix is empty: give at least one kind a share above 0")
     if wanted > users:
         raise SettingsError(f"the mix has {wanted} kinds of user but there are only {users} users: give more users")
+
+
+def _check_text(what: str, text: str | None) -> None:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        # Not repeated: what cannot be sent cannot be printed either.
+        raise SettingsError(f"the {what} holds a character that UTF-8 cannot carry: write it as UTF-8 text") from None
+
+
+def check_body(body: Mapping[str, Any]) -> None:
+    """Raises SettingsError, in one line, where further fields of a chat request's body cannot be sent."""
+    for name in body:
+        if name in _OWN_BODY:
+            raise SettingsError(f"the extra body holds {name!r}, which has an option of its own: use that")
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise SettingsError("the extra body holds a character that UTF-8 cannot carry: write it as UTF-8") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SettingsError(f"the extra body cannot be written as JSON: {error}") from None
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

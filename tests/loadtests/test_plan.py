@@ -49,6 +49,14 @@ URL = "http://127.0.0.1:1/v1"
         ({"headers": {"X-A": "hidden\u20ac"}}, "'X-A'"),
         ({"body": {"stream": True}}, "'stream'"),
         ({"body": {"messages": []}}, "'messages'"),
+        ({"prompts": ("a", "b\udcff")}, "prompt"),
+        ({"model": "m\ud800"}, "model"),
+        ({"label": "\udc80"}, "label"),
+        ({"body": {"user": "\ud800"}}, "extra body"),
+        ({"body": {"\ud800": 1}}, "extra body"),
+        ({"body": {"top_p": float("nan")}}, "extra body"),
+        ({"body": {"logit_bias": {"1": float("-inf")}}}, "extra body"),
+        ({"body": {"stop": {1, 2}}}, "extra body"),
         ({"timeouts": Timeouts(connect_s=0)}, "connect_s"),
         ({"timeouts": Timeouts(total_s=float("inf"))}, "total_s"),
         ({"limits": Limits(window_s=0)}, "window"),
@@ -64,6 +72,7 @@ def test_what_is_refused_is_named(changes: dict[str, Any], named: str) -> None:
     assert named in message
     assert "\n" not in message
     assert "hidden" not in message
+    assert message.encode()
 
 
 @pytest.mark.parametrize(
