@@ -82,7 +82,7 @@ class RunFrames:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What the key is allowed, as the run was told: `requests`, `tokens`, `window_s`, `source`."""
+        """What was known of the key's limits before the run: `requests`, `tokens`, `window_s`, which were `told`."""
         return mapping(self.manifest.get("limits"))
 
     @property

@@ -25,7 +25,7 @@ __all__ = ["html_of"]
 
 _SECTIONS = (
     ("Requests and latency", ("outcomes", "latency", "latency-whole", "throughput")),
-    ("Rate limits", ("windows", "episodes")),
+    ("Rate limits", ("limits", "windows", "episodes")),
     ("Pictures", ()),
     ("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
 )

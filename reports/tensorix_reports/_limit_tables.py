@@ -54,6 +54,7 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
     first = ["key"] if several else []
     start = len(first)
     return [
+        _allowed_table(report),
         Table(
             "windows",
             "The limiter's windows",
@@ -89,6 +90,26 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
             folded=True,
         ),
     ]
+
+
+_SOURCES = {
+    "told": "told by the user",
+    "headers": "stated by the server's headers",
+    "documented": "documented by Tensorix",
+    "assumed": "assumed",
+    "measured": "measured: when the budget came back",
+}
+
+
+def _allowed_table(report: RateLimitReport) -> Table:
+    window = None if report.window_s is None else f"{report.window_s:.3g} s"
+    values = {"requests": report.limit_requests, "tokens": report.limit_tokens, "window": window}
+    names = {"requests": "requests a window", "tokens": "tokens a window", "window": "length of a window"}
+    rows = [
+        row_of(names[name], value, _SOURCES.get(report.sources[name], "nobody said")) for name, value in values.items()
+    ]
+    note = "Told goes before stated, stated before documented. Against a limit that nobody said nothing is judged."
+    return Table("limits", "What the key is allowed", ["what", "value", "from"], rows, frozenset({1}), note)
 
 
 def _clock(origin_unix_ns: int, at_s: float) -> str:
@@ -128,9 +149,7 @@ def _headers_table(report: RateLimitReport) -> Table:
     stated += [f"{value:,} tokens" for value in report.stated_tokens]
     note = "The documentation names remaining requests and remaining tokens on every response, and no other."
     if stated:
-        told = [f"{report.limit_requests:,} requests"] if report.limit_requests is not None else []
-        told += [f"{report.limit_tokens:,} tokens"] if report.limit_tokens is not None else []
-        note += f" Limits stated by headers: {', '.join(stated)}; the run was told {' and '.join(told) or 'none'}."
+        note += f" Limits stated by headers: {', '.join(stated)}."
     for anomaly, count in list(report.anomalies.items())[:5]:
         note += f" Odd on {count:,}: {anomaly}."
     never = [HEADER_COLUMNS[name] for name in HEADER_COLUMNS if name not in shown]

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from tensorix_records import Run
+from tensorix_reports._allowed import MODEL_LISTS, allowed, models_count, window_lengths
 from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
-from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames, whole
+from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames
 from tensorix_reports._windows import WindowFit, fit_windows
 
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
 
 _WHOLE_SECOND_S = 1.05
-_MODELS = ("models", PREFLIGHT)
 
 HEADER_COLUMNS = {
     "remaining_requests": "remaining requests",
@@ -69,7 +69,9 @@ class RateLimitReport:
     limit_requests: int | None
     limit_tokens: int | None
     window_s: float | None
-    limit_source: str | None
+    sources: dict[str, str]
+    """Where `requests`, `tokens` and `window` are from: `told` by the user, `headers`, `documented`, `assumed`,
+    `measured`, or `unknown`."""
     stated_requests: list[int]
     """Every limit of requests that a header stated."""
     stated_tokens: list[int]
@@ -98,7 +100,7 @@ class RateLimitReport:
                 "requests": self.limit_requests,
                 "tokens": self.limit_tokens,
                 "window_s": self.window_s,
-                "source": self.limit_source,
+                "sources": self.sources,
                 "stated_by_headers": {"requests": self.stated_requests, "tokens": self.stated_tokens},
             },
             "reached": self.reached,
@@ -117,6 +119,7 @@ def _key_dict(key: KeyLimits, origin_unix_ns: int) -> dict[str, Any]:
         "key_alias": key.key_alias,
         "models_counted": key.models_counted,
         "window_s": fit.window_s,
+        "window_source": fit.source,
         "windows_how": fit.how,
         "windows_fit": fit.fits,
         "windows_doubts": fit.doubts,
@@ -226,32 +229,6 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
     )
 
 
-def _models_count(requests: pd.DataFrame, limit: int | None) -> bool:
-    """Whether model lists look counted: one was refused, or they say what remains and nothing speaks against it.
-
-    Against it speaks one after which the whole limit remained, or that passed while chat was refused before and after.
-    """
-    models = requests["kind"].isin(_MODELS).to_numpy(bool)
-    if (requests.loc[models, "status"] == 429).any():
-        return True
-    if limit is not None and (requests.loc[models, "remaining_requests"] >= limit).any():
-        return False
-    seen = decisions_of(requests)
-    refused_s = passed_s = np.inf
-    for index in range(len(models)):
-        at = seen.at_s[index]
-        if seen.refused[index]:
-            if at >= passed_s:
-                return False
-            refused_s = min(refused_s, float(seen.seen_s[index]))
-        elif models[index]:
-            if seen.passed[index] and at >= refused_s:
-                passed_s = min(passed_s, float(seen.seen_s[index]))
-        elif seen.admitted[index]:
-            refused_s = passed_s = np.inf
-    return bool(requests.loc[models, "remaining_requests"].notna().any())
-
-
 def _distinct(column: pd.Series) -> list[int]:
     return sorted({int(value) for value in column.dropna().unique()})
 
@@ -260,27 +237,35 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     """The rate-limit report of a run that is already read."""
     requests, limits = frames.requests, frames.limits
     stated, stated_tokens = _distinct(requests["limit_requests"]), _distinct(requests["limit_tokens"])
-    limit = whole(limits.get("requests")) or (stated[0] if len(stated) == 1 else None)
-    token_limit = whole(limits.get("tokens")) or (stated_tokens[0] if len(stated_tokens) == 1 else None)
-    window_s = limits.get("window_s")
-    window_s = float(window_s) if isinstance(window_s, (int, float)) and window_s > 0 else None
-    counted = _models_count(requests, limit)
+    limit, limit_from = allowed(limits, "requests", stated)
+    token_limit, tokens_from = allowed(limits, "tokens", stated_tokens)
+    told_s, assumed_s = window_lengths(limits)
+    counted = models_count(requests, limit)
     keys, seen_by_key = [], []
     for alias, group in requests.groupby("key_alias", dropna=False, sort=True):
-        mine = group if counted else group[~group["kind"].isin(_MODELS)]
+        mine = group if counted else group[~group["kind"].isin(MODEL_LISTS)]
         seen = decisions_of(mine)
         episodes = episodes_of(seen)
-        fit = fit_windows(seen, episodes, window_s=window_s, limit=limit, token_limit=token_limit, end_s=frames.end_s)
+        fit = fit_windows(
+            seen,
+            episodes,
+            window_s=told_s,
+            assumed_s=assumed_s,
+            limit=limit,
+            token_limit=token_limit,
+            end_s=frames.end_s,
+        )
         keys.append(KeyLimits(alias if isinstance(alias, str) else None, counted, fit, episodes))
         seen_by_key.append((seen, mine["retry_after_ns"].to_numpy(float) / 1e9, episodes))
     anomalies = requests["limit_anomaly"].dropna().value_counts()
-    source = limits.get("source")
+    lengths = {(key.fit.window_s, key.fit.source) for key in keys}
+    window_s, window_from = lengths.pop() if len(lengths) == 1 else (told_s, "told" if told_s else "unknown")
     return RateLimitReport(
         origin_unix_ns=frames.origin_unix_ns,
         limit_requests=limit,
         limit_tokens=token_limit,
         window_s=window_s,
-        limit_source=str(source) if source is not None else None,
+        sources={"requests": limit_from, "tokens": tokens_from, "window": window_from},
         stated_requests=stated,
         stated_tokens=stated_tokens,
         totals={"sent": len(requests)} | {name: int((requests["outcome"] == name).sum()) for name in OUTCOMES},

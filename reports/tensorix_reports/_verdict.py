@@ -90,6 +90,8 @@ def _limit(report: RateLimitReport) -> list[Statement]:
             text += f", though {most:,} passed in one window: more than the limit of {report.limit_requests:,}"
         elif report.limit_requests and known:
             text += f"; the most that passed in one window is {most:,} of {report.limit_requests:,}"
+        elif known:
+            text += f"; the most that passed in one window is {most:,}, and what the limit is nobody said"
         return [Statement("limit", "notice", "not reached", text + ".")]
     return [statement for key in report.keys for statement in _limit_of_key(report, key)]
 
@@ -126,26 +128,29 @@ def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list[Limite
     passed = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     text = f"{passed} requests passed per window of {length} ({_count(len(full), 'spent window')} seen whole)"
     limit = report.limit_requests
+    said = {"headers": " that headers state", "documented": " that is documented"}.get(report.sources["requests"], "")
     if {window.bound_by for window in windows if window.refused} == {"tokens"}:
         return Statement("windows", "notice", "by tokens", f"{text}, bound by tokens rather than requests.")
     if limit is None:
-        return Statement("windows", "notice", "measured", f"{text}; the run was not told the limit.")
+        text += "; what the limit is nobody said, so this is held against none."
+        return Statement("windows", "notice", "measured", text)
     if low == high == limit:
-        return Statement("windows", "good", "as allowed", f"{text}, exactly the limit of {limit:,}.")
+        return Statement("windows", "good", "as allowed", f"{text}, exactly the limit of {limit:,}{said}.")
     spent_whole = [window for window in windows if window.refused]
     if all(window.passed <= limit <= window.passed + window.other for window in spent_whole):
-        text += f"; with those that failed otherwise they come to the limit of {limit:,}."
+        text += f"; with those that failed otherwise they come to the limit of {limit:,}{said}."
         return Statement("windows", "good", "as allowed", text)
     if high > limit:
-        return Statement("windows", "problem", "over", f"{text}: more than the limit of {limit:,}.")
-    return Statement("windows", "notice", "below", f"{text}, below the limit of {limit:,}.")
+        return Statement("windows", "problem", "over", f"{text}: more than the limit of {limit:,}{said}.")
+    return Statement("windows", "notice", "below", f"{text}, below the limit of {limit:,}{said}.")
 
 
 def _length(report: RateLimitReport) -> list[Statement]:
     if report.window_s is None or report.window_s == 60:
         return []
     word = "shortened" if report.window_s < 60 else "lengthened"
-    text = f"The limiter counts in windows of {report.window_s:g} s in this run, not in the documented minute."
+    how = "as its refusals show" if report.sources["window"] == "measured" else "as the run was told"
+    text = f"The limiter counts in windows of {report.window_s:.3g} s in this run, not in the documented minute, {how}."
     return [Statement("window", "notice", word, text)]
 
 

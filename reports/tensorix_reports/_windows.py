@@ -8,6 +8,7 @@ decides about requests within the slack of the edge. What does not fit is said, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,6 +45,8 @@ class WindowFit:
     """The windows of one key, and how they were found."""
 
     window_s: float | None
+    source: str
+    """Where that length is from: `told`, `assumed` (nothing measured speaks against it), `measured` or `unknown`."""
     how: str
     fits: bool | None
     """Whether the refusals agree with such windows; None where there are too few to tell."""
@@ -57,6 +60,8 @@ def _measured(
     seen: Decisions, episodes: list[Episode], begun_before: bool, limit: int | None
 ) -> tuple[float, float] | None:
     """Bounds on the length from windows that were spent and followed by another."""
+    if limit is None:
+        limit = _least_between(seen, episodes)
     opener = None if begun_before or not len(seen.at_s) else float(seen.at_s[0])
     low, high = 0.0, np.inf
     for episode in episodes:
@@ -74,6 +79,15 @@ def _measured(
     return (low, float(high)) if np.isfinite(high) else None
 
 
+def _least_between(seen: Decisions, episodes: list[Episode]) -> int | None:
+    """The fewest that passed from one return of the budget to the next: where the limit is not known, no window is
+    seen to take more without another having opened in between.
+    """
+    backs = [episode.back_s for episode in episodes if episode.back_s is not None]
+    passed = seen.at_s[seen.passed]
+    return min((int(np.diff(np.searchsorted(passed, pair))[0]) for pair in pairwise(backs)), default=None)
+
+
 def _rounded(bracket: tuple[float, float], slack: float) -> float:
     """A usual length within the bracket, else its upper end."""
     usual = [length for length in _USUAL_LENGTHS_S if bracket[0] - slack <= length <= bracket[1] + slack]
@@ -87,9 +101,8 @@ def _used_before(seen: Decisions, limit: int | None) -> int:
         return 0
     first = known[0]
     said = seen.limit_requests[first]
-    whole = said if not np.isnan(said) else limit
-    if whole is None:
-        return 0
+    # What remains after a counted request is less than the limit, so the most that ever did is a bound from below.
+    whole = said if not np.isnan(said) else limit if limit is not None else np.nanmax(seen.remaining_requests) + 1
     counted = int(np.count_nonzero(seen.at_s <= seen.seen_s[first]))
     return max(0, int(whole - seen.remaining_requests[first]) - counted)
 
@@ -165,26 +178,56 @@ def fit_windows(
     episodes: list[Episode],
     *,
     window_s: float | None,
+    assumed_s: float | None = None,
     limit: int | None,
     token_limit: int | None,
     end_s: float,
 ) -> WindowFit:
-    """Find the windows of one key. `window_s` None: the length is inferred, where the run shows it."""
-    slack = seen.slack_s
+    """Find the windows of one key. `window_s` is the length that was told; without it `assumed_s` is taken unless what
+    was measured speaks against it, and without both the length as measured.
+    """
+    begun_before = _used_before(seen, limit) > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
+    bracket = _measured(seen, episodes, begun_before, limit)
+    opened = "each opened by the first request after the last"
+
+    def fitted(length_s: float, source: str, how: str) -> WindowFit:
+        return _fitted(
+            seen, length_s, source, f"windows of {length_s:.3g} s, {how}", bracket, limit, token_limit, end_s
+        )
+
+    if not len(seen.at_s):
+        source = "told" if window_s else "assumed" if assumed_s else "unknown"
+        return WindowFit(window_s or assumed_s, source, "no request was sent", None, [], None, [])
+    if window_s:
+        return fitted(window_s, "told", f"the length the run was told, {opened}")
+    if assumed_s and bracket is None:
+        return fitted(assumed_s, "assumed", f"a length that was assumed and not measured, {opened}")
+    if assumed_s and bracket and bracket[1] >= assumed_s - seen.slack_s:
+        fit = fitted(assumed_s, "assumed", f"a length that was assumed and agrees with what was measured, {opened}")
+        # Longer than assumed is no contradiction as long as a window may have opened unseen.
+        if bracket[0] <= assumed_s + seen.slack_s or (limit is None and fit.fits):
+            return fit
+    if bracket:
+        how = "the length inferred from when the budget came back"
+        return fitted(_rounded(bracket, seen.slack_s), "measured", how)
+    how = "the run was told no window length, and the budget did not run out and come back for one to be inferred"
+    return WindowFit(None, "unknown", how, None, [], None, [])
+
+
+def _fitted(
+    seen: Decisions,
+    window_s: float,
+    source: str,
+    how: str,
+    bracket: tuple[float, float] | None,
+    limit: int | None,
+    token_limit: int | None,
+    end_s: float,
+) -> WindowFit:
+    """The windows of a length that is settled."""
     used_before = _used_before(seen, limit)
     begun_before = used_before > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
-    bracket = _measured(seen, episodes, begun_before, limit)
-    if not len(seen.at_s):
-        return WindowFit(window_s, "no request was sent", None, [], None, [])
-    if window_s:
-        how = f"windows of {window_s:g} s, the length the run was told, each opened by the first request after the last"
-    elif bracket:
-        window_s = _rounded(bracket, slack)
-        how = f"windows of {window_s:.3g} s, the length inferred from when the budget came back"
-    else:
-        how = "the run was told no window length, and the budget did not run out and come back for one to be inferred"
-        return WindowFit(None, how, None, [], None, [])
-    slack = min(slack, window_s / 4)
+    slack = min(seen.slack_s, window_s / 4)
     owner = _split(seen, window_s, slack, limit or 1, begun_before)
     most = max((_count(seen.admitted, owner, n) for n in set(owner[seen.refused].tolist())), default=0)
     if most:
@@ -198,7 +241,7 @@ def fit_windows(
         windows.append(_judged(window, before, spent_before, end_s, is_last=number == int(owner.max())))
         doubts += doubt
     spent = [window for window in windows if window.refused]
-    return WindowFit(window_s, how, not doubts if spent else None, doubts, bracket, windows)
+    return WindowFit(window_s, source, how, not doubts if spent else None, doubts, bracket, windows)
 
 
 def _count(what: np.ndarray, owner: np.ndarray, number: int) -> int:

@@ -83,7 +83,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             "run_id": "run",
             "kind": "load",
             "started_unix_ns": ORIGIN_NS,
-            "limits": {"requests": 60, "tokens": 2_000_000, "window_s": 60.0, "source": "documented"},
+            "limits": {"requests": 60, "tokens": 2_000_000, "window_s": 60.0, "told": []},
             "asked": {"base_url": "http://127.0.0.1:9/v1", "model": "deepseek/deepseek-chat-v3.1", "users": 4},
         }
         run = Run.create(tmp_path_factory.mktemp("run") / "run", entries | manifest)
