@@ -21,6 +21,8 @@ __all__ = ["Attempt"]
 
 # After [DONE] only the end of the HTTP message is due; a server that withholds it costs the connection, not the result.
 _AFTER_DONE_NS = 2_000_000_000
+# How soon after the send a close must come to have been on its way already, on a network without a round trip.
+_AT_ONCE_NS = 20_000_000
 
 
 class Attempt:
@@ -35,6 +37,8 @@ class Attempt:
         self.user_ready_ns = user_ready_ns
         self.began_ns = time.monotonic_ns()
         self.reused = False
+        self.resent = False
+        """Whether it went out a second time, since the server had closed the kept connection meanwhile."""
         self.opened: ConnectStamps | None = None
         self.exchange: Exchange | None = None
         self.failure: Failure | None = None
@@ -48,28 +52,40 @@ class Attempt:
                 self._exchange(self.connection)
                 if not self._closed_while_idle():
                     return
-                # The server had closed the idle connection before the request reached it: nothing was answered, so
-                # it goes out again, once, on a new one.
-                self.reused = False
+                # The server had closed the idle connection before the request reached it: it goes out again, once, on
+                # a new one.
+                self.reused, self.resent = False, True
+                self.start_ns = self.sent_ns = 0
             self._exchange(self._connect())
         except Failure as failure:
             self.failure = failure
 
     def _closed_while_idle(self) -> bool:
+        """Whether the close must have been on its way before the request came: it follows the send at once.
+
+        A server that takes the request and drops it later has failed it, and that is what the record says.
+        """
         exchange = self.exchange
         return (
             exchange is not None
             and not exchange.bytes_received
             and exchange.failure is not None
             and exchange.failure.kind is ErrorKind.CONNECTION_FAILED
+            and exchange.end_ns - self.start_ns <= max(_AT_ONCE_NS, 2 * self._round_trip_ns())
         )
+
+    def _round_trip_ns(self) -> int:
+        """What opening the connection took, from its address known to TCP established; 0 where that is not known."""
+        stamps = self.connection.stamps if self.connection is not None else ConnectStamps()
+        return stamps.tcp_done_ns - stamps.dns_done_ns if stamps.tcp_done_ns and stamps.dns_done_ns else 0
 
     def _connect(self) -> Connection:
         self.exchange = None
-        self.connection = Connection(self.session.target, self.session.clock)
+        connection = self.connection = Connection(self.session.target, self.session.clock)
+        self.opened = connection.stamps
         deadline = time.monotonic_ns() + int(self.session.timeouts.connect_s * 1e9)
-        self.opened = self.connection.open(min(deadline, self._whole_deadline()))
-        return self.connection
+        connection.open(min(deadline, self._whole_deadline()))
+        return connection
 
     def _whole_deadline(self) -> int:
         return self.began_ns + int(self.session.timeouts.total_s * 1e9)
@@ -82,7 +98,7 @@ class Attempt:
         wire = self.session.wire(self.call, self.request_id)
         self.request_bytes = len(wire)
         try:
-            self.start_ns, self.sent_ns = connection.send(wire, self._whole_deadline())
+            self.sent_ns = connection.send(wire, self._whole_deadline(), self._started)
         except OSError as error:
             # An early answer may have ended the exchange already; else the connection broke under the request.
             exchange.ended(error, time.monotonic_ns())
@@ -93,6 +109,9 @@ class Attempt:
                 self._wait(exchange, done)
         finally:
             exchange.release()
+
+    def _started(self, stamp_ns: int) -> None:
+        self.start_ns = stamp_ns
 
     def _wait(self, exchange: Exchange, done: Event) -> None:
         nearest_new = min(int(self.session.timeouts.chunk_s * 1e9), _AFTER_DONE_NS)
@@ -137,8 +156,8 @@ class Attempt:
 
     def interrupted(self, error: BaseException) -> None:
         """Note that the greenlet was killed, or that our own code failed."""
-        if isinstance(error, gevent.GreenletExit | KeyboardInterrupt | SystemExit):
-            failure = Failure(ErrorKind.CANCELLED, Phase.CONNECT, "cancelled: the run was ended at once")
+        if isinstance(error, gevent.GreenletExit | gevent.Timeout | KeyboardInterrupt | SystemExit):
+            failure = Failure(ErrorKind.CANCELLED, Phase.CONNECT, "cancelled: whoever asked did not wait for it")
         else:
             failure = Failure(ErrorKind.INTERNAL, Phase.CONNECT, f"a defect of the load client: {type(error).__name__}")
         if self.exchange is not None:

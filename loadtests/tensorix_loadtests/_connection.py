@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,14 +51,14 @@ class Receiver(Protocol):
         """The peer closed (None), or the connection broke."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConnectStamps:
-    """When each step of opening was through, monotonic ns; `tls_done_ns` None without TLS."""
+    """When each step of opening was through, monotonic ns; None for a step that was not reached, or TLS without it."""
 
-    start_ns: int
-    dns_done_ns: int
-    tcp_done_ns: int
-    tls_done_ns: int | None
+    start_ns: int | None = None
+    dns_done_ns: int | None = None
+    tcp_done_ns: int | None = None
+    tls_done_ns: int | None = None
 
 
 def _is_address(host: str) -> bool:
@@ -80,7 +81,18 @@ class Connection:
     A receiver is called inside the event loop and must not block or raise.
     """
 
-    __slots__ = ("_clock", "_incoming", "_outgoing", "_sock", "_target", "_tls", "_watcher", "receiver", "usable")
+    __slots__ = (
+        "_clock",
+        "_incoming",
+        "_outgoing",
+        "_sock",
+        "_target",
+        "_tls",
+        "_watcher",
+        "receiver",
+        "stamps",
+        "usable",
+    )
 
     def __init__(self, target: Target, clock: KernelClock) -> None:
         self._target = target
@@ -91,26 +103,29 @@ class Connection:
         self._incoming: ssl.MemoryBIO | None = None
         self._outgoing: ssl.MemoryBIO | None = None
         self.receiver: Receiver | None = None
+        self.stamps = ConnectStamps()
         self.usable = False
 
     # opening
 
-    def open(self, deadline_ns: int) -> ConnectStamps:
-        """Resolve, connect (through the proxy, if any) and shake hands. Raises Failure; closes itself then."""
-        start = time.monotonic_ns()
-        target = self._target
+    def open(self, deadline_ns: int) -> None:
+        """Resolve, connect (through the proxy, if any) and shake hands. Raises Failure; closes itself then.
+
+        `stamps` holds what was reached, also after a failure.
+        """
+        stamps, target = self.stamps, self._target
+        stamps.start_ns = time.monotonic_ns()
         host, port = (target.proxy.host, target.proxy.port) if target.proxy else (target.host, target.port)
         try:
             addresses = self._resolve(host, port, deadline_ns)
-            dns_done = time.monotonic_ns()
+            stamps.dns_done_ns = time.monotonic_ns()
             self._connect(addresses, host, port, deadline_ns)
-            tcp_done = time.monotonic_ns()
-            tls_done = None
+            stamps.tcp_done_ns = time.monotonic_ns()
             if target.tls:
                 if target.proxy:
                     self._tunnel(deadline_ns)
                 self._shake_hands(target.tls, deadline_ns)
-                tls_done = time.monotonic_ns()
+                stamps.tls_done_ns = time.monotonic_ns()
         except BaseException:
             self.close()
             raise
@@ -118,7 +133,6 @@ class Connection:
         self._watcher = get_hub().loop.io(self._sock.fileno(), _READ)
         self._watcher.start(self._readable)
         self.usable = True
-        return ConnectStamps(start, dns_done, tcp_done, tls_done)
 
     def _resolve(self, host: str, port: int, deadline_ns: int) -> list[Any]:
         if _is_address(host):
@@ -135,9 +149,12 @@ class Connection:
 
     def _connect(self, addresses: list[Any], host: str, port: int, deadline_ns: int) -> None:
         last: Failure | None = None
-        for family, address in addresses:
+        for tried, (family, address) in enumerate(addresses):
+            # An address that does not answer leaves the next ones their share of the time.
+            now = time.monotonic_ns()
+            share = now + (deadline_ns - now) // (len(addresses) - tried)
             try:
-                self._connect_one(family, address, f"{host} port {port}", deadline_ns)
+                self._connect_one(family, address, f"{host} port {port}", share)
                 return
             except Failure as failure:
                 self.close()
@@ -257,8 +274,8 @@ class Connection:
         if self._outgoing.pending:
             self._write(memoryview(self._outgoing.read()), deadline_ns, phase)
 
-    def send(self, data: memoryview, deadline_ns: int) -> tuple[int, int]:
-        """Send a request; the stamps just before its first byte and after its last were handed to the kernel.
+    def send(self, data: memoryview, deadline_ns: int, started: Callable[[int], None]) -> int:
+        """Send a request; `started` gets the stamp just before its first byte, the stamp after its last is returned.
 
         Raises OSError where the connection broke, Failure on a timeout.
         """
@@ -266,9 +283,9 @@ class Connection:
             assert self._outgoing is not None
             self._tls.write(data)
             data = memoryview(self._outgoing.read())
-        start = time.monotonic_ns()
+        started(time.monotonic_ns())
         self._write(data, deadline_ns, Phase.SEND)
-        return start, time.monotonic_ns()
+        return time.monotonic_ns()
 
     # the event loop's side
 
@@ -294,19 +311,21 @@ class Connection:
         elif stamp > now:
             stamp = now
         data: Any = _view[:count]
+        over, why = False, None
         if self._tls is not None:
-            data = self._decrypt(data)
-            if data is None:
+            data, over, why = self._decrypt(data)
+        if data:
+            receiver = self.receiver
+            if receiver is None:
+                # Nobody asked: a server's parting words before it closes an idle connection.
+                self.close()
                 return
-        receiver = self.receiver
-        if receiver is None:
-            # Nobody asked: a server's parting words before it closes an idle connection.
-            self.close()
-            return
-        receiver.receive(data, stamp, now)
+            receiver.receive(data, stamp, now)
+        if over:
+            self._broken(why)
 
-    def _decrypt(self, data: Any) -> bytes | None:
-        """The plaintext of what came; None where there is none (yet) or the connection is over."""
+    def _decrypt(self, data: Any) -> tuple[bytes, bool, OSError | None]:
+        """The plaintext of what came (perhaps none yet), whether the connection is over with it, and why."""
         tls, incoming, outgoing = self._tls, self._incoming, self._outgoing
         assert tls is not None
         assert incoming is not None
@@ -334,14 +353,7 @@ class Connection:
                 self._sock.send(outgoing.read())
             except OSError as error:
                 ended, broken = True, error
-        if ended:
-            receiver = self.receiver
-            if pieces and receiver is not None:
-                now = time.monotonic_ns()
-                receiver.receive(b"".join(pieces), now, now)
-            self._broken(broken)
-            return None
-        return b"".join(pieces) or None
+        return b"".join(pieces), ended, broken
 
     def _broken(self, error: OSError | None) -> None:
         receiver = self.receiver

@@ -195,7 +195,7 @@ class Exchange:
         if self.over:
             return
         self.keep_alive = False
-        if self._eof_ends_body and error is None:
+        if self._eof_ends_body and error is None and not self._cut_within_compression:
             self.complete = True
             self._close(self.last_read_ns)
         elif self.done_seen:
@@ -312,11 +312,15 @@ class Exchange:
             self.headers.clear()
             return
         self.complete = True
-        if self._decompressor is not None and not self._decompressor.eof:
+        if self._cut_within_compression:
             self.complete = self.done_seen
             if not self.done_seen:
                 raise Failure(ErrorKind.CUT, self.phase, "the compressed response ends in the middle")
         self._close(self._stamp)
+
+    @property
+    def _cut_within_compression(self) -> bool:
+        return self._decompressor is not None and not self._decompressor.eof
 
     def _decompress(self, data: bytes) -> bytes:
         text = b""
@@ -343,6 +347,8 @@ class Exchange:
             events = sse.feed(data)
         except EventTooLargeError as error:
             raise Failure(ErrorKind.MALFORMED, self.phase, str(error)) from None
+        if events and not self.first_chunk_ns:
+            self.first_chunk_ns = self._stamp
         for text, kind in events:
             flags = chat.feed(text, kind)
             if flags & TOKEN:
@@ -352,8 +358,6 @@ class Exchange:
                     self.first_token_ns = self._stamp
                 if flags & OUTPUT and not self.first_output_ns:
                     self.first_output_ns = self._stamp
-            if not self.first_chunk_ns and flags:
-                self.first_chunk_ns = self._stamp
             if flags & (DONE | ERROR | MALFORMED):
                 if flags & DONE:
                     # Nothing after it counts, but the HTTP message is read to its end, to keep the connection.

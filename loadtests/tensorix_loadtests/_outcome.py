@@ -52,8 +52,7 @@ def judge(exchange: Exchange, *, models: bool) -> Verdict:
     if failure is not None:
         return _failed(failure, None, None, streamed=False)
     if exchange.stream:
-        message = f"a stream was asked for, but the answer is {exchange.content_type or 'of no type'}"
-        return _whole(exchange, models=False, instead=Failure(ErrorKind.MALFORMED, Phase.BODY, message))
+        return _whole(exchange, models=False, instead=_no_stream(exchange))
     return _whole(exchange, models=models)
 
 
@@ -79,8 +78,16 @@ def _of_stream(exchange: Exchange) -> Verdict:
         return _failed(exchange.failure, chat.reply.error, chat.reply, streamed=True)
     if chat.finished:
         return Verdict("success", "completed", reply=chat.reply)
+    if not exchange.first_chunk_ns and exchange.content_type != "text/event-stream":
+        # A page, of a portal or a firewall, that came with status 200.
+        return _failed(_no_stream(exchange), None, chat.reply, streamed=True)
     message = "the stream ended without a finish reason or [DONE]"
     return _failed(Failure(ErrorKind.CUT, exchange.phase, message), None, chat.reply, streamed=True)
+
+
+def _no_stream(exchange: Exchange) -> Failure:
+    what = f"a stream was asked for, but the answer is {exchange.content_type or 'of no type'}"
+    return Failure(ErrorKind.MALFORMED, Phase.BODY, what)
 
 
 def _whole(exchange: Exchange, *, models: bool, instead: Failure | None = None) -> Verdict:

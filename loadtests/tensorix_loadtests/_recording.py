@@ -36,7 +36,7 @@ def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None,
     session, call = attempt.session, attempt.call
     exchange = _ended_exchange(attempt)
     verdict = judge(exchange, models=call.is_models)
-    start = attempt.start_ns or exchange.end_ns or time.monotonic_ns()
+    start = attempt.start_ns or attempt.began_ns
     start_unix = session.clock.unix_ns(start)
     sent = attempt.sent_ns
     if exchange.status == 200 and exchange.headers_ns:
@@ -53,6 +53,7 @@ def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None,
     record = RequestRecord(
         run_id=session.run_id,
         record_id=attempt.record_id,
+        attempt=2 if attempt.resent else 1,
         request_id=attempt.request_id,
         process_id=session.process_id,
         host=session.host,
@@ -145,15 +146,15 @@ def _said(verdict: Verdict, exchange: Exchange, redact: Redactor) -> dict[str, A
         "finish_reason": text(reply.finish_reason, 50),
         "tool_calls": reply.tool_calls,
     }
-    usage = reply.usage
-    if usage is not None and usage.completion_tokens is not None:
+    if usage := reply.usage:
         said |= {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "reasoning_tokens": usage.reasoning_tokens,
             "cached_tokens": usage.cached_tokens,
-            "token_source": "usage",
         }
+    if usage and usage.completion_tokens is not None:
+        said |= {"token_source": "usage"}
     elif exchange.is_event_stream:
         said |= {"completion_tokens": len(exchange.chunk_stamps), "token_source": "chunks"}
     return said

@@ -70,11 +70,12 @@ def _trusting(ca_bundle: str | None) -> ssl.SSLContext:
 
 def _proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     proxies: Mapping[str, str] = urllib.request.getproxies_environment()
-    address = proxies.get(scheme) or proxies.get("all")
+    name, address = f"{scheme.upper()}_PROXY", proxies.get(scheme)
+    if not address:
+        name, address = "ALL_PROXY", proxies.get("all")
     bare = host.strip("[]")
     if not address or urllib.request.proxy_bypass(f"{bare}:{port}") or urllib.request.proxy_bypass(bare):
         return None
-    name = f"{scheme.upper()}_PROXY"
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         port = parts.port or 80

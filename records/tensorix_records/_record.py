@@ -23,7 +23,7 @@ class RequestRecord:
     Names ending in `_ns` are nanoseconds. The `*_at_ns` columns are relative to `start_unix_ns` (negative for what
     came before: connection set-up, the intended time), all on one clock. `start` is the instant just before the first
     byte of the request was handed to the kernel on an open connection; where no connection came about it is the
-    instant at which the attempt was given up.
+    instant at which the attempt began.
     """
 
     # identity

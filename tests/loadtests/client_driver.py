@@ -1,8 +1,9 @@
 """The load client as a program for tests: a case a line on standard input (JSON), what came of it a line on output.
 
 A case: `base_url`, `calls` (each `{"models": true}` or keywords of `Call.chat`), and optionally `key`, `timeouts`,
-`headers`, `ca_bundle`, `environment`, `keep_gaps`, `signal_port` with `on_signal`. On a byte from the signal port the
-sending greenlet is killed (`kill`) or the event loop stalls for 0.3 s (`stall`), after a byte back.
+`headers`, `ca_bundle`, `environment`, `keep_gaps`, `addresses` (what every name resolves to), `signal_port` with
+`on_signal`. On a byte from the signal port the sending greenlet is killed (`kill`) or the event loop stalls for 0.3 s
+(`stall`), after a byte back.
 """
 
 from gevent import monkey
@@ -15,13 +16,17 @@ import os  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 from typing import Any  # noqa: E402
+from unittest.mock import patch  # noqa: E402
 
 import gevent  # noqa: E402
 
 from tensorix_api.errors import SettingsError  # noqa: E402
 from tensorix_api.secret import Secret  # noqa: E402
 from tensorix_api.settings import Settings  # noqa: E402
+from tensorix_loadtests import _connection  # noqa: E402
 from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._client import LoadClient  # noqa: E402
 from tensorix_loadtests._recording import Result  # noqa: E402
@@ -50,6 +55,15 @@ def _watch_signal(port: int, what: str, sender: Any) -> None:
             _sleep_for_real(STALL_S)
 
 
+def _addresses(hosts: list[str]) -> Any:
+    """A resolver that knows these addresses, in this order, for every name."""
+
+    def resolve(_name: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET6 if ":" in host else socket.AF_INET, 0, 0, "", (host, port)) for host in hosts]
+
+    return resolve
+
+
 def run(case: dict[str, Any]) -> dict[str, Any]:
     """One case. `results` are those that `on_result` had; `returned` counts the calls that came back."""
     key = case.get("key")
@@ -71,15 +85,9 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             client.send(_call(keywords))
             returned += 1
 
-    sender = gevent.spawn(send_all)
-    watcher = None
-    if port := case.get("signal_port"):
-        watcher = gevent.spawn(_watch_signal, port, case["on_signal"], sender)
-    sender.join()
-    if watcher is not None:
-        watcher.kill()
-    if sender.exception is not None:
-        raise sender.exception
+    resolver = patch.object(_connection, "resolve", _addresses(case["addresses"])) if "addresses" in case else None
+    with resolver or nullcontext():
+        _send(case, send_all)
     usable = client._connection is not None and client._connection.usable
     client.close()
     return {
@@ -95,6 +103,18 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         "usable": usable,
         "offset_ns": session.clock.offset_ns,
     }
+
+
+def _send(case: dict[str, Any], send_all: Callable[[], None]) -> None:
+    sender = gevent.spawn(send_all)
+    watcher = None
+    if port := case.get("signal_port"):
+        watcher = gevent.spawn(_watch_signal, port, case["on_signal"], sender)
+    sender.join()
+    if watcher is not None:
+        watcher.kill()
+    if sender.exception is not None:
+        raise sender.exception
 
 
 def main() -> None:

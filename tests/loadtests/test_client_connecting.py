@@ -6,6 +6,7 @@ import base64
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,7 +49,10 @@ def test_refused(client: Client, closed_port: int) -> None:
     assert (record.outcome, record.error_kind, record.error_phase) == ("failed", "connection_refused", "connect")
     assert str(closed_port) in (record.error_message or "")
     assert record.status is record.headers_at_ns is record.request_sent_at_ns is record.connection_reused is None
-    assert record.end_at_ns == 0
+    # Nothing was sent: the record starts with the attempt, and its end says how long that took.
+    assert record.connect_start_at_ns is not None
+    assert record.connect_start_at_ns >= 0
+    assert (record.end_at_ns or 0) >= record.connect_start_at_ns
 
 
 def test_a_name_that_does_not_exist(client: Client) -> None:
@@ -92,8 +96,10 @@ def test_connecting_takes_too_long(client: Client, full_port: int) -> None:
     """A server that does not take the connection is a timeout in the phase `connect`, after the time set for it."""
     record = client.send(f"http://127.0.0.1:{full_port}/v1", timeouts={"connect_s": 0.3}).record
     assert (record.outcome, record.error_kind, record.error_phase) == ("failed", "timeout", "connect")
-    assert record.connect_start_at_ns is None
     assert record.user_ready_at_ns is None
+    assert record.tcp_done_at_ns is None
+    assert (record.connect_start_at_ns or 0) < 200_000_000
+    assert (record.end_at_ns or 0) >= 300_000_000
 
 
 def test_the_whole_request_is_bounded_while_connecting(client: Client, full_port: int) -> None:
@@ -219,3 +225,21 @@ def test_no_proxy(answer: Serve, client: Client, closed_port: int, exempt: str) 
 def test_a_proxy_of_another_kind(client: Client, address: str) -> None:
     """A proxy that cannot be used is refused before anything is sent, by the name of its variable."""
     assert "HTTPS_PROXY" in client.refusal("https://127.0.0.1:1/v1", environment={"HTTPS_PROXY": address})
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(answer: Serve, client: Client) -> None:
+    """Of two addresses of a host the first drops every SYN: the second is tried within the time for connecting."""
+    server = answer(lambda peer: peer.reply())
+    with socket.socket() as silent, ExitStack() as fillers:
+        silent.bind(("127.0.0.2", server.port))
+        silent.listen(0)
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        two = ["127.0.0.2", "127.0.0.1"]
+        timeouts = {"connect_s": 1.0}
+        url = f"http://two.invalid:{server.port}/v1"
+        record = client.send(url, UNSTREAMED, timeouts=timeouts, addresses=two).record
+    assert (record.outcome, record.error_kind) == ("success", None)
+    assert (record.tcp_done_at_ns or 0) - (record.dns_done_at_ns or 0) > 400_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -370,6 +371,7 @@ def test_a_connection_closed_while_idle(serve: Serve, client: Client, how: str) 
     assert requests[0] == requests[1]
     assert server.connections == 2
     again = seen.records[1]
+    assert again.attempt == 2
     assert again.connect_start_at_ns is not None
     assert again.tcp_done_at_ns is not None
 
@@ -435,3 +437,22 @@ def test_an_answer_before_the_request_is_through(serve: Serve, client: Client) -
     large = {"stream": False, "extra": {"filler": "x" * 2**24}}
     record = client.send(serve(handle).base_url, large).record
     assert (record.status, record.outcome, record.error_message) == (413, "failed", "Too large.")
+
+
+def test_a_request_that_was_taken_and_dropped_is_a_failure(serve: Serve, client: Client) -> None:
+    """A server that holds a request on a kept connection and then closes has failed it: nobody sends it again."""
+    taken: list[bytes] = []
+
+    def first(peer: Peer) -> None:
+        peer.request()
+        peer.reply()
+        taken.append(peer.request()[0])
+        # Far beyond the moment in which a close could have crossed the request.
+        threading.Event().wait(0.3)
+        peer.close()
+
+    server = serve(first, lambda peer: taken.append(peer.request()[0]))
+    seen = client.send(server.base_url, UNSTREAMED, UNSTREAMED)
+    assert [record.error_kind for record in seen.records] == [None, "connection_failed"]
+    assert [record.attempt for record in seen.records] == [1, 1]
+    assert (len(taken), server.connections) == (1, 1)

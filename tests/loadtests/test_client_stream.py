@@ -392,3 +392,29 @@ def test_one_record_for_each_request(serve: Serve, client: Client) -> None:
     assert len({record.record_id for record in seen.records}) == 7
     assert [record.request_id for record in seen.records] == sent
     assert seen.answer["returned"] == 7
+
+
+def test_a_page_instead_of_a_stream(answer: Serve, client: Client) -> None:
+    """A portal's page with status 200 is malformed, not a stream that was cut; a stream of another type is a stream."""
+    page = b"<html><body>Please log in</body></html>"
+    record = client.send(answer(lambda peer: peer.answer(200, page, content_type="text/html")).base_url).record
+    assert (record.outcome, record.error_kind) == ("failed", "malformed")
+    assert "text/html" in (record.error_message or "")
+    plain = client.send(answer(lambda peer: peer.answer(200, peer.stream("a"), content_type="text/plain")).base_url)
+    assert plain.record.outcome == "success"
+
+
+def test_the_first_chunk_may_hold_anything(answer: Serve, client: Client) -> None:
+    """An event of metadata counts as the first chunk, and not as a token."""
+
+    def act(peer: Peer) -> None:
+        peer.begin_stream()
+        peer.send(b'data: {"provider": "x"}\n\n')
+        threading.Event().wait(0.1)
+        peer.send(peer.stream("a"))
+        peer.close()
+
+    record = client.send(answer(act).base_url).record
+    assert record.first_chunk_at_ns is not None
+    assert record.first_token_at_ns is not None
+    assert record.first_token_at_ns - record.first_chunk_at_ns > 50_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ssl
 from collections.abc import Callable
@@ -165,3 +166,21 @@ def test_a_ca_bundle_that_is_none(client: Client, tmp_path: object) -> None:
     with open(path, "w") as file:  # noqa: PTH123 - the path's type does not matter here
         file.write("no certificate")
     assert "CA bundle" in client.refusal("https://127.0.0.1:1/v1", ca_bundle=path)
+
+
+def test_the_last_read_keeps_the_stamp_of_the_kernel(answer: Serve, client: Client, certificates: Certificates) -> None:
+    """An answer that comes in one read with the end of the TLS session is stamped by the kernel like any other."""
+
+    def act(peer: Peer) -> None:
+        peer.begin_stream(transfer_encoding="chunked")
+        peer.send(peer.chunked(peer.stream("a", "b")) + b"0\r\n\r\n")
+        assert isinstance(peer.socket, ssl.SSLSocket)
+        peer.socket.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            peer.socket.unwrap()
+
+    seen = [
+        client.send(answer(act, tls=certificates.server("127.0.0.1")).base_url, ca_bundle=certificates.bundle).record
+        for _ in range(5)
+    ]
+    assert {(record.outcome, record.stamp_source) for record in seen} == {("success", "kernel")}
