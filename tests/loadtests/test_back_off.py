@@ -28,13 +28,48 @@ def _record(outcome: Outcome, status: int | None = 200, retry_after_s: float | N
 THROTTLED = _record("throttled", 429)
 
 
-@pytest.mark.parametrize("asked", [0.0, 0.017, 1.0, 12.5, 60.0, 3600.0])
+@pytest.mark.parametrize("asked", [0.5, 1.0, 12.5, 60.0, 3600.0])
 def test_retry_after_is_kept(asked: float) -> None:
     """Nobody returns before the server said, nor much later, nor all at one instant."""
     waits = [BackOff(60.0, random.Random(seed)).after(_record("throttled", 429, asked)) for seed in range(200)]
     assert min(waits) >= asked
     assert max(waits) <= asked + max(0.05, asked / 10)
     assert len(set(waits)) > 190
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.005, 0.017, 0.49])
+def test_a_tiny_retry_after_makes_no_storm(asked: float) -> None:
+    """Told to come back at once, a user waits as if told nothing: longer with each refusal."""
+    rng = random.Random(4)
+    backs = [BackOff(60.0, rng) for _ in range(100)]
+    for ceiling in (0.5, 1.0, 2.0, 4.0):
+        waits = [back.after(_record("throttled", 429, asked)) for back in backs]
+        assert min(waits) >= max(asked, ceiling / 2)
+        assert max(waits) <= max(asked + 0.05, ceiling)
+
+
+def test_refused_again_the_longer_wait_counts() -> None:
+    """A server that says one second and refuses again after it is given more and more time, yet never less than said."""
+    back = BackOff(60.0, random.Random(6))
+    waits = [back.after(_record("throttled", 429, 1.0)) for _ in range(8)]
+    assert min(waits) >= 1.0
+    assert waits[0] <= 1.1
+    assert waits[3] >= 2.0
+    assert min(waits[5:]) >= 7.5
+    assert back.after(_record("throttled", 429, 30.0)) >= 30.0
+    back.after(_record("success"))
+    assert back.after(_record("throttled", 429, 1.0)) <= 1.1
+
+
+def test_server_errors_are_held_back_from() -> None:
+    """Errors of the server in a row are waited for ever longer; a success between them starts anew."""
+    rng = random.Random(8)
+    for status in (500, 502, 503, 599):
+        back = BackOff(60.0, rng)
+        for ceiling in (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0):
+            assert ceiling / 2 <= back.after(_record("failed", status)) <= ceiling
+        assert back.after(_record("success")) == 0.0
+        assert back.after(_record("failed", status)) <= 0.5
 
 
 def test_an_absurd_retry_after_is_not_believed() -> None:
@@ -78,9 +113,10 @@ def test_a_success_starts_anew() -> None:
 
 
 def test_who_else_holds_back() -> None:
-    """Who reached nobody waits, as does who was told to by a 503; an ordinary failure does not."""
+    """Who reached nobody waits, as does who was told to by a 503; a failure that is the request's own does not."""
     assert BackOff(60.0, random.Random(1)).after(_record("failed", None)) > 0
     assert BackOff(60.0, random.Random(1)).after(_record("failed", 503, 2.0)) >= 2.0
-    assert BackOff(60.0, random.Random(1)).after(_record("failed", 500)) == 0.0
-    assert BackOff(60.0, random.Random(1)).after(_record("failed", 400)) == 0.0
+    for status in (400, 401, 403, 404, 422):
+        assert BackOff(60.0, random.Random(1)).after(_record("failed", status)) == 0.0
+    assert BackOff(60.0, random.Random(1)).after(_record("failed", 200)) == 0.0
     assert BackOff(60.0, random.Random(1)).after(_record("success", 200, 5.0)) == 0.0
