@@ -21,6 +21,7 @@ from tensorix_api.secret import Redactor, Secret
 from tensorix_api.settings import Settings
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, users_by_kind
 
@@ -102,6 +103,9 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
     run.users = lambda: runner.user_count
 
     environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
+    # All tasks here are ours: one that raises is a defect, and would raise again.
+    where = f"a defect of this program; {out / 'engine.log'} has the details"
+    environment.events.user_error.add_listener(TaskErrors(run, most=1, where=where))
     try:
         run.phase("ramp")
         runner.start(plan.users, spawn_rate=plan.spawn_rate)
@@ -143,7 +147,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if run.trouble:
         _say(f"error: {run.trouble}")
-    return 1 if run.end_reason == "write_failed" else 0
+    return 1 if run.end_reason in ("write_failed", "defect") else 0
 
 
 def _say(line: str) -> None:

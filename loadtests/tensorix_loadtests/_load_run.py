@@ -239,7 +239,7 @@ class LoadRun:
         except RunFolderError as error:
             self._write_failed(error)
         try:
-            self.run.update_manifest(ended_unix_ns=time.time_ns(), end_reason=self.end_reason or "stopped")
+            self.run.update_manifest(ended_unix_ns=time.time_ns(), end_reason=self.end_reason or "defect")
             self.run.compact()
         except TensorixError as error:
             self._write_failed(RunFolderError(str(error)))

@@ -17,6 +17,7 @@ from tensorix_api.errors import TensorixError
 from tensorix_api.settings import Settings
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests.plan import DEFAULT_PROMPT, Limits, LoadPlan
 
@@ -26,6 +27,8 @@ logger = logging.getLogger("tensorix_loadtests")
 
 # What a test can last where neither a time nor a number of requests ends it: until somebody stops it by hand.
 _NO_END_S = 365 * 86_400.0
+# So many exceptions of tasks, with no request in between, are no accident any more.
+_MOST_TASK_ERRORS = 10
 
 
 def _add_options(parser: Any, **_: Any) -> None:
@@ -69,6 +72,7 @@ def _begin(environment: Any) -> LoadRun:
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner | WorkerRunner):
         _refuse("a run folder is written by one process: start locust without --master, --worker or --processes")
+    environment.events.user_error.add_listener(lambda exception, **_: _on_user_error(environment, exception))
     # A class that a subclass in the locustfile specialises is there to be inherited from, not to run beside it.
     chosen = set(getattr(environment.parsed_options, "user_classes", None) or ())
     for base in (ChatUser, ModelListUser):
@@ -96,6 +100,7 @@ def _on_test_start(environment: Any, **_: Any) -> None:
         if warning:
             logger.warning(warning)
     environment.tensorix_run = run
+    environment.tensorix_task_errors = TaskErrors(run, most=_MOST_TASK_ERRORS, where="see Locust's log for the traceback")
     runner = environment.runner
     run.users = lambda: runner.user_count
     environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
@@ -104,6 +109,11 @@ def _on_test_start(environment: Any, **_: Any) -> None:
         environment.stop_timeout = run.plan.timeouts.connect_s + run.plan.timeouts.total_s
     run.phase("ramp")
     gevent.spawn(_stop_with, run, runner)
+
+
+def _on_user_error(environment: Any, exception: BaseException) -> None:
+    if getattr(environment, "tensorix_run", None) is not None:
+        environment.tensorix_task_errors(exception)
 
 
 def _stop_with(run: LoadRun, runner: Any) -> None:

@@ -250,6 +250,34 @@ def test_a_full_disk_ends_the_run_in_order(quick: Simulator, start_engine: Start
     assert _rows(engine.out)
 
 
+# defects
+
+BREAKS_CALLS = """
+from tensorix_loadtests._call import Call
+
+def fail(*_, **__):
+    raise LookupError("a defect made for this test")
+
+Call.chat = fail
+"""
+
+
+def test_a_task_that_fails_ends_the_run(quick: Simulator, start_engine: Start, tmp_path: Path) -> None:
+    """A user that fails before its first request ends the run with one line, instead of failing for ever."""
+    (tmp_path / "sitecustomize.py").write_text(BREAKS_CALLS)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    engine = start_engine(quick.base_url, users=2, requests=5, environment=environment)
+    assert engine.end(20) == 1
+    assert len(engine.said) == 1, engine.said
+    assert engine.said[0].startswith("error: ")
+    assert "LookupError" in engine.said[0]
+    run = Run.open(engine.out)
+    assert run.manifest["end_reason"] == "defect"
+    assert run.findings() == []
+    assert _rows(engine.out) == []
+    assert (engine.out / "engine.log").stat().st_size < 100_000
+
+
 # what cannot begin
 
 

@@ -74,7 +74,7 @@ class Locust:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self._environment = environment | {"TENSORIX_API_KEY": "sk-for-plain-locust"}
+        self.environment = environment | {"TENSORIX_API_KEY": "sk-for-plain-locust"}
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, file: Path | str, base_url: str, *options: str, key: str | None = None) -> subprocess.Popen[str]:
@@ -83,7 +83,7 @@ class Locust:
             path = self.folder / "own_locustfile.py"
             path.write_text(file)
             file = path
-        environment = self._environment | ({"TENSORIX_API_KEY": key} if key else {})
+        environment = self.environment | ({"TENSORIX_API_KEY": key} if key else {})
         command = [sys.executable, "-m", "locust", "-f", str(file), "--headless", "--host", base_url, *options]
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -265,6 +265,45 @@ def test_each_request_event_tells_the_truth(serve: Callable[..., Server], locust
             assert row["error_kind"] in exception
         assert time_ms == row["end_at_ns"] / 1e6
         assert length == row["response_bytes"]
+
+
+FAILING_TASKS = """
+import os
+from locust import constant, task
+from tensorix_loadtests import ChatUser
+
+class Clumsy(ChatUser):
+    wait_time = constant(0)
+
+    @task
+    def fail(self):
+        self.turn = getattr(self, "turn", 0) + 1
+        if self.turn % int(os.environ["SENDS_EVERY"]) == 0:
+            self.chat("a line, please")
+        raise LookupError("no such verse")
+"""
+
+
+def test_a_task_that_fails_again_and_again(quick: Simulator, locust: Locust, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten exceptions with no request in between end the test and say so; nine, again and again, do not."""
+    options = ["--users", "1", "--requests", "4", "--out"]
+    monkeypatch.setitem(locust.environment, "SENDS_EVERY", "9")
+    status, said = locust.run(FAILING_TASKS, quick.base_url, *options, "often")
+    assert status == 1, said  # Locust's own: tasks failed
+    assert "tensorix: error" not in said
+    run = Run.open(locust.folder / "often")
+    assert run.manifest["end_reason"] == "requests"
+    assert len(_rows(run)) == 4
+    monkeypatch.setitem(locust.environment, "SENDS_EVERY", "1000000000")
+    status, said = locust.run(FAILING_TASKS, quick.base_url, *options, "always")
+    assert status == 1
+    lines = [line for line in said.splitlines() if "tensorix: error:" in line]
+    assert len(lines) == 1, said
+    assert "10 times" in lines[0]
+    assert "LookupError" in lines[0]
+    run = Run.open(locust.folder / "always")
+    assert run.manifest["end_reason"] == "defect"
+    assert run.findings() == []
 
 
 def test_what_cannot_begin(quick: Simulator, locust: Locust) -> None:
