@@ -49,10 +49,8 @@ def agree(plan: LoadPlan, settings: Settings, *, assumed: bool, capped: bool = F
         used += f" and {requests * a_request:,} tokens ({a_request:,} each, prompt and answer)"
     say(f"{settings.host} is not this machine. This run uses {used}.")
     if plan.requests is not None and plan.duration_s is not None:
-        another = "; --requests N sets another bound" if capped else ""
-        say(
-            f"It ends after {plan.requests:,} requests or after {_time(plan.duration_s)}, whichever comes first{another}."
-        )
+        ends = f"It ends after {plan.requests:,} requests or after {_time(plan.duration_s)}, whichever comes first"
+        say(f"{ends}{'; --requests N sets another bound' if capped else ''}.")
     if assumed:
         return True
     if not sys.stdin.isatty():

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
+from tensorix_api.errors import TensorixError
 from tensorix_api.secret import Secret
 from tensorix_loadtests.plan import LoadPlan
 
@@ -19,6 +21,26 @@ __all__ = ["Engine"]
 _ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
+def _start(out: Path, key: Secret | None, said: IO[bytes]) -> subprocess.Popen[bytes] | str:
+    """The process, or why there is none: no exception, since its frames would hold the key in the clear."""
+    environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
+    environment.pop("TENSORIX_API_KEY", None)
+    if key:
+        environment["TENSORIX_API_KEY"] = key.reveal()
+    try:
+        return subprocess.Popen(  # noqa: S603  our own module
+            # -P: a file in the current folder that is named like a library must not stand in for it.
+            [sys.executable, "-P", "-m", "tensorix_loadtests", "--out", str(out)],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            env=environment,
+        )
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 class Engine:
     """`python -m tensorix_loadtests`, in a session of its own: Ctrl-C reaches it only through `stop`.
 
@@ -26,22 +48,16 @@ class Engine:
     """
 
     def __init__(self, plan: LoadPlan, out: Path, key: Secret | None) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
-        environment.pop("TENSORIX_API_KEY", None)
-        if key:
-            environment["TENSORIX_API_KEY"] = key.reveal()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process that holds it
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self._read = 0
         self._stops = 0
-        self._process = subprocess.Popen(  # noqa: S603  our own module
-            # -P: a file in the current folder that is named like a library must not stand in for it.
-            [sys.executable, "-P", "-m", "tensorix_loadtests", "--out", str(out)],
-            stdin=subprocess.PIPE,
-            stdout=self._said,
-            stderr=self._said,
-            start_new_session=True,
-            env=environment,
-        )
+        started = _start(out, key, self._said)
+        if isinstance(started, str):
+            self.close()
+            raise TensorixError(
+                f"the engine cannot be started with {sys.executable} ({started}): is it installed whole?"
+            )
+        self._process = started
         # The plan may hold secrets in its headers, so it goes where no process list shows it.
         assert self._process.stdin is not None
         try:
@@ -61,11 +77,19 @@ class Engine:
         except subprocess.TimeoutExpired:
             pass
 
-    def stop(self) -> int:
-        """Ask it to end: the first time in order, the second at once, the third by force. Returns how often asked."""
+    def stop(self) -> None:
+        """Ask it to end: the first time in order, the second at once, the third by force."""
         self._process.send_signal(_ESCALATION[min(self._stops, len(_ESCALATION) - 1)])
         self._stops += 1
-        return self._stops
+
+    def close(self) -> None:
+        """Forget what it said; nothing is read of it afterwards."""
+        self._said.close()
+
+    def end(self) -> None:
+        """Ask it to end in order, unless it was asked already."""
+        if not self._stops:
+            self.stop()
 
     @property
     def status(self) -> int | None:

@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `tensorix` with these arguments (default: the process's); returns the exit status and prints no traceback."""
+    _output.never_fail_to_encode()
     status = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
     trouble = _output.flush()
     if trouble is not None:

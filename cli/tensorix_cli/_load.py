@@ -34,31 +34,51 @@ _STOPPING = (
 
 
 class _Interrupts:
-    """Counts Ctrl-C and SIGTERM, and asks the engine to end each time."""
+    """Counts Ctrl-C and SIGTERM, and asks the engine to end each time; a terminal that closes asks it once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._engine = engine
+        self._engine: Engine | None = None
         self._last = -_SAME_PRESS_S
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if now - self._last < _SAME_PRESS_S:
+        if number == signal.SIGHUP:
+            # The shell may send it and then the system: it says nothing new the second time.
+            signal.signal(number, signal.SIG_IGN)
+            if self.count:
+                return
+        elif now - self._last < _SAME_PRESS_S:
             return
         self._last = now
-        self.count = self._engine.stop()
+        self.count += 1
+        if self._engine is not None and number == signal.SIGHUP:
+            self._engine.end()
+        elif self._engine is not None:
+            self._engine.stop()
+
+    def go_to(self, engine: Engine) -> None:
+        """From now on they are passed on to this engine, those that came before it too."""
+        self._engine = engine
+        if self.count:
+            engine.end()
 
 
 @contextmanager
-def _interrupts_of(engine: Engine) -> Iterator[_Interrupts]:
-    """Both signals go to the engine while it runs; afterwards they mean what they meant before."""
-    interrupts = _Interrupts(engine)
-    before = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
+def _interrupts() -> Iterator[_Interrupts]:
+    """The signals are taken here meanwhile, and mean afterwards what they meant before."""
+    interrupts = _Interrupts()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # under nohup it stays unheard
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupts) for number in numbers}
     try:
         yield interrupts
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # The terminal does not come back: the report is written without it.
+            if signal.getsignal(number) == interrupts:
+                signal.signal(number, handler)
 
 
 class _Lines:
@@ -78,11 +98,11 @@ class _Lines:
                 screen.note(line)
 
 
-def _watch(engine: Engine, out: Path, progress: Progress, lines: _Lines) -> int:
-    """Show the run until the engine has ended; returns how often it was interrupted."""
+def _watch(engine: Engine, interrupts: _Interrupts, out: Path, progress: Progress, lines: _Lines) -> None:
+    """Show the run until the engine has ended."""
     follower: Any = None
     told = 0
-    with view() as screen, _interrupts_of(engine) as interrupts:
+    with view() as screen:
         running = True
         while running:
             engine.wait(_POLL_S)
@@ -98,7 +118,14 @@ def _watch(engine: Engine, out: Path, progress: Progress, lines: _Lines) -> int:
                 screen.note(text)
             told = interrupts.count
             screen.draw(progress, now_ns)
-    return told
+
+
+def _end_unseen(engine: Engine, error: Exception) -> None:
+    """Nothing is sent that nobody sees: end the run in order, however long those in flight take."""
+    engine.end()
+    complain(f"the run cannot be shown ({type(error).__name__}): no new requests, waiting for those in flight")
+    while engine.running():
+        engine.wait(_POLL_S)
 
 
 def _follow(out: Path) -> Any:
@@ -112,19 +139,32 @@ def _follow(out: Path) -> Any:
 def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True) -> ExitStatus:
     """Run the plan into the folder `out` and report it.
 
-    Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report.
+    Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report. What
+    kept it from being shown ends the run, and is raised when that has been reported.
     """
     Run.check_creatable(out)
-    engine = Engine(plan, out, key)
     progress = Progress(requests=plan.requests, duration_s=plan.duration_s)
-    lines = _Lines(engine)
-    interrupted = _watch(engine, out, progress, lines)
+    unshown: Exception | None = None
+    with _interrupts() as interrupts:
+        engine = Engine(plan, out, key)
+        lines = _Lines(engine)
+        interrupts.go_to(engine)
+        try:
+            _watch(engine, interrupts, out, progress, lines)
+        except Exception as error:  # noqa: BLE001  whatever it is: the engine must not go on without us
+            unshown = error
+            _end_unseen(engine, error)
+        finally:
+            engine.close()
     try:
-        manifest = Run.open(out).manifest
+        run = Run.open(out)
+        manifest = run.manifest
     except RunFolderError:
-        if interrupted:
+        if interrupts.count:
             raise KeyboardInterrupt from None
-        raise TensorixError(_why_not_begun(engine, lines)) from None
+        raise unshown or TensorixError(_why_not_begun(engine, lines)) from None
+    if engine.killed_by:
+        _compact(run)
     trouble = _trouble(engine, lines, manifest)
     if trouble:
         complain(f"error: {trouble}")
@@ -134,9 +174,19 @@ def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = 
         report(out)
     else:
         say(f"Run: {out}")
-    if interrupted:
+    if unshown is not None:
+        raise unshown
+    if interrupts.count:
         return ExitStatus.INTERRUPTED
     return ExitStatus.NOT_DONE if trouble or not progress.succeeded else ExitStatus.DONE
+
+
+def _compact(run: Run) -> None:
+    """What the engine came to no more. A run that is not compacted can be reported too."""
+    try:
+        run.compact()
+    except RunFolderError as error:
+        complain(f"warning: {error}")
 
 
 def _why_not_begun(engine: Engine, lines: _Lines) -> str:

@@ -6,11 +6,12 @@ written (a full disk) is one: it is remembered and told at the end.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TextIO
 
-__all__ = ["complain", "flush", "mute", "one_line", "say"]
+__all__ = ["complain", "flush", "mute", "never_fail_to_encode", "one_line", "say"]
 
 _trouble: list[OSError] = []
 
@@ -29,16 +30,19 @@ def mute(stream: TextIO, error: OSError) -> None:
     os.close(nowhere)
 
 
+def never_fail_to_encode() -> None:
+    """On a terminal of another encoding, and for a file name that is no text: better question marks than no line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")
+
+
 def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text + "\n")
         stream.flush()
     except OSError as error:
         mute(stream, error)
-    except UnicodeEncodeError:
-        # A terminal of another encoding: better a few question marks than no line.
-        stream.write(text.encode("ascii", "replace").decode() + "\n")
-        stream.flush()
 
 
 def say(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -134,7 +136,8 @@ class LiveView:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._live.__exit__(kind, error, at)
+        with self._without_reader():
+            self._live.__exit__(kind, error, at)
 
     def draw(self, progress: Progress, now_ns: int) -> None:
         """Renew the block."""
@@ -150,18 +153,22 @@ class LiveView:
         # A row each: a bar alone does not end its line.
         lines.add_row(bar)
         lines.add_row(Text(_progress_words(progress, now_ns)))
-        self._show(Group(lines, figures, _cell(*named[8])))
-
-    def _show(self, block: Group) -> None:
-        try:
-            self._live.update(block, refresh=True)
-        except OSError as error:
-            self._console.quiet = True
-            mute(sys.stdout, error)
+        with self._without_reader():
+            self._live.update(Group(lines, figures, _cell(*named[8])), refresh=True)
 
     def note(self, text: str) -> None:
         """Print it above the block."""
-        self._console.print(Text(f"tensorix: {text}", style="yellow"))
+        with self._without_reader():
+            self._console.print(Text(f"tensorix: {text}", style="yellow"))
+
+    @contextmanager
+    def _without_reader(self) -> Iterator[None]:
+        """A terminal that is gone ends nothing: what is left to show goes nowhere."""
+        try:
+            yield
+        except OSError as error:
+            self._console.quiet = True
+            mute(sys.stdout, error)
 
 
 def view() -> View:

@@ -28,5 +28,7 @@ MEANING = {
         "key, a run folder that cannot be used, an extra that is not installed; one line on standard error says which"
     ),
     ExitStatus.DEFECT: "a defect of tensorix: please report it (TENSORIX_TRACEBACK=1 shows where)",
-    ExitStatus.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM); a run that had begun was ended in order and reported",
+    ExitStatus.INTERRUPTED: (
+        "interrupted (Ctrl-C, SIGTERM, a closed terminal); a run that had begun was ended in order and reported"
+    ),
 }

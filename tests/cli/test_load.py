@@ -208,6 +208,7 @@ def test_a_killed_engine_is_told_and_its_run_reported(start: Start, simulator: S
     assert "killed by SIGKILL" in complained
     assert "Report: " in said
     assert Run.open(tmp_path / "run").records().num_rows > 0
+    assert (tmp_path / "run" / "records.parquet").exists()
 
 
 def test_the_engine_outlives_the_command(start: Start, simulator: Simulator, tmp_path: Path) -> None:

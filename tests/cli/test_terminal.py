@@ -72,7 +72,13 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._fd)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the terminal, as its window is closed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 Open = Callable[..., Terminal]
@@ -83,8 +89,8 @@ def terminal(tmp_path: Path, environment: dict[str, str]) -> Iterator[Open]:
     """Opens terminals with a `tensorix` on them."""
     opened: list[Terminal] = []
 
-    def open_one(*arguments: str) -> Terminal:
-        opened.append(Terminal(arguments, tmp_path, environment))
+    def open_one(*arguments: str, **variables: str) -> Terminal:
+        opened.append(Terminal(arguments, tmp_path, environment | variables))
         return opened[-1]
 
     yield open_one
@@ -114,6 +120,35 @@ def test_ctrl_c_on_the_keyboard_ends_the_run_in_order(terminal: Open, simulator:
     assert "Report: " in shown.shown
     assert "Traceback" not in shown.shown
     assert Run.open(tmp_path / "run").manifest["end_reason"] == "interrupted"
+
+
+def test_a_terminal_that_is_closed_ends_the_run_in_order(terminal: Open, simulator: Simulator, tmp_path: Path) -> None:
+    """Nobody watches any more: no new requests, those in flight are waited for, and the run is reported."""
+    shown = terminal("load", "--base-url", simulator.base_url, "--users", "2", "--duration", "5m", "--out", "run")
+    shown.read_until(r"[1-9]\d* requests, 0:0[1-9]")
+    shown.hang_up()
+    assert shown.process.wait(30) == 130
+    run = Run.open(tmp_path / "run")
+    assert run.manifest["end_reason"] == "interrupted"
+    assert "cancelled" not in run.records(["outcome"])["outcome"].to_pylist()
+    assert (tmp_path / "run" / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
+def test_a_terminal_of_another_encoding_shows_the_run(terminal: Open, simulator: Simulator, encoding: str) -> None:
+    """What the terminal cannot write is a question mark; the run is shown and goes on to its end."""
+    load = ("load", "--base-url", simulator.base_url, "--requests", "3", "--no-report", "--out", "run")
+    shown = terminal(*load, PYTHONIOENCODING=encoding)
+    assert shown.end() == 0
+    assert "asking the server ?" in shown.shown
+    assert "3 of 3 requests" in shown.shown
+
+
+def test_the_help_can_be_read_in_every_encoding(terminal: Open) -> None:
+    """The marks of the help that the terminal cannot write are no defect."""
+    shown = terminal("load", "--help", PYTHONIOENCODING="latin-1")
+    assert shown.end() == 0
+    assert "KIND=SHARE,?" in shown.shown
 
 
 @pytest.mark.parametrize("answer", ["n\r", "\r", "\x04"])
