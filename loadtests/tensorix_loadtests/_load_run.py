@@ -17,7 +17,7 @@ import gevent
 import pyarrow as pa
 from gevent.event import Event
 
-from tensorix_api.errors import ErrorKind, RunFolderError, TensorixError
+from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
 from tensorix_loadtests._clock import SO_TIMESTAMPNS
@@ -34,7 +34,8 @@ __all__ = ["LoadRun", "open_session"]
 logger = logging.getLogger("tensorix_loadtests")
 
 _FLUSH_S = 0.5
-_STOPS_AT_ONCE = {ErrorKind.AUTHENTICATION: "unauthorised", ErrorKind.PAYMENT: "payment"}
+# By status, not by kind: a 403 may be about one model or one prompt, and the next request may pass.
+_STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
 _PACKAGES = ("tensorix-toolkit", "locust", "gevent", "httptools", "pyarrow")
 
 
@@ -159,7 +160,7 @@ class LoadRun:
                 self._writer.add_gaps(record.model_requested, result.chunk_unix_ns)
         except RunFolderError as error:
             self._write_failed(error)
-        if reason := _STOPS_AT_ONCE.get(ErrorKind(record.error_kind)) if record.error_kind else None:
+        if reason := _STOPS_AT_ONCE.get(record.status or 0):
             self.stop(reason, f"the server answered {record.status} ({record.error_kind}): {record.error_message}")
         elif self.plan.requests is not None and self.finished >= self.plan.requests:
             self.stop("requests")

@@ -185,6 +185,27 @@ def test_a_key_that_is_withdrawn_stops_the_run_at_once(slow: Simulator, start_en
     assert "401" in engine.said[0]
 
 
+def test_a_403_does_not_stop_the_run(serve: Callable[..., Server], start_engine: Start) -> None:
+    """A request that is forbidden is a failure like another: the run goes on to its number of requests."""
+    turns = iter(range(1000))
+
+    def handle(peer: Any) -> None:
+        while True:
+            head, _ = peer.request()
+            if head.startswith(b"GET"):
+                peer.answer(200, {"data": [{"id": "m"}]})
+            elif next(turns) % 2:
+                peer.reply()
+            else:
+                peer.answer(403, {"error": {"message": "Not with this prompt."}})
+
+    engine = start_engine(serve(handle).base_url, requests=6, mix={"chat-unstreamed": 1})
+    assert engine.end(20) == 0
+    assert engine.said == []
+    assert Run.open(engine.out).manifest["end_reason"] == "requests"
+    assert [row["status"] for row in _rows(engine.out)] == [403, 200] * 3
+
+
 # signals
 
 
