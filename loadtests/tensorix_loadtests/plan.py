@@ -36,8 +36,18 @@ KINDS = (CHAT_STREAMED, CHAT_UNSTREAMED, MODELS)
 
 DEFAULT_PROMPT = "Tell me, in a few sentences, why the sky is blue."
 
-# What this client says itself; a user's header of such a name would break the request's framing or show the key.
-_OWN_HEADERS = {"authorization", "host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+# What this client says itself; a user's header of such a name would break the request's framing, show the key or leave
+# the record with another identity than the server was told.
+_OWN_HEADERS = {
+    "authorization",
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "accept-encoding",
+    "x-request-id",
+}
 _OWN_BODY = {"model", "messages", "stream"}
 _CHARACTERS_PER_TOKEN = 2.5
 # A key's limits in a minute, by the overview of Tensorix's API.

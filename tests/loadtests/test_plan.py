@@ -43,6 +43,8 @@ URL = "http://127.0.0.1:1/v1"
         ({"prompts": ("a", "")}, "prompt"),
         ({"headers": {"Authorization": "Bearer x"}}, "TENSORIX_API_KEY"),
         ({"headers": {"content-length": "3"}}, "'content-length'"),
+        ({"headers": {"X-Request-Id": "abc"}}, "'X-Request-Id' is set by the client itself"),
+        ({"headers": {"content-type": "text/plain"}}, "'content-type' is set by the client itself"),
         ({"headers": {"bad name": "x"}}, "'bad name'"),
         ({"headers": {"": "x"}}, "extra header"),
         ({"headers": {"X-A": "hidden\r\nX-B: y"}}, "'X-A'"),
