@@ -41,27 +41,29 @@ class Call:
         temperature: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Call:
-        """A chat completion. `extra` are further fields of the body and go over the ones made here."""
+        """A chat completion. `extra` are further fields of the body and go over the ones made here.
+
+        What the record says of the request is read from the finished body.
+        """
         body: dict[str, Any] = {"model": model, "messages": list(messages), "stream": stream}
-        if stream and include_usage:
-            body["stream_options"] = {"include_usage": True}
         if max_tokens is not None:
             body["max_tokens"] = max_tokens
         if temperature is not None:
             body["temperature"] = temperature
         body |= extra or {}
-        texts = [message.get("content") for message in messages]
-        text = "".join(part for part in texts if isinstance(part, str))
-        bound = body.get("max_tokens", body.get("max_completion_tokens"))
+        streamed = body["stream"] is True
+        if streamed and include_usage:
+            body.setdefault("stream_options", {"include_usage": True})
+        text = _text_of(body["messages"])
         return cls(
             "/chat/completions",
-            json.dumps(body, ensure_ascii=False).encode(),
-            stream,
-            model,
-            bound if isinstance(bound, int) else None,
-            body["n"] if isinstance(body.get("n"), int) else None,
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode(),
+            streamed,
+            body["model"] if isinstance(body["model"], str) else None,
+            _whole(body.get("max_tokens") or body.get("max_completion_tokens")),
+            _whole(body.get("n")),
             # Tells prompts apart in a table; two that share 32 bits of checksum do no harm there.
-            f"{zlib.crc32(text.encode('utf-8', 'replace')):08x}",
+            f"{zlib.crc32(text.encode()):08x}",
             len(text),
         )
 
@@ -69,3 +71,13 @@ class Call:
     def list_models(cls) -> Call:
         """A list of the models."""
         return cls("/models")
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text_of(messages: object) -> str:
+    """All the text of a request's messages; nothing of pictures, nor of what is no list of messages."""
+    texts = [each.get("content") for each in messages if isinstance(each, Mapping)] if isinstance(messages, list) else []
+    return "".join(text for text in texts if isinstance(text, str))

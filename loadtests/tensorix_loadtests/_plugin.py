@@ -13,13 +13,13 @@ import gevent
 import locust
 from locust.runners import MasterRunner, WorkerRunner
 
-from tensorix_api.errors import TensorixError
+from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
-from tensorix_loadtests.plan import DEFAULT_PROMPT, Limits, LoadPlan
+from tensorix_loadtests.plan import DEFAULT_PROMPT, Limits, LoadPlan, check_body
 
 __all__ = ["install"]
 
@@ -45,6 +45,8 @@ def _add_options(parser: Any, **_: Any) -> None:
 
 def _begin(environment: Any) -> LoadRun:
     options = environment.parsed_options
+    for user_class in environment.user_classes:
+        _check_class(user_class)
     settings = Settings.from_environment(base_url=environment.host or None, model=options.model or None)
     plan = LoadPlan(
         base_url=settings.base_url,
@@ -67,6 +69,15 @@ def _begin(environment: Any) -> LoadRun:
     if not options.out:
         out.parent.mkdir(exist_ok=True)
     return LoadRun.begin(plan, out, settings.api_key)
+
+
+def _check_class(user_class: type[Any]) -> None:
+    """Refuse what a plan refuses where a class of the locustfile sets it."""
+    if issubclass(user_class, ChatUser) and user_class.body:
+        try:
+            check_body(user_class.body)
+        except SettingsError as error:
+            raise SettingsError(f"class {user_class.__name__}: {error}") from None
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:

@@ -306,6 +306,18 @@ def test_a_task_that_fails_again_and_again(quick: Simulator, locust: Locust, mon
     assert run.findings() == []
 
 
+def test_a_classs_body_is_checked(quick: Simulator, locust: Locust) -> None:
+    """A class whose `body` sets what an attribute is for is refused as a plan is: one line, status 2, no folder."""
+    text = OWN_TASK.replace('{"seed": 7}', '{"stream": False}')
+    status, said = locust.run(text, quick.base_url, "--requests", "3", "--out", "run")
+    assert status == 2
+    lines = [line for line in said.splitlines() if "tensorix: error:" in line]
+    assert len(lines) == 1
+    assert "Poet" in lines[0]
+    assert "'stream'" in lines[0]
+    assert not (locust.folder / "run").exists()
+
+
 def test_what_cannot_begin(quick: Simulator, locust: Locust) -> None:
     """A wrong key and a folder that is taken are told in one line, with status 2, and nothing is made."""
     status, said = locust.run(LOCUSTFILE, quick.base_url, "--requests", "3", "--out", "run", key="sk-invalid")
