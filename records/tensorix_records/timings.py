@@ -43,7 +43,7 @@ _SECOND = 1_000_000_000
 
 def _numbers(table: Any, name: str) -> _Floats:
     """A numeric column with NaN for null. Exact for what is relative to the start: a float holds 104 days of ns."""
-    column = pc.cast(table.column(name), pa.float64())
+    column = pc.cast(table.column(name), pa.float64(), safe=False)
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), dtype=np.float64)
 
 

@@ -138,7 +138,7 @@ def _requests(table: Any) -> pd.DataFrame:
     for name in COLUMNS:
         column = table.column(name)
         if name in _NUMBERS:
-            columns[name] = np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=float)
+            columns[name] = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=float)
         elif name == "start_unix_ns":
             columns[name] = np.asarray(column.to_numpy(), dtype=np.int64)
         else:

@@ -307,3 +307,13 @@ def test_hundred_thousand_records(make_run: Callable[..., Path], request_at: Cal
     assert took < 20
     assert paths.page.stat().st_size < 1_600_000
     assert "of 100,000 are drawn" in paths.page.read_text()
+
+
+def test_huge_numbers_from_a_server(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Values beyond what a float holds exactly, in headers and in `usage`, leave the rest of the report whole."""
+    names = ["limit_requests", "limit_tokens", "remaining_requests", "remaining_tokens", "reset_requests_ns"]
+    names += ["reset_tokens_ns", "retry_after_ns", "prompt_tokens", "completion_tokens", "reasoning_tokens"]
+    records = [*_limited(request_at), request_at(50, 50, **dict.fromkeys(names, 2**63 - 1))]
+    records.append(request_at(51, 51, status=429, **dict.fromkeys(names, 2**53 + 1)))
+    summary = json.loads(write_report(make_run(records), pictures=["svg"]).summary.read_text())
+    assert summary["rate_limit"]["totals"]["sent"] == 42
