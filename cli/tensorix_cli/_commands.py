@@ -111,9 +111,8 @@ def load(
     """
     require("loadtests", *(["reports"] if report else []))
     from tensorix_cli._cost import DEFAULT_REQUESTS, agree, bounded
-    from tensorix_cli._load import run_load
+    from tensorix_cli._load import check_out, run_load
     from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, DEFAULT_PROMPT, Limits, LoadPlan, Timeouts
-    from tensorix_records import Run
 
     settings = Settings.from_environment(base_url=base_url, model=model)
     if mix and stream is not None:
@@ -142,7 +141,7 @@ def load(
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
     asked, plan = plan, bounded(plan, settings)
     if out is not None:
-        Run.check_creatable(out)
+        check_out(out)
     if not agree(plan, settings, assumed=yes, capped=plan is not asked):
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)

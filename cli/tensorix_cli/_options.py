@@ -12,6 +12,7 @@ from tensorix_api.errors import SettingsError
 __all__ = ["body", "duration", "header", "mix", "prompts"]
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_MOST_LEVELS = 100
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -42,9 +43,28 @@ def body(text: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         raise SettingsError(f"--body is no JSON: {error}") from None
+    except RecursionError:
+        value = None
+        deep = True
+    else:
+        deep = _is_deep(value)
+    if deep:
+        raise SettingsError(f"--body is nested too deep: write no more than {_MOST_LEVELS} levels")
     if not isinstance(value, dict):
         raise SettingsError("""--body is no JSON object: write it like '{"top_p": 0.9}'""")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether there are more levels than whoever copies and writes the value can be trusted with."""
+    level = [value]
+    for _ in range(_MOST_LEVELS + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+        ]
+    return bool(level)
 
 
 def mix(text: str) -> dict[str, float]:

@@ -42,4 +42,6 @@ def _settings(file: Path | None, options: Mapping[str, Any]) -> SimulatorSetting
             raise SettingsError(f"the settings file {file} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise SettingsError(f"the settings file {file} is no JSON: {error}") from None
+        except RecursionError:
+            raise SettingsError(f"the settings file {file} is nested too deep for settings") from None
     return settings.changed({name: value for name, value in options.items() if value is not None})

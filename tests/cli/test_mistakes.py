@@ -50,13 +50,18 @@ def is_one_line_of_a_mistake(ran: subprocess.CompletedProcess[str], *words: str)
         (["load", "--header", "Authorization: Bearer sk-12345678"], "TENSORIX_API_KEY"),
         (["load", "--body", "nonsense"], "--body"),
         (["load", "--body", '{"model": "other"}'], "model"),
+        (["load", "--body", '{"a": ' * 101 + "1" + "}" * 101], "nested"),
+        (["load", "--body", "[" * 100_000], "nested"),
         (["load", "--prompt", ""], "prompt"),
         (["load", "--prompt-file", "none.txt"], "none.txt"),
         (["load", "--ca-bundle", "none.pem"], "none.pem"),
         (["load", "--base-url", "far.example"], "base URL"),
         (["load", "--base-url", "https://user:secret@far.example/v1"], "TENSORIX_API_KEY"),
         (["load", "--out", "no/such/parent/run"], "no/such/parent"),
+        (["load", "--out", "r" * 300], "too long"),
+        (["demo", "--out", "r" * 300], "too long"),
         (["report"], "RUN"),
+        (["report", "r" * 300], "too long"),
         (["report", "no-run"], "no-run"),
         (["simulate", "--rpm", "-1"], "--rpm"),
         (["simulate", "--ttft", "quick"], "ttft"),
@@ -180,9 +185,25 @@ def test_a_folder_that_cannot_be_written(tensorix: Command) -> None:
     is_one_line_of_a_mistake(ran, "cannot be written")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser enters every folder")
+def test_a_folder_that_cannot_be_entered(tensorix: Command, tmp_path: Path) -> None:
+    """Where the parent of the run's folder may not be looked into, that is a mistake like another."""
+    (tmp_path / "closed").mkdir(mode=0)
+    ran = tensorix("load", "--base-url", "http://127.0.0.1:1/v1", "--requests", "1", "--out", "closed/run")
+    is_one_line_of_a_mistake(ran, "closed")
+
+
 def test_a_port_in_use(tensorix: Command, simulator: Simulator) -> None:
     """The simulator says which port is taken."""
     is_one_line_of_a_mistake(tensorix("simulate", "--port", str(simulator.port)), str(simulator.port))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 1, "rpm": ' + "[" * 900 + "]" * 900 + "}"])
+def test_settings_that_are_nested_too_deep(tensorix: Command, tmp_path: Path, text: str) -> None:
+    """A file that no reader of JSON gets to the bottom of is refused like any other that is wrong."""
+    (tmp_path / "settings.json").write_text(text)
+    ran = tensorix("simulate", "--settings", "settings.json", timeout=10)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
 
 
 def test_settings_that_are_wrong_name_the_setting(tensorix: Command, tmp_path: Path) -> None:
