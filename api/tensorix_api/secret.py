@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -16,6 +17,10 @@ _MASK = "[redacted]"
 # Anything that looks like a bearer credential goes, whoever it belongs to.
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=\-]{8,}")
 _SK = re.compile(r"\bsk-[A-Za-z0-9_\-]{8,}")
+# Secrets of fewer characters would be found everywhere.
+_SHORTEST = 4
+# Of the credentials that are told by their look.
+_LONGEST_OTHER = 1_000
 
 
 class Secret:
@@ -69,23 +74,45 @@ class Secret:
         self.__reduce__()
 
 
-def _written(character: str) -> str:
-    """A pattern for one character of a key: as it is, or as JSON, URLs, HTML and Python write it, once or nested."""
+# No nesting writes more backslashes before a character than this; a run of any length would be walked again from
+# each of its places.
+_SLASHES = r"\\{1,16}"
+# What a character of one byte can become at most, by the bounds in `_ways`.
+_WIDEST = 24
+
+
+@lru_cache(maxsize=1024)
+def _ways(character: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns for one character of a key: as it is, or as JSON, URLs, HTML and Python write it, once or nested.
+
+    Each matches in one way at most at a place of a text; two of them may match there.
+    """
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass")
-    ways = [
-        "".join(f"%(?:25)*{byte:02x}" for byte in _bytes(character)),
-        "".join(rf"\\+u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)),
-        rf"&(?:amp;)*\#(?:0*{code}|x0*{code:x});",
+    # These begin differently, so one match is all there is.
+    alone = [
+        re.escape(character),
+        "".join(f"%(?:25){{0,4}}{byte:02x}" for byte in _bytes(character)),
+        "".join(rf"{_SLASHES}u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2)),
+        rf"&(?:amp;){{0,3}}\#(?:0{{0,6}}{code}|x0{{0,5}}{code:x});",
     ]
     if code < 256:
-        ways.append(rf"\\+x{code:02x}")
-    if character in "\\\"'/":
-        ways.append(r"\\+" + re.escape(character))
-    if name := {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}.get(character):
-        ways.append(f"&(?:amp;)*{name};")
-    # Itself last: `&` is also how `&amp;` begins.
-    return f"(?:{'|'.join([*ways, re.escape(character)])})"
+        alone.append(rf"{_SLASHES}x{code:02x}")
+    if character in "\"'/":
+        alone.append(_SLASHES + re.escape(character))
+    if name := {'"': "quot", "'": "apos", "<": "lt", ">": "gt"}.get(character):
+        alone.append(f"&(?:amp;){{0,3}}{name};")
+    # `%`, `&` and backslash are also how an escape begins, and where it ends shows by what follows.
+    several = {
+        "%": [f"%(?:25){{{times}}}" for times in range(5)],
+        "&": [f"&(?:amp;){{{times}}}" for times in range(5)],
+        "\\": [rf"\\{{{times}}}" for times in range(1, 17)],
+    }.get(character)
+    if several is None:
+        several = ["|".join(alone)]
+    else:
+        several.append("|".join(alone[1:]))
+    return tuple(re.compile(way, re.IGNORECASE) for way in several)
 
 
 def _bytes(value: str) -> bytes:
@@ -107,6 +134,65 @@ def _encodings(value: str) -> set[str]:
     return spellings
 
 
+Spans = list[tuple[int, int]]
+
+
+def _written_spans(value: str) -> Callable[[str], Spans]:
+    """Finds where `value` stands in a text, in any writing of its characters.
+
+    One pattern of the whole would take a second to compile for a long cookie, and where backslashes are many it could
+    try their shares by the million: so its beginning is found by a pattern, and the rest is walked.
+    """
+    start = "".join(f"(?:{'|'.join(way.pattern for way in _ways(character))})" for character in value[:_SHORTEST])
+    beginning = re.compile(start, re.IGNORECASE)
+
+    def end(text: str, at: int, tried: set[tuple[int, int]]) -> int | None:
+        ends = {at}
+        for index, character in enumerate(value):
+            ends = {at for at in ends if (index, at) not in tried}
+            tried.update((index, at) for at in ends)
+            ends = {found.end() for way in _ways(character) for at in ends if (found := way.match(text, at))}
+            if not ends:
+                return None
+        return max(ends)
+
+    def spans(text: str) -> Spans:
+        found: Spans = []
+        # What led nowhere from one beginning need not be tried from the next.
+        at, tried = 0, set[tuple[int, int]]()
+        while candidate := beginning.search(text, at):
+            last = end(text, candidate.start(), tried)
+            if last is None:
+                at = candidate.start() + 1
+            else:
+                found.append((candidate.start(), last))
+                at = last
+                tried.clear()
+        return found
+
+    return spans
+
+
+# Case aside, without the letters whose small form is two characters: places stay what they are.
+_SMALL = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def _encoded_spans(spellings: set[str]) -> Callable[[str], Spans]:
+    """Finds where one of `spellings`, of ASCII letters of any case, stands in a text."""
+    small = {spelling.translate(_SMALL) for spelling in spellings}
+
+    def spans(text: str) -> Spans:
+        found, text = [], text.translate(_SMALL)
+        for spelling in small:
+            at = text.find(spelling)
+            while at >= 0:
+                found.append((at, at + len(spelling)))
+                at = text.find(spelling, at + len(spelling))
+        return found
+
+    return spans
+
+
 class _Edges:
     """Finds what a cut left of a secret: its beginning at the end of a text, or its end at the beginning.
 
@@ -118,22 +204,35 @@ class _Edges:
     def __init__(self, spellings: set[str]) -> None:
         least = self._LEAST
         lower = {spelling.lower() for spelling in spellings}
-        heads = {spelling[:end] for spelling in lower for end in range(least, len(spelling))}
-        tails = {spelling[start:] for spelling in lower for start in range(1, len(spelling) - least + 1)}
-        # Nearly every text is through after a look at its first and last characters.
-        grams = {part[-least:] for part in heads} | {part[:least] for part in tails}
-        longest = max(map(len, lower), default=0)
 
-        def cover(text: str) -> str:
-            if text[-least:].lower() in grams:
-                for length in range(min(longest, len(text)), least - 1, -1):
-                    if text[-length:].lower() in heads:
-                        text = text[:-length] + _MASK
-                        break
-            if text[:least].lower() in grams:
-                for length in range(min(longest, len(text)), least - 1, -1):
-                    if text[:length].lower() in tails:
-                        return _MASK + text[length:]
+        def head(text: str) -> int:
+            """How many of the text's last characters begin a spelling."""
+            gram, longest = text[-least:].lower(), 0
+            for spelling in lower:
+                # The longest first: where in the spelling could the text's last characters be?
+                at = spelling.rfind(gram) if len(gram) == least else -1
+                while at >= 0 and at + least > longest:
+                    if text[-(at + least) :].lower() == spelling[: at + least]:
+                        longest = at + least
+                    at = spelling.rfind(gram, 0, at + least - 1)
+            return longest
+
+        def tail(text: str) -> int:
+            """How many of the text's first characters end a spelling."""
+            gram, longest = text[:least].lower(), 0
+            for spelling in lower:
+                at = spelling.find(gram) if len(gram) == least else -1
+                while at >= 0 and len(spelling) - at > longest:
+                    if text[: len(spelling) - at].lower() == spelling[at:]:
+                        longest = len(spelling) - at
+                    at = spelling.find(gram, at + 1)
+            return longest
+
+        def cover(text: str, whole: bool) -> str:
+            if whole and (length := head(text)):
+                text = text[:-length] + _MASK
+            if length := tail(text):
+                text = _MASK + text[length:]
             return text
 
         self.cover = cover
@@ -155,24 +254,45 @@ class Redactor:
         return "Redactor()"
 
     def __call__(self, text: str, limit: int = 500) -> str:
-        """`text` without secrets or control characters, at most `limit` characters long."""
+        """`text` without secrets or control characters, at most `limit` characters long.
+
+        Of a longer text only its beginning is looked at, so that it takes no time to speak of.
+        """
         # Redacted before it is cut: a cut could leave half a key that no pattern knows.
-        text = self.__substitute(text)
+        text, whole = self.__substitute(text, limit)
         text = _SK.sub(_MASK, _BEARER.sub(rf"\1 {_MASK}", text))
         text = "".join(character if character.isprintable() else " " for character in text)
-        return text if len(text) <= limit else text[: limit - 1] + "…"
+        return text if whole and len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _substitution(secrets: list[Secret]) -> Callable[[str], str]:
-    """What puts a mask in place of each of the secrets."""
-    # Fewer than 4 characters would be found everywhere.
-    values = [secret.reveal() for secret in secrets if len(secret.reveal()) >= 4]
-    if not values:
-        return lambda text: text
+def _substitution(secrets: list[Secret]) -> Callable[[str, int], tuple[str, bool]]:
+    """What puts a mask in place of each of the secrets, in as much of a text as its first `limit` characters take.
+
+    Also says whether that is the whole of it.
+    """
+    values = [secret.reveal() for secret in secrets if len(secret.reveal()) >= _SHORTEST]
     encodings = set().union(*map(_encodings, values))
     plain = {spelling for value in values for spelling in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
-    ordered = sorted(encodings, key=len, reverse=True)
-    patterns = ["".join(map(_written, value)) for value in sorted(values, key=len, reverse=True)]
-    pattern = re.compile("|".join([*patterns, *map(re.escape, ordered)]), re.IGNORECASE)
     cover = _Edges(encodings | plain).cover
-    return lambda text: cover(pattern.sub(_MASK, text))
+    finders = [_encoded_spans(encodings), *map(_written_spans, values)]
+    # No spelling of a secret is longer.
+    longest = max((_WIDEST * len(_bytes(value)) for value in values), default=_LONGEST_OTHER)
+
+    def substitute(text: str, limit: int) -> tuple[str, bool]:
+        # What begins before `sure` ends before the window does, so none is seen by half. What masks take away may
+        # bring what lies beyond the limit into it.
+        sure = limit + longest
+        whole = len(text) <= sure + longest
+        window = text if whole else text[: sure + longest]
+        sure = len(window) if whole else sure
+        parts, at = [], 0
+        for start, end in sorted(span for spans in finders for span in spans(window)):
+            if start >= sure:
+                break
+            if start >= at:
+                parts += [window[at:start], _MASK]
+            at = max(at, end)
+        parts.append(window[at:sure])
+        return cover("".join(parts), whole), whole
+
+    return substitute

@@ -10,7 +10,10 @@ import html
 import json
 import pickle
 import random
+import subprocess
+import sys
 import traceback
+import tracemalloc
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -222,3 +225,81 @@ def test_several_secrets() -> None:
     """One that contains another is taken out whole."""
     redact = Redactor(Secret("inner-key"), Secret("outer-inner-key-more"), Secret("third.key"))
     assert redact("outer-inner-key-more, inner-key, third.key") == "[redacted], [redacted], [redacted]"
+
+
+PATHOLOGICAL = {
+    "backslashes": "\\" * 65_536,
+    "escapes that never end": "\\\\u00" * 11_000,
+    "percent signs": "%25" * 22_000,
+    "ampersands": "&amp;" * 13_000,
+    "blanks after a scheme": "bearer" + " " * 65_536,
+    "the key's beginning": KEY[:-1] * 3_000,
+}
+NESTED_KEYS = [KEY, '\\"' * 20 + "Z", "\\" * 20 + "Z", "%25" * 20 + "Z", random.Random(5).randbytes(2_000).hex()]
+REDACT = """
+import json, sys
+from tensorix_api.secret import Redactor, Secret
+key, *texts = json.load(sys.stdin)
+print(json.dumps([Redactor(Secret(key))(text) for text in texts]))
+"""
+
+
+@pytest.mark.parametrize("key", NESTED_KEYS, ids=["usual", "escaped quotes", "backslashes", "percents", "long"])
+def test_no_text_takes_long(key: str) -> None:
+    """Texts of 64 KiB made to have patterns try again are done in a process that is killed after 10 seconds."""
+    asked = json.dumps([key, *PATHOLOGICAL.values(), key[:-1] * (65_536 // len(key))])
+    done = subprocess.run([sys.executable, "-c", REDACT], input=asked, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert len(shown) == len(PATHOLOGICAL) + 1
+    assert all(len(text) <= 500 for text in shown)
+
+
+def test_a_long_secret_takes_little_memory() -> None:
+    """A cookie of 4,000 characters is no table of its beginnings and ends."""
+    rng = random.Random(3)
+    cookie = "".join(chr(rng.randrange(0x21, 0x7F)) for _ in range(4_000))
+    tracemalloc.start()
+    try:
+        redact = Redactor(Secret(cookie))
+        assert redact(f"no {cookie}: {json.dumps(cookie)[1:-1]}, {cookie[:2_000]}") == (
+            "no [redacted]: [redacted], [redacted]"
+        )
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("key", [key for key in ODD_KEYS if len(key) > 6])
+@pytest.mark.parametrize("spelling", ["plain", "percent, every byte", "JSON, every character", "HTML", "SHA-256"])
+def test_only_the_beginning_is_looked_at_and_no_key_is_seen_by_half(spelling: str, key: str) -> None:
+    """Wherever a key lies across the place up to which a long text is looked at, also where others went before it."""
+    written = SPELLINGS[spelling](key)
+    redact = Redactor(Secret(key))
+    for filled in (0, 40):
+        before = written * filled
+        for at in range(0, len(written) + 80, 17):
+            shown = redact(before + "x" * at + f" {written} " + written * 200 + "y" * 10_000, 80)
+            left = shown.replace("[redacted]", "|").strip("x…y ")
+            assert len(shown) <= 80
+            assert all(written[place : place + 6] not in left for place in range(len(written) - 5)), (filled, at)
+
+
+def test_what_lies_beyond_is_not_looked_at() -> None:
+    """The work is that of the beginning, however long the text: no more than a few thousand characters are read."""
+
+    taken: list[int] = []
+
+    class Text(str):
+        __slots__ = ()
+
+        def __getitem__(self, places: object) -> str:
+            part = super().__getitem__(places)  # type: ignore[index]
+            taken.append(len(part))
+            return part
+
+    shown = Redactor(Secret(KEY))(Text(f"no {KEY} " * 100_000))
+    assert shown.startswith("no [redacted] no [redacted] ")
+    assert shown.endswith("…")
+    assert len(taken) == 1
+    assert taken[0] < 4_000
