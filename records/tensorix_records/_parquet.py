@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tensorix_api.errors import RunFolderError
-from tensorix_records._schema import conform
+from tensorix_records._schema import DAMAGE, conform
 
 __all__ = ["Compacted", "open_compacted", "parquet_path", "write_compacted"]
 
@@ -35,18 +35,28 @@ class Compacted:
     findings: list[str] = field(default_factory=list)
     """What was wrong with those files."""
     _file: Any = None
+    _path: Path = Path()
 
     def batches(self, schema: Any) -> Iterator[Any]:
         """Its rows as tables of a bounded size with the columns of `schema`."""
         if self._file is None:
             return
-        # Names that the file does not have are passed over.
-        for batch in self._file.iter_batches(_GROUP_ROWS, columns=schema.names):
-            yield conform(pa.Table.from_batches([batch]).replace_schema_metadata(None), schema)
+        try:
+            # Names that the file does not have are passed over.
+            for batch in self._file.iter_batches(_GROUP_ROWS, columns=schema.names):
+                table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                table.validate(full=True)
+                yield conform(table, schema)
+        except DAMAGE as error:
+            raise _damaged(self._path, error) from error
 
     def table(self, schema: Any) -> Any:
         """All its rows with the columns of `schema`."""
         return pa.concat_tables([schema.empty_table(), *self.batches(schema)])
+
+
+def _damaged(path: Path, error: BaseException) -> RunFolderError:
+    return RunFolderError(f"{path} cannot be read: it is damaged or not a run's ({type(error).__name__})")
 
 
 @contextlib.contextmanager
@@ -64,13 +74,11 @@ def open_compacted(folder: Path, kind: str) -> Iterator[Compacted]:
         return
     with source:
         try:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(source, page_checksum_verification=True)
             told = json.loads((file.metadata.metadata or {})[_KEY])
-            compacted = Compacted(dict(told["sources"]), list(told["findings"]), file)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} cannot be read: it is damaged or not a run's ({type(error).__name__})"
-            ) from error
+            compacted = Compacted(dict(told["sources"]), list(told["findings"]), file, path)
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
         yield compacted
 
 
@@ -78,7 +86,7 @@ def write_compacted(
     path: Path, schema: Any, tables: Iterator[Any], sources: dict[str, int], findings: list[str]
 ) -> None:
     """Write a Parquet file. `sources` and `findings` are read after the last of `tables`, which may fill them."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table)
         told = {"sources": list(sources.items()), "findings": findings}

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tensorix_records._record import RequestRecord
 
-__all__ = ["COLUMNS", "SCHEMA", "batch_of_rows", "conform", "records_of_table", "row_of_record"]
+__all__ = ["COLUMNS", "DAMAGE", "SCHEMA", "batch_of_rows", "conform", "records_of_table", "row_of_record"]
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list[int]: pa.list_(pa.int64())}
 
@@ -63,6 +63,10 @@ def batch_of_rows(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, list[str]]:
             odd.append(column.name)
             arrays.append(pa.array([_storable(value, column.type) for value in values], column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA), odd
+
+
+DAMAGE = (pa.ArrowException, OSError, LookupError, ValueError, TypeError, MemoryError, OverflowError)
+"""What decoding bytes that were changed on the disk can raise: a wrong number may be a length, a name or a type."""
 
 
 def conform(table: Any, schema: Any) -> Any:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tensorix_api.errors import RunFolderError
 from tensorix_records._lock import close_unlocked, lock_for_life
-from tensorix_records._schema import conform
+from tensorix_records._schema import DAMAGE, conform
 
 __all__ = ["BatchFile", "BatchReader", "write_all"]
 
@@ -96,6 +96,7 @@ class BatchReader:
         self._own_schema: Any = None
         self._offset = 0
         self._size = 0
+        self._damage: str | None = None
 
     def batches(self) -> Iterator[Any]:
         """The whole batches that were not read yet, with the columns of `schema`.
@@ -105,14 +106,26 @@ class BatchReader:
         with self.path.open("rb") as file:
             self._size = os.fstat(file.fileno()).st_size
             while not self.ended and (message := self._next_message(file)) is not None:
-                if self._own_schema is None:
-                    self._own_schema = pa.ipc.read_schema(message)
-                else:
-                    batch = conform(pa.ipc.read_record_batch(message, self._own_schema), self._schema)
-                    self.rows += batch.num_rows
-                    self._offset = file.tell()
-                    yield batch
+                try:
+                    batch = self._decoded(message)
+                except DAMAGE as error:
+                    # No later message can be trusted to begin where it seems to.
+                    self._damage = type(error).__name__
+                    return
                 self._offset = file.tell()
+                if batch is not None:
+                    self.rows += batch.num_rows
+                    yield batch
+
+    def _decoded(self, message: Any) -> Any:
+        """The rows of a message; None for the first one, which holds the columns."""
+        if self._own_schema is None:
+            self._own_schema = pa.ipc.read_schema(message)
+            return None
+        batch = pa.ipc.read_record_batch(message, self._own_schema)
+        # Offsets that lead out of a buffer crash whoever reads the texts later.
+        batch.validate(full=True)
+        return conform(batch, self._schema)
 
     def _next_message(self, file: Any) -> Any:
         """The next whole message; None where there is none, or not yet."""
@@ -125,7 +138,7 @@ class BatchReader:
         file.seek(self._offset)
         try:
             return pa.ipc.read_message(file)
-        except (pa.ArrowException, EOFError, OSError):
+        except (*DAMAGE, EOFError):
             return None
 
     def finding(self) -> str | None:
@@ -135,6 +148,8 @@ class BatchReader:
             return None
         if self._size == 0:
             return f"{name} is empty: its process ended before it wrote anything"
+        if self._damage is not None:
+            return f"{name} is damaged ({self._damage}): after {self.rows} rows, {rest} bytes could not be read"
         if self._own_schema is None:
             return f"{name} has no whole header: its process ended while writing it; nothing can be read from it"
         if rest:

@@ -148,12 +148,36 @@ def _requests(table: Any) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(_TEXT, object))
 
 
+_LONGEST_NS = 40 * 86_400 * 10**9
+
+
+def _plausible(table: Any) -> np.ndarray:
+    """Which records have a start, an outcome, and times within 40 days of the run's middle.
+
+    One that a damaged file puts a thousand years off would stretch every table of seconds until memory is full.
+    """
+    starts = np.asarray(pc.fill_null(table.column("start_unix_ns"), 0).to_numpy(), dtype=np.int64)
+    good = np.asarray(pc.is_valid(table.column("outcome")).to_numpy(), dtype=bool) & (starts > 0)
+    if not good.any():
+        return good
+    good &= np.abs(starts.astype(float) - float(np.median(starts[good]))) < _LONGEST_NS
+    for name in _NUMBERS:
+        if name.endswith("_at_ns"):
+            at = pc.fill_null(pc.cast(table.column(name), pa.float64(), safe=False), 0.0).to_numpy()
+            good &= np.abs(at) < _LONGEST_NS
+    return good
+
+
 def read_frames(run: Run | Path | str) -> RunFrames:
     """Read a run, or the folder of one. Raises RunFolderError where it is no run."""
     if not isinstance(run, Run):
         run = Run.open(Path(run))
     manifest, events, findings = run.manifest, run.events(), list(run.findings())
     table = run.records(COLUMNS)
+    plausible = _plausible(table)
+    if not plausible.all():
+        findings.append(f"{np.count_nonzero(~plausible):,} records have no times that can be true, and were left out")
+        table = table.filter(pa.array(plausible))
     table = table.take(np.argsort(np.asarray(table.column("start_unix_ns").to_numpy(), dtype=np.int64), kind="stable"))
     frame = _requests(table)
     event_times = [time for event in events if (time := whole(event.get("t_unix_ns"))) is not None]

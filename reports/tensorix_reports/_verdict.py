@@ -18,6 +18,8 @@ _REASONS = {
     "requests": "all requests were made",
     "duration": "the time was over",
     "interrupted": "it was interrupted",
+    "stopped": "it was stopped",
+    "defect": "a user's task failed before it could send",
     "unauthorised": "the key was refused",
     "payment": "the key is out of credit",
     "write_failed": "its records could not be written",
@@ -75,7 +77,7 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
     text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
     if trust.unfinished:
         text += f" {_count(trust.unfinished, 'request')} started and left no record."
-    stopped = reason in ("unauthorised", "payment", "write_failed")
+    stopped = reason in ("unauthorised", "payment", "write_failed", "defect")
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
 

@@ -317,3 +317,12 @@ def test_huge_numbers_from_a_server(make_run: Callable[..., Path], request_at: C
     records.append(request_at(51, 51, status=429, **dict.fromkeys(names, 2**53 + 1)))
     summary = json.loads(write_report(make_run(records), pictures=["svg"]).summary.read_text())
     assert summary["rate_limit"]["totals"]["sent"] == 42
+
+
+def test_impossible_times_are_left_out(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Records whose times a damaged disk put centuries off are counted in words, not in tables of 10^10 seconds."""
+    odd = [request_at(90, 50, end_at_ns=2**62), request_at(91, 50, first_token_at_ns=-(2**62))]
+    odd.append(request_at(92, 50, start_unix_ns=0))
+    summary = json.loads(write_report(make_run([*_limited(request_at), *odd])).summary.read_text())
+    assert summary["rate_limit"]["totals"]["sent"] == 40
+    assert summary["run"]["findings"] == ["3 records have no times that can be true, and were left out"]
