@@ -125,9 +125,16 @@ def kind_of_status(status: int) -> ErrorKind | None:
     return ErrorKind.UNEXPECTED_STATUS
 
 
+# Characters of a field that are handed on: many times what is shown, so that a secret near the end of that is whole.
+_MOST = 4_000
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """The parts of an error's body, as text, None where absent. Not redacted: that is the holder's duty."""
+    """The parts of an error's body, as text of at most 4,000 characters, None where absent.
+
+    Not redacted: that is the holder's duty.
+    """
 
     message: str | None = None
     type: str | None = None
@@ -140,9 +147,9 @@ def _text(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        return value
+        return value[:_MOST]
     try:
-        return json.dumps(value)
+        return json.dumps(value)[:_MOST]
     except RecursionError:
         # Writing takes a little more of the stack than reading did.
         return "[nested too deeply]"

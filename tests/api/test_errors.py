@@ -112,6 +112,19 @@ def test_what_is_no_json_is_the_message(body: bytes, message: str | None) -> Non
     assert parse_error_body(body) == ErrorBody(message)
 
 
+@pytest.mark.parametrize("large", ["x" * 100_000, ["x"] * 20_000, {"x" * 50_000: 1}], ids=["text", "list", "object"])
+@pytest.mark.parametrize("shape", ["message", "type", "code", "param", "detail", "error", None])
+def test_no_more_than_a_little_is_handed_on(shape: str | None, large: Any) -> None:
+    """A field as large as the body is cut, whatever it is made of and wherever it stands."""
+    body = large if shape is None else {"error": large if shape == "error" else {shape: large}}
+    error = parse_error_body(json.dumps(body).encode())
+    parts = [part for part in (error.message, error.type, error.code, error.param) if part]
+    if isinstance(large, dict) and shape in (None, "error"):
+        assert not parts, "an error without any of the fields"
+    else:
+        assert [len(part) for part in parts] == [4_000]
+
+
 @pytest.mark.parametrize(
     "shape", ['{"error":{"message":%s}}', '{"error":%s}', "%s", '{"error":{"message":"no","code":%s}}']
 )
