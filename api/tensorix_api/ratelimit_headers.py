@@ -189,14 +189,20 @@ def _label(member: str) -> str:
     return found[1].strip().lower() if found else ""
 
 
+def _without_policies(text: str) -> str:
+    """A header's value without the policies that the older drafts let follow a limit: `100, 100;w=60`."""
+    members = text.split(",")
+    values = [member for member in members if ";" not in member]
+    return ",".join(values or [members[0].partition(";")[0]])
+
+
 def _read_header(reading: _Reading, name: str, text: str) -> None:
     if match := _SCOPED.match(name):
         scope = match["scope"]
         spelling = "openai" if scope is None else "api_key" if scope == "api_key" else "scoped"
-        reading.put(spelling, f"{match['what']}_{match['unit']}", name, text)
+        reading.put(spelling, f"{match['what']}_{match['unit']}", name, _without_policies(text))
     elif match := _PLAIN.match(name):
-        # The older drafts let a policy follow the limit: `100, 100;w=60`.
-        value = text if match["family"] else text.split(",")[0].split(";")[0]
+        value = _without_policies(text) if match["family"] else text.split(",")[0].split(";")[0]
         reading.put("plain" if match["family"] else "ietf", f"{match['what']}_requests", name, value)
 
 

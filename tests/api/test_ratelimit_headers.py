@@ -198,6 +198,35 @@ def limits(*headers: tuple[str, str]) -> dict[str, Any]:
             id="a reset, joined",
         ),
         pytest.param(
+            [(OPENAI + "limit-requests", "60, 60;w=60"), (KEY + "limit-tokens", "9, 9;w=1, 500;w=60;burst=7")],
+            {"limit_tokens": 9, "spelling": "api_key"},
+            id="a limit followed by policies, which are no second value",
+        ),
+        pytest.param(
+            [(OPENAI + "limit-requests", "60, 60;w=60")],
+            {"limit_requests": 60, "spelling": "openai"},
+            id="a limit followed by its policy",
+        ),
+        pytest.param(
+            [(OPENAI + "limit-requests", "60;w=60")],
+            {"limit_requests": 60, "spelling": "openai"},
+            id="a limit that is its policy",
+        ),
+        pytest.param(
+            [("x-ratelimit-limit", "60, 60;w=60")],
+            {"limit_requests": 60, "spelling": "plain"},
+            id="a plain limit followed by its policy",
+        ),
+        pytest.param(
+            [(OPENAI + "limit-requests", "60, 61, 60;w=60")],
+            {
+                "limit_requests": 60,
+                "spelling": "openai",
+                "anomaly": OPENAI + "limit-requests came twice with different values",
+            },
+            id="twice and not the same, beside a policy",
+        ),
+        pytest.param(
             [(KEY + "remaining-requests", "59"), (KEY + "remaining-requests", "58")],
             {
                 "remaining_requests": 59,
