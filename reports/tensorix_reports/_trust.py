@@ -70,12 +70,19 @@ def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, 
     known = [number for number in in_flight if number is not None]
     heard = max(float(event["at_s"]) for event in last.values())
     total = sum(known) if known else None
+    # A client that ended in order counted what finished; one that was killed has only its records to show for it.
+    final = {str(event.get("process_id", "")): event for event in frames.of("run_ended")}
+    counts = [(whole(event.get("started")), whole(event.get("finished"))) for event in final.values()]
+    if set(final) >= set(last) and all(None not in pair for pair in counts):
+        return max(0, sum((begun or 0) - (finished or 0) for begun, finished in counts)), total, heard
     started = [whole(event.get("started")) for event in last.values()]
     if None in started:
         return (total or 0), total, heard
-    # Records are written when a request ends, so a record of one that started by then takes it off the count.
+    # Records are written when a request ends, so a record of one that had begun by then takes it off the count. It
+    # begins when its user is ready, which is before its connection is open.
     requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
-    recorded = int((requests["at_s"] <= heard).sum())
+    begun_s = requests["at_s"] + np.fmin(requests["user_ready_at_ns"].to_numpy(float), 0) / 1e9
+    recorded = int((begun_s <= heard).sum())
     return max(0, sum(number for number in started if number is not None) - recorded), total, heard
 
 

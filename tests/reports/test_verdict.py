@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,24 @@ def test_a_servers_words_command_no_terminal(make_run: Callable[..., Path], requ
     record = request_at(0, 0, endpoint="/\x1b[31mred\r\n", outcome="failed", status=500, error_kind="\x1b]0;x\x07")
     verdict = write_report(make_run([record])).verdict
     assert all(line.isprintable() for line in verdict)
+
+
+def test_orderly_run_leaves_nothing_unfinished(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """A run that ended in order takes its own count of what finished; what started late is no loss."""
+    records = [request_at(n, n + 0.6, user_ready_at_ns=-500_000_000) for n in range(20)]
+    events = [(19.2, "second", {"started": 20, "finished": 19, "in_flight": 1})]
+    last = {"started": 20, "finished": 20, "in_flight": 0}
+    for more in ([(20.9, "second", last), (21.0, "run_ended", last)], [(21.0, "run_ended", {})]):
+        _, lines = _verdict(make_run(records, [*events, *more], ended_s=21.0))
+        assert "left no record" not in lines["COMPLETE"]
+    _, lines = _verdict(make_run(records, [*events, (21.0, "run_ended", last | {"finished": 18})], ended_s=21.0))
+    assert "2 requests started and left no record" in lines["COMPLETE"]
+
+
+def test_killed_run_counts_by_when_a_request_was_begun(
+    make_run: Callable[..., Path], request_at: Callable[..., Any]
+) -> None:
+    """A request that was connecting when last heard of had begun by then, so its record takes it off the count."""
+    records = [request_at(n, n + 0.6, user_ready_at_ns=-500_000_000) for n in range(20)]
+    run = make_run(records, [(19.2, "second", {"started": 23, "in_flight": 4})], ended_s=None)
+    assert json.loads(write_report(run).summary.read_text())["latency"]["trust"]["unfinished"] == 3
