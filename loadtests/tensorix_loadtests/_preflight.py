@@ -78,6 +78,8 @@ def _why(session: Session, result: Result) -> str:
         return f"{url}: {said}"
     if kind == ErrorKind.TIMEOUT:
         return f"{url} did not answer in time ({record.error_phase}): {said}"
-    if kind in (ErrorKind.TLS_CHAIN, ErrorKind.TLS_NAME, ErrorKind.TLS_EXPIRED, ErrorKind.TLS_FAILED):
+    if kind == ErrorKind.TLS_FAILED:
+        return f"{url} cannot be reached over TLS: {said}; if it speaks plain HTTP, write http://"
+    if kind in (ErrorKind.TLS_CHAIN, ErrorKind.TLS_NAME, ErrorKind.TLS_EXPIRED):
         return f"{url} cannot be trusted: {said}; for a certificate of your own give --ca-bundle"
     return f"{url} cannot be reached: {said}"
