@@ -23,7 +23,7 @@ _STATUSES = "\n\n".join(["Exit statuses:", *(f"{status.value}: {meaning}" for st
 
 app = typer.Typer(
     name="tensorix",
-    help="Load-test a rate-limited, OpenAI-compatible chat API against its limits, and read the result.",
+    help="Find out what a rate-limited, OpenAI-compatible chat API lets through, and how fast it answers.",
     epilog=_STATUSES,
     add_completion=False,
     pretty_exceptions_enable=False,
