@@ -6,6 +6,11 @@ SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
+# In the environment, not as an option: so the build backend, which pip installs apart, is held to it as well (by the
+# second name from pip 25.3 on).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
 BIN := .venv/bin
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
@@ -54,10 +59,10 @@ $(BIN)/pip:
 
 $(FOR_USE): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into .venv: a minute or two"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	@touch $@
 
 $(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into .venv, the tools for development too: two minutes or so"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(FOR_USE) $@

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tensorix_api.errors import TensorixError
 from tensorix_cli import _output
-from tensorix_cli._extras import extra_of, require
+from tensorix_cli._extras import extra_of, how_to_install, require
 from tensorix_cli.exit_status import ExitStatus
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ def _run(arguments: list[str]) -> int:
         extra = extra_of(error.name or "")
         if extra is None:
             return _defect(error)
-        _output.complain(f"error: {error.name} not installed: pip install 'tensorix-toolkit[{extra}]'")
+        _output.complain(f"error: {error.name} not installed: {how_to_install(extra)}")
         return ExitStatus.MISTAKE
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from tensorix_api.errors import TensorixError
 
-__all__ = ["NEEDS", "MissingExtraError", "extra_of", "require"]
+__all__ = ["NEEDS", "MissingExtraError", "extra_of", "how_to_install", "require"]
 
 NEEDS = {
     "cli": ("typer", "rich"),
@@ -22,8 +22,13 @@ class MissingExtraError(TensorixError):
     """A part that a command needs is not installed."""
 
     def __init__(self, extras: tuple[str, ...], modules: tuple[str, ...]) -> None:
-        command = f"pip install 'tensorix-toolkit[{','.join(extras)}]'"
-        super().__init__(f"{', '.join(modules)} not installed, which this command needs: {command}")
+        super().__init__(f"{', '.join(modules)} not installed, which this command needs: {how_to_install(*extras)}")
+
+
+def how_to_install(*extras: str) -> str:
+    """The command that brings these extras, in an installation and in a clone."""
+    names = ",".join(extras)
+    return f"pip install 'tensorix-toolkit[{names}]', or in a clone pip install '.[{names}]'"
 
 
 def _is_there(module: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_no_file_names_a_place_on_one_machine(tracked: list[Path]) -> None:
 
 
 def test_constraints_pin_everything_that_is_installed(root: Path) -> None:
-    """Each line is `name==version`, and every package that the dev extra brings, however deep, has one."""
+    """Each line is `name==version`, and what builds the package or comes with the dev extra, however deep, has one."""
     lines = (root / "constraints.txt").read_text().splitlines()
     pinned = {}
     for line in lines:
@@ -41,7 +42,11 @@ def test_constraints_pin_everything_that_is_installed(root: Path) -> None:
         pinned[canonicalize_name(match[1])] = match[2]
     assert len(pinned) == len(lines)
     brought: set[str] = set()
-    todo = [("tensorix-toolkit", frozenset({"dev"}))]
+    builders = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
+    todo = [
+        ("tensorix-toolkit", frozenset({"dev"})),
+        *((Requirement(name).name, frozenset[str]()) for name in builders),
+    ]
     seen = set()
     while todo:
         name, extras = todo.pop()

@@ -81,3 +81,16 @@ def test_another_python_can_be_named(checkout: Path) -> None:
     _program(checkout, "mine", _GOOD)
     assert _make(checkout, ".venv/bin/pip", "PYTHON=mine").returncode == 0
     assert "/mine -m venv" in (checkout / "chosen").read_text()
+
+
+@pytest.mark.parametrize("target", [".venv/installed-all", ".venv/installed-dev"])
+def test_what_builds_the_package_is_held_to_the_constraints_too(checkout: Path, target: str) -> None:
+    """Each pip that pip starts for the isolated build inherits the constraints: they are in the environment."""
+    programs = checkout / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "pip").touch()
+    (programs / "python").write_text('#!/bin/bash\necho "$PIP_CONSTRAINT $PIP_BUILD_CONSTRAINT $*" > installed\n')
+    (programs / "python").chmod(0o755)
+    _program(checkout, "touch", "#!/bin/bash\n")
+    assert _make(checkout, target).returncode == 0
+    assert (checkout / "installed").read_text().startswith("constraints.txt constraints.txt -m pip install")
