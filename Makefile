@@ -6,11 +6,6 @@ SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-# In the environment, not as an option: so the build backend, which pip installs apart, is held to it as well (by the
-# second name from pip 25.3 on).
-export PIP_CONSTRAINT := constraints.txt
-export PIP_BUILD_CONSTRAINT := constraints.txt
-
 BIN := .venv/bin
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
@@ -56,6 +51,11 @@ $(BIN)/pip:
 	echo "make: install one (Debian, Ubuntu: apt-get install python3 python3-venv) or say PYTHON=/path/to/python3.11" >&2; \
 	exit 2; fi; \
 	echo "Making .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv
+
+# In the environment, not as an option: so the build backend, which pip installs apart, is held to it as well (by the
+# second name from pip 25.3 on).
+$(FOR_USE) $(FOR_WORK): export PIP_CONSTRAINT := constraints.txt
+$(FOR_USE) $(FOR_WORK): export PIP_BUILD_CONSTRAINT := constraints.txt
 
 $(FOR_USE): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into .venv: a minute or two"
