@@ -5,6 +5,7 @@ A failed request is data (an `ErrorKind`); the exceptions are for the caller's m
     TensorixError
     ├── SettingsError        a setting is missing or wrong
     ├── RunFolderError       a run folder cannot be made, read or written
+    │   └── CannotWriteError it was there and in order, and a write failed: a full disk, a read-only file system
     └── PreflightError       the server cannot be used as asked (unreachable, wrong key, not OpenAI-compatible)
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "STATUS_MEANING",
+    "CannotWriteError",
     "ErrorBody",
     "ErrorKind",
     "Phase",
@@ -49,6 +51,10 @@ class SettingsError(TensorixError):
 
 class RunFolderError(TensorixError):
     """A run folder cannot be made, read or written."""
+
+
+class CannotWriteError(RunFolderError):
+    """A write into a run folder failed: not what was asked for is wrong, but the disk or its permissions."""
 
 
 class PreflightError(TensorixError):

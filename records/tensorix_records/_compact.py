@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records._lock import is_held
 from tensorix_records._parquet import Compacted, open_compacted, parquet_path, write_compacted
 from tensorix_records._stream import BatchReader
@@ -78,7 +78,7 @@ def _tables(compacted: Compacted, readers: list[BatchReader], schema: Any) -> It
 def compact(folder: Path, kind: str, schema: Any) -> None:
     """Move the rows of every stream file that nobody writes any more into the Parquet file, then remove the streams.
 
-    May be called again, and after having been killed at any point. Raises RunFolderError where it cannot be written,
+    May be called again, and after having been killed at any point. Raises CannotWriteError where it cannot be written,
     and has then changed nothing. The caller holds the folder's lock.
     """
     with open_compacted(folder, kind) as compacted:
@@ -96,7 +96,11 @@ def compact(folder: Path, kind: str, schema: Any) -> None:
             except OSError as error:
                 trial.unlink(missing_ok=True)
                 reason = error.strerror or error
-                raise RunFolderError(f"{target} cannot be written: {reason}; free space and repeat") from error
+                raise CannotWriteError(f"{target} cannot be written: {reason}; free space and repeat") from error
+            except RunFolderError:
+                # What was compacted before is damaged: it stays as it is.
+                trial.unlink(missing_ok=True)
+                raise
             sync_folder(folder)
         # All of these are in the file that lies there now.
         for path in paths:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records._compact import compact, read_rows, sync_folder
 from tensorix_records._events import EVENTS_NAME, EventReader
 from tensorix_records._follow import RunFollower
@@ -33,6 +33,27 @@ def _manifest_bytes(manifest: dict[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n"
 
 
+def _free_place(folder: Path) -> Path:
+    """The folder in which something is made for a run at `folder`: itself where it is there and empty, else its parent.
+
+    Raises RunFolderError where something else is there, OSError where that cannot be told.
+    """
+    if (folder / _MANIFEST).exists():
+        raise RunFolderError(f"{folder} is already a run: choose another folder, or remove it first")
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise RunFolderError(f"{folder} is not empty: choose another folder for the run")
+        return folder
+    if folder.exists() or folder.is_symlink():
+        raise RunFolderError(f"{folder} is a file: choose another name for the run's folder")
+    if "\0" in str(folder):
+        # Python takes such a name for one that is only not there yet.
+        raise ValueError("it holds a null character")
+    if not folder.parent.is_dir():
+        raise RunFolderError(f"{folder.parent} is no folder: make it first, or choose another place for the run")
+    return folder.parent
+
+
 class Run:
     """A run folder. `Run.create` makes one, `Run.open` takes one that is there; it may be growing meanwhile.
 
@@ -49,18 +70,12 @@ class Run:
     def check_creatable(path: str | os.PathLike[str]) -> None:
         """Raise RunFolderError, with what to do instead, where no run can be made at `path`. Leaves nothing behind."""
         folder = Path(path)
-        if (folder / _MANIFEST).exists():
-            raise RunFolderError(f"{folder} is already a run: choose another folder, or remove it first")
-        if folder.is_dir():
-            if any(folder.iterdir()):
-                raise RunFolderError(f"{folder} is not empty: choose another folder for the run")
-            trial = folder
-        elif folder.exists() or folder.is_symlink():
-            raise RunFolderError(f"{folder} is a file: choose another name for the run's folder")
-        elif not folder.parent.is_dir():
-            raise RunFolderError(f"{folder.parent} is no folder: make it first, or choose another place for the run")
-        else:
-            trial = folder.parent
+        try:
+            trial = _free_place(folder)
+        except (OSError, ValueError) as error:
+            # A name that is too long or holds a null, a folder above that may not be looked into.
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(f"{str(folder)!r} cannot be a run's folder ({reason}): choose another") from error
         try:
             # Tried rather than asked for: permissions do not tell of read-only and full file systems.
             with tempfile.TemporaryFile(dir=trial):
@@ -126,7 +141,7 @@ class Run:
             try:
                 self._replace_manifest(data)
             except OSError as error:
-                raise RunFolderError(f"{self.path / _MANIFEST} cannot be written: {error.strerror}") from error
+                raise CannotWriteError(f"{self.path / _MANIFEST} cannot be written: {error.strerror}") from error
 
     def _replace_manifest(self, data: bytes, *, new: bool = False) -> None:
         trial = self.path / f"{_MANIFEST}.new"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records._lock import close_unlocked, lock_for_life
 from tensorix_records._schema import DAMAGE, conform
 
@@ -45,14 +45,14 @@ class BatchFile:
         except FileExistsError:
             raise RunFolderError(f"{path} exists already: give each process of a run its own id") from None
         except OSError as error:
-            raise RunFolderError(f"{path} cannot be made: {error.strerror}") from error
+            raise CannotWriteError(f"{path} cannot be made: {error.strerror}") from error
         # Nobody compacts a file under its writer.
         lock_for_life(self._fd)
         self._size = 0
         self._write(schema.serialize())
 
     def append(self, batch: Any) -> None:
-        """Append a batch; raises RunFolderError where it cannot be written whole."""
+        """Append a batch; raises CannotWriteError where it cannot be written whole."""
         self._write(batch.serialize())
 
     def _write(self, data: Any) -> None:
@@ -65,7 +65,7 @@ class BatchFile:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, self._size)
             close_unlocked(fd)
-            raise RunFolderError(
+            raise CannotWriteError(
                 f"{self._path} cannot be written: {error.strerror}; free space or choose another folder"
             ) from error
         self._size += len(data)

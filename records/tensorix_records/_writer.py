@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records._events import EVENTS_NAME
 from tensorix_records._lock import locked
 from tensorix_records._parquet import open_compacted
@@ -31,7 +31,7 @@ _ROWS_MAX = 4096
 class RunWriter:
     """Appends to a run. It has no thread and no timer: who owns it calls `flush` at least once a second.
 
-    A write that fails raises RunFolderError to the owner, who ends the run in order; `close` is quiet afterwards, and
+    A write that fails raises CannotWriteError to the owner, who ends the run in order; `close` is quiet afterwards, and
     what was flushed before stays readable. Not for use by several threads at a time.
     """
 
@@ -70,7 +70,7 @@ class RunWriter:
                 # Somebody was killed within a line: ours does not continue it.
                 write_all(fd, b"\n")
         except OSError as error:
-            raise RunFolderError(f"{self._events_path} cannot be written: {error.strerror}") from error
+            raise CannotWriteError(f"{self._events_path} cannot be written: {error.strerror}") from error
         return fd
 
     def add(self, record: RequestRecord) -> None:
@@ -86,7 +86,7 @@ class RunWriter:
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to the events now: `t_unix_ns` (unless given), `kind`, `process_id` and `fields`.
 
-        Raises RunFolderError where it cannot be written.
+        Raises CannotWriteError where it cannot be written.
         """
         line = {"t_unix_ns": self._now_unix_ns(), "kind": kind, "process_id": self.process_id} | fields
         if self._events_fd is None:
@@ -96,14 +96,14 @@ class RunWriter:
             write_all(self._events_fd, json.dumps(line, default=str, separators=(",", ":")).encode() + b"\n")
         except OSError as error:
             self._failed = True
-            raise RunFolderError(
+            raise CannotWriteError(
                 f"{self._events_path} cannot be written: {error.strerror}; free space or choose another folder"
             ) from error
 
     def flush(self) -> None:
         """Hand everything taken so far to the operating system, one batch a file.
 
-        Raises RunFolderError where it cannot be written.
+        Raises CannotWriteError where it cannot be written.
         """
         self._flush_records()
         if (batch := self._gaps.take()) is not None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError
 from tensorix_records import Run
 from tensorix_reports._frames import RunFrames, read_frames
 from tensorix_reports._html import html_of
@@ -155,7 +155,7 @@ def _replace_folder(files: dict[str, bytes], folder: Path) -> None:
     try:
         trial = Path(tempfile.mkdtemp(prefix=".report-", dir=folder.parent))
     except OSError as error:
-        raise RunFolderError(f"{folder.parent} cannot be written to: {error.strerror}") from error
+        raise CannotWriteError(f"{folder.parent} cannot be written to: {error.strerror}") from error
     old = trial.with_name(trial.name + "-old")
     try:
         trial.chmod(0o755)
@@ -170,7 +170,7 @@ def _replace_folder(files: dict[str, bytes], folder: Path) -> None:
     except OSError as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        raise RunFolderError(f"the report cannot be written to {folder}: {error.strerror}") from error
+        raise CannotWriteError(f"the report cannot be written to {folder}: {error.strerror}") from error
     finally:
         shutil.rmtree(trial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -180,7 +180,7 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     """Read a run and write its whole report to `RUN/report/`, in place of an older one.
 
     `pictures` may hold `png` and `svg`: the pictures as files of their own, too. Raises RunFolderError where the folder
-    is no run or cannot be written to.
+    is no run, CannotWriteError where it cannot be written to.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
     frames = read_frames(run)

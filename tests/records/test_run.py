@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tensorix_api import Secret
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records import Run
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -163,3 +163,45 @@ def test_the_parent_of_a_run_need_not_be_the_working_folder(tmp_path: Path, monk
     os.chdir("/")
     run.update_manifest(still="here")
     assert (tmp_path / "run" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
+    """A name that is too long, or holds a null, is said in one line."""
+    for path in (tmp_path / name, tmp_path / name / "run"):
+        for make in (Run.check_creatable, lambda path: Run.create(path, {"run_id": "r"})):
+            with pytest.raises(RunFolderError) as caught:
+                make(path)
+            assert "choose another" in str(caught.value)
+            assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
+    """Where the folders above forbid even to look, that is said in one line."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    closed.chmod(0)
+    mine = os.geteuid()
+    if mine == 0:
+        # Nothing is forbidden to root, so for a moment somebody else asks.
+        os.seteuid(65534)
+    try:
+        with pytest.raises(RunFolderError, match="choose another"):
+            Run.check_creatable(closed / "run")
+    finally:
+        os.seteuid(mine)
+        closed.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_failed_write_is_told_from_a_mistake(run: Run) -> None:
+    """A disk that runs full is an error of its own: what was asked for was right."""
+    (run.path / "manifest.json.new").symlink_to("/dev/full")
+    with pytest.raises(CannotWriteError, match="No space left"):
+        run.update_manifest(end_reason="requests")
+    (run.path / "events.jsonl").symlink_to("/dev/full")
+    writer = run.writer("w1")
+    with pytest.raises(CannotWriteError, match="No space left"):
+        writer.event("second")
+    writer.close()
