@@ -24,7 +24,7 @@ from tensorix_reports._verdict import Verdict
 __all__ = ["html_of"]
 
 _SECTIONS = (
-    ("Requests and latency", ("outcomes", "latency", "latency-whole", "throughput")),
+    ("Requests and latency", ("outcomes", "latency", "latency-whole", "rates", "throughput")),
     ("Rate limits", ("limits", "windows", "episodes")),
     ("Pictures", ()),
     ("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),

@@ -8,9 +8,23 @@ from typing import Any
 
 from tensorix_reports._frames import RunFrames
 from tensorix_reports._latency import LatencyReport
+from tensorix_reports._rates import Rate
 from tensorix_reports._tables import Table, facts_table, number, row_of
 
-__all__ = ["settings_table", "trust_table"]
+__all__ = ["rates_table", "settings_table", "trust_table"]
+
+
+def rates_table(rates: list[Rate]) -> Table:
+    """Requests a second."""
+    rows = [
+        row_of(rate.what, None if rate.a_second is None else number(rate.a_second), rate.peak_a_second)
+        for rate in rates
+        if rate.what != "offered" or rate.peak_a_second is not None
+    ]
+    note = "Over the same stretch as the latencies, by when requests were sent; the busiest second is of the whole run."
+    empty = "Not enough data: no request was sent."
+    columns = ["requests", "a second", "busiest second"]
+    return Table("rates", "Requests a second", columns, rows, frozenset({1, 2}), note, empty)
 
 
 def trust_table(report: LatencyReport) -> Table:

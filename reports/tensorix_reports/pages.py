@@ -1,6 +1,7 @@
-"""Writing a report into its run folder: `summary.json` is the truth, everything else a view of it.
+"""Writing a report into its run folder: every figure is in `summary.json`, whose keys `reports/SUMMARY.md` describes.
 
-Its keys are described in `reports/SUMMARY.md`.
+The page, the Markdown and the CSV files show the same figures. What is measured every second, or with every response,
+would swell the summary: it is in `seconds.csv` and `remaining.csv`, and in the page's pictures.
 
 RUN/report/summary.json    verdict and both reports, versioned (`format`)
 RUN/report/report.html     one page that opens with no network
@@ -36,7 +37,8 @@ from tensorix_reports._markdown import markdown_of
 from tensorix_reports._picture import Picture
 from tensorix_reports._pictures import pictures_of
 from tensorix_reports._rate_limit import RateLimitReport, rate_limits_of, rows_of
-from tensorix_reports._run_tables import settings_table, trust_table
+from tensorix_reports._rates import Rate, rates_of
+from tensorix_reports._run_tables import rates_table, settings_table, trust_table
 from tensorix_reports._stills import stills_of
 from tensorix_reports._verdict import Verdict, verdict_of
 
@@ -63,6 +65,7 @@ class _Reports:
     frames: RunFrames
     latency: LatencyReport
     limits: RateLimitReport
+    rates: list[Rate]
     verdict: Verdict
 
 
@@ -86,6 +89,9 @@ def _summary(reports: _Reports) -> dict[str, Any]:
         "verdict": {
             "headline": reports.verdict.headline,
             "statements": [asdict(statement) for statement in reports.verdict.statements],
+        },
+        "rates": {
+            rate.what: {"a_second": rate.a_second, "peak_a_second": rate.peak_a_second} for rate in reports.rates
         },
         "latency": reports.latency.to_dict(),
         "rate_limit": reports.limits.to_dict(),
@@ -185,10 +191,12 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     run = run if isinstance(run, Run) else Run.open(Path(run))
     frames = read_frames(run)
     latency, limits = latency_of(frames), rate_limits_of(frames)
-    reports = _Reports(frames, latency, limits, verdict_of(frames, latency, limits))
+    rates = rates_of(frames, latency.window, limits.seconds)
+    reports = _Reports(frames, latency, limits, rates, verdict_of(frames, latency, limits))
     drawn: list[Picture] = pictures_of(frames, limits)
     title, subtitle = _title(frames)
-    tables = [*latency_tables(latency), *limit_tables(limits), trust_table(latency), settings_table(frames)]
+    tables = [*latency_tables(latency), rates_table(rates), *limit_tables(limits)]
+    tables += [trust_table(latency), settings_table(frames)]
     summary = json.dumps(_summary(reports), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
         "summary.json": summary,

@@ -71,7 +71,7 @@ def test_summary_is_versioned_and_whole(make_run: Callable[..., Path], request_a
     """The summary names its format, holds both reports, and is JSON without NaN."""
     summary = json.loads(write_report(make_run(_limited(request_at))).summary.read_text(), parse_constant=pytest.fail)
     assert summary["format"] == SUMMARY_FORMAT
-    assert set(summary) == {"format", "run", "verdict", "latency", "rate_limit"}
+    assert set(summary) == {"format", "run", "verdict", "rates", "latency", "rate_limit"}
     assert summary["run"]["requests"] == 40
     assert summary["rate_limit"]["totals"] == {"sent": 40, "success": 30, "throttled": 5, "failed": 5, "cancelled": 0}
 
@@ -326,3 +326,24 @@ def test_impossible_times_are_left_out(make_run: Callable[..., Path], request_at
     summary = json.loads(write_report(make_run([*_limited(request_at), *odd])).summary.read_text())
     assert summary["rate_limit"]["totals"]["sent"] == 40
     assert summary["run"]["findings"] == ["3 records have no times that can be true, and were left out"]
+
+
+def test_rates(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Requests a second are figures of the summary, the page and the Markdown: over the steady window, and at peak."""
+    ramp = [request_at(n, n) for n in range(10)]
+    steady = [request_at(100 + n, 10 + n / 2, status=200 if n % 4 else 429) for n in range(41)]
+    burst = [request_at(200 + n, 20.1) for n in range(3)]
+    phase = [(10.0, "phase", {"name": "steady"})]
+    paths = write_report(make_run([*ramp, *steady, *burst], phase))
+    rates = json.loads(paths.summary.read_text())["rates"]
+    assert rates == {
+        "offered": {"a_second": None, "peak_a_second": None},
+        "sent": {"a_second": 44 / 20, "peak_a_second": 5},
+        "successful": {"a_second": 33 / 20, "peak_a_second": 4},
+        "throttled": {"a_second": 11 / 20, "peak_a_second": 1},
+    }
+    assert "| sent | 2.20 | 5 |" in paths.markdown.read_text()
+    assert "Requests a second" in paths.page.read_text()
+    due = [request_at(n, n, intended_at_ns=-250_000_000) for n in range(1, 22)]
+    summary = json.loads(write_report(make_run(due)).summary.read_text())
+    assert summary["rates"]["offered"] == {"a_second": 20 / 20, "peak_a_second": 1}
