@@ -96,9 +96,8 @@ def figures(seen: dict[str, Any], truth: list[dict[str, Any]]) -> dict[str, floa
             raise SystemExit(f"request {request_id} ended as {request['outcome']}")
         arrival, end = arrivals[request_id], ends[request_id]
         ttft = request["first_token_ns"] - request["sent_ns"]
-        arrived = arrival["arrival_kernel_ns"] or arrival["arrival_ns"]
-        errors.append(abs(ttft - (end["first_token_sent_ns"] - arrived)))
-        by_read.append(abs(ttft - (end["first_token_sent_ns"] - arrival["arrival_ns"])))
+        errors.append(abs(ttft - (end["first_token_sent_ns"] - arrival["arrival_ns"])))
+        by_read.append(abs(ttft - (end["first_token_sent_ns"] - arrival["arrival_read_ns"])))
         lags.append(np.abs(np.array(request["chunk_ns"]) - np.array(end["chunk_sent_ns"])))
         late += end["lateness_ns"]
         chunks += len(request["chunk_ns"])

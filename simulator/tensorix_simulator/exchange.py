@@ -65,6 +65,7 @@ class Exchange:
                 "method": request.method,
                 "path": request.path,
                 "arrival_ns": request.arrival_ns,
+                "arrival_read_ns": request.arrival_read_ns,
                 "arrival_kernel_ns": request.arrival_kernel_ns,
                 "arrival_unix_ns": request.arrival_unix_ns,
                 "body_ns": request.body_ns,

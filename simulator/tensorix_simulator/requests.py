@@ -21,6 +21,8 @@ class Request:
 
     connection: int
     arrival_ns: int
+    """Of its first bytes: the kernel's stamp, or the read's where the kernel gives none."""
+    arrival_read_ns: int
     arrival_kernel_ns: int | None
     arrival_unix_ns: int
     method: str = ""
@@ -92,8 +94,10 @@ class RequestReader:
         del self._parser
 
     def _begin(self) -> Request:
-        unix_ns = self._stamp_ns + unix_less_monotonic_ns()
-        return Request(self._connection, self._stamp_ns, self._kernel_ns, unix_ns)
+        read_ns, kernel_ns = self._stamp_ns, self._kernel_ns
+        # It came before it was read, whatever the two clocks are off by.
+        arrival_ns = read_ns if kernel_ns is None else min(kernel_ns, read_ns)
+        return Request(self._connection, arrival_ns, read_ns, kernel_ns, arrival_ns + unix_less_monotonic_ns())
 
     def _refuse(self, request: Request, problem: str) -> None:
         request.problem, request.keep_alive = problem, False

@@ -8,10 +8,12 @@ name says `unix`. One object a line, told apart by `event`:
 `arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up):
             `n` (counts requests from 1), `connection` (counts connections from 1), `request_id` (the client's
             `x-request-id`, or the one made for it), `key_alias` (null without a key; never the key), `method`, `path`,
-            `arrival_ns` (the read that brought its first bytes had returned),
-            `arrival_kernel_ns` (when the kernel had received what that read brought; null where it does not say),
-            `arrival_unix_ns`, `body_ns` (the read that completed it had returned; null if none did),
-            `decided_ns`, `decision` (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`,
+            `arrival_ns` (of its first bytes: the instant to compare with a client's stamp of sending. The kernel's
+            stamp of what the first read brought, put on CLOCK_MONOTONIC by the distance of the two clocks as measured
+            at that read; where the kernel gives none, `arrival_read_ns`),
+            `arrival_read_ns` (that read had returned: later by what the simulator was busy with),
+            `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
+            `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision` (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`,
             `unauthorised`, `no_credit`, `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
             `incomplete`), `status`, `remaining_requests` and `remaining_tokens` (after the decision; null where
             there is no key or no limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's

@@ -16,6 +16,7 @@ import pytest
 
 from tensorix_api import Secret
 from tensorix_simulator import Simulator
+from tensorix_simulator.requests import RequestReader
 
 Body = Callable[..., dict[str, Any]]
 Raw = Callable[..., bytes]
@@ -59,8 +60,9 @@ def test_a_stream_in_the_truth(start: Callable[..., Simulator], connect: Any, wi
     assert (end["remaining_requests"], end["remaining_tokens"]) == (59, 2_000_000 - 14)
     assert (end["ended"], end["completion_tokens"], end["prompt_tokens"]) == ("complete", 10, 4)
     stamps = [
-        before_ns,
+        before_ns - 100_000,  # the kernel's clock is another, so to within a little
         arrival["arrival_ns"],
+        arrival["arrival_read_ns"],
         arrival["body_ns"],
         arrival["decided_ns"],
         end["headers_sent_ns"],
@@ -73,8 +75,45 @@ def test_a_stream_in_the_truth(start: Callable[..., Simulator], connect: Any, wi
     assert len(end["chunk_sent_ns"]) == len(end["lateness_ns"]) == 5
     assert end["first_token_sent_ns"] == end["chunk_sent_ns"][0]
     assert abs(arrival["arrival_unix_ns"] - before_unix_ns - (arrival["arrival_ns"] - before_ns)) < 5_000_000
-    # The kernel had it before it was read; its clock is another, so to within a little.
-    assert before_ns - 100_000 <= arrival["arrival_kernel_ns"] <= arrival["arrival_ns"] + 100_000
+    # The kernel had it before it was read.
+    assert before_ns - 100_000 <= arrival["arrival_kernel_ns"] <= arrival["arrival_read_ns"] + 100_000
+
+
+def test_the_arrival_is_not_the_read(
+    start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body
+) -> None:
+    """What came while the simulator stood still has arrived when it was sent, not when it could be read."""
+    simulator = start()
+    wire = connect(simulator)
+    wire.send(wire_request(body()))
+    wire.read_response()
+    os.kill(simulator.pid, signal.SIGSTOP)
+    try:
+        before_ns = time.monotonic_ns()
+        wire.send(wire_request(body(), x_request_id="late"))
+        sent_ns = time.monotonic_ns()
+        time.sleep(0.1)
+        resumed_ns = time.monotonic_ns()
+    finally:
+        os.kill(simulator.pid, signal.SIGCONT)
+    wire.read_response()
+    [arrival] = [line for line in lines(simulator, "arrival") if line["request_id"] == "late"]
+    assert before_ns - 100_000 <= arrival["arrival_ns"] <= sent_ns + 10_000_000 < resumed_ns
+    assert arrival["arrival_read_ns"] >= resumed_ns
+    assert arrival["body_ns"] >= arrival["arrival_read_ns"]
+
+
+@pytest.mark.parametrize(
+    ("kernel_ns", "arrival_ns"), [(None, 5_000_000), (4_900_000, 4_900_000), (5_000_100, 5_000_000)]
+)
+def test_the_kernels_stamp_is_the_arrival_where_there_is_one(kernel_ns: int | None, arrival_ns: int) -> None:
+    """Without one it is the read's, and it is never after the read, by however much the clocks disagree."""
+    reader = RequestReader(1, lambda: 1_000)
+    [request] = reader.feed(b"GET / HTTP/1.1\r\n\r\n", 5_000_000, kernel_ns)
+    assert (request.arrival_ns, request.arrival_read_ns) == (arrival_ns, 5_000_000)
+    assert request.arrival_kernel_ns == kernel_ns
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    assert abs(request.arrival_unix_ns - arrival_ns - offset_ns) < 50_000_000
 
 
 def test_tokens_are_never_early(start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body) -> None:
