@@ -8,7 +8,7 @@ import platform
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -87,22 +87,38 @@ class LoadRun:
         self._writer = run.writer(session.process_id)
         self._health = Health()
         self._greenlets: list[Any] = []
+        self._phases: set[str] = set()
         self._ended = False
 
     @classmethod
-    def begin(cls, plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
-        """Look whether the server can be used, then make the run folder. Raises TensorixError where either fails."""
+    def begin(
+        cls,
+        plan: LoadPlan,
+        out: Path,
+        key: Secret | None,
+        *,
+        user_classes: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> LoadRun:
+        """Look whether the server can be used, then make the run folder. Raises TensorixError where either fails.
+
+        `user_classes` are those of a locustfile, by name, with their weight or fixed count: the manifest then tells of
+        them instead of the plan's mix, which nobody asked for.
+        """
         Run.check_creatable(out)
         # Its first conversion imports pandas (0.3 s or more): now, not between the first request and its flush.
         pa.array([0], pa.int64())
         session = open_session(plan, key)
         model, preflight, warning = choose_model(session)
+        asked = plan.public_dict() | {"model": model}
+        if user_classes is not None:
+            del asked["mix"]
+            asked["user_classes"] = user_classes
         run = Run.create(
             out,
             {
                 "run_id": session.run_id,
                 "kind": "load",
-                "asked": plan.public_dict() | {"model": model},
+                "asked": asked,
                 "key_alias": session.key_alias,
                 "limits": {
                     "requests": plan.limits.requests,
@@ -179,7 +195,11 @@ class LoadRun:
         self._write_event("stop", reason=reason)
 
     def phase(self, name: str) -> None:
-        """Note that `ramp`, `steady` or `drain` begins."""
+        """Note that `ramp`, `steady` or `drain` begins; each does so once."""
+        if name in self._phases:
+            # Locust tells of its users' number again when somebody changes it in the middle of a run.
+            return
+        self._phases.add(name)
         if name == "steady":
             spare_the_collector()
         self._write_event("phase", name=name)

@@ -98,7 +98,8 @@ class Limits:
 class LoadPlan:
     """A closed-loop load test: so many users, each waiting for its answer before it asks again.
 
-    It ends after `requests` requests or `duration_s` seconds, whichever comes first; at least one is given.
+    It ends after `requests` requests or `duration_s` seconds, whichever comes first; at least one is given, unless it
+    is `endless`.
     Raises SettingsError, in one line, for a value that cannot be used.
     """
 
@@ -110,6 +111,8 @@ class LoadPlan:
     """Users started a second."""
     requests: int | None = None
     duration_s: float | None = None
+    endless: bool = False
+    """Neither need be given: the run lasts until somebody ends it."""
     mix: dict[str, float] = field(default_factory=lambda: {CHAT_STREAMED: 1.0})
     """Share of users of each kind (`KINDS`)."""
     max_tokens: int | None = 64
@@ -135,7 +138,7 @@ class LoadPlan:
         Settings(base_url=self.base_url)
         _positive_int("users", self.users)
         _positive("spawn rate", self.spawn_rate)
-        if self.requests is None and self.duration_s is None:
+        if self.requests is None and self.duration_s is None and not self.endless:
             raise SettingsError("neither a number of requests nor a duration is given: give at least one")
         if self.requests is not None:
             _positive_int("number of requests", self.requests)

@@ -128,6 +128,13 @@ def test_a_plan_travels_whole() -> None:
     assert LoadPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
+def test_only_an_endless_plan_needs_no_end() -> None:
+    """A plan that says so has neither a number of requests nor a duration, and travels as it is."""
+    plan = LoadPlan(base_url=URL, endless=True)
+    assert (plan.requests, plan.duration_s, plan.most_requests()) == (None, None, None)
+    assert LoadPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
 def test_what_is_written_down_holds_no_headers_value() -> None:
     """The manifest's form names the extra headers and leaves their values out."""
     plan = LoadPlan(base_url=URL, requests=1, headers={"X-Gateway-Token": "hidden-value"})
