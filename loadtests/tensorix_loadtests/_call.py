@@ -79,5 +79,7 @@ def _whole(value: object) -> int | None:
 
 def _text_of(messages: object) -> str:
     """All the text of a request's messages; nothing of pictures, nor of what is no list of messages."""
-    texts = [each.get("content") for each in messages if isinstance(each, Mapping)] if isinstance(messages, list) else []
+    if not isinstance(messages, list):
+        return ""
+    texts = [message.get("content") for message in messages if isinstance(message, Mapping)]
     return "".join(text for text in texts if isinstance(text, str))

@@ -6,11 +6,13 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gevent
 import locust
+from gevent.hub import get_hub
 from locust.runners import MasterRunner, WorkerRunner
 
 from tensorix_api.errors import SettingsError, TensorixError
@@ -25,8 +27,11 @@ __all__ = ["install"]
 
 logger = logging.getLogger("tensorix_loadtests")
 
-# What a test can last where neither a time nor a number of requests ends it: until somebody stops it by hand.
-_NO_END_S = 365 * 86_400.0
+# How the tests end that Locust itself ends: its run time has passed; Ctrl-C, SIGTERM or the end of the process; or
+# anything else, such as the web page's stop button or a load shape that is through.
+_ENDED_BY_LOCUST = {"duration", "interrupted", "stopped"}
+# Locust's timer starts at nearly the same time as the test, not at the same.
+_RUN_TIME_MARGIN_S = 0.5
 # So many exceptions of tasks, with no request in between, are no accident any more.
 _MOST_TASK_ERRORS = 10
 
@@ -48,27 +53,41 @@ def _begin(environment: Any) -> LoadRun:
     for user_class in environment.user_classes:
         _check_class(user_class)
     settings = Settings.from_environment(base_url=environment.host or None, model=options.model or None)
+    run_time = options.run_time
     plan = LoadPlan(
         base_url=settings.base_url,
         model=settings.model,
         users=max(1, int(getattr(options, "num_users", None) or environment.runner.target_user_count or 1)),
         spawn_rate=float(options.spawn_rate or 1),
         requests=options.requests or None,
-        duration_s=float(options.run_time or _NO_END_S),
+        duration_s=float(run_time) if run_time else None,
+        endless=not (run_time or options.requests),
         max_tokens=options.max_tokens,
         prompts=(options.prompt,),
         limits=Limits.of(
             settings.base_url,
-            requests=options.limit_requests,
-            tokens=options.limit_tokens,
-            window_s=options.limit_window,
+            # What a form of the web page holds comes as text, where the option had no value yet.
+            requests=_number(int, options.limit_requests),
+            tokens=_number(int, options.limit_tokens),
+            window_s=_number(float, options.limit_window),
         ),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
     out = Path(options.out) if options.out else Path("runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     if not options.out:
         out.parent.mkdir(exist_ok=True)
-    return LoadRun.begin(plan, out, settings.api_key)
+    classes = {
+        item.__name__: {"fixed_count": item.fixed_count} if item.fixed_count else {"weight": item.weight}
+        for item in environment.user_classes
+    }
+    return LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+
+
+def _number(kind: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return None if value in (None, "") else kind(value)
+    except ValueError:
+        raise SettingsError(f"{value!r} is no number: a limit is given as one") from None
 
 
 def _check_class(user_class: type[Any]) -> None:
@@ -83,6 +102,7 @@ def _check_class(user_class: type[Any]) -> None:
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner | WorkerRunner):
         _refuse("a run folder is written by one process: start locust without --master, --worker or --processes")
+    environment.events.spawning_complete.add_listener(lambda **_: _on_spawning_complete(environment))
     environment.events.user_error.add_listener(lambda exception, **_: _on_user_error(environment, exception))
     # A class that a subclass in the locustfile specialises is there to be inherited from, not to run beside it.
     chosen = set(getattr(environment.parsed_options, "user_classes", None) or ())
@@ -97,8 +117,41 @@ def _refuse(why: str) -> None:
     raise SystemExit(2)
 
 
+class _Interrupts:
+    """Ctrl-C during a test. Python's own handler would raise in whatever runs just then, a user or the run's start.
+
+    The first is raised where Locust waits for it; once the test is being stopped, one cancels what is in flight, where
+    Locust would end without its records.
+    """
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+        # The hub's parent is the greenlet that the process began with.
+        self._first: Any = get_hub().parent
+        self._before = signal.getsignal(signal.SIGINT)
+        self._watcher = gevent.signal_handler(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self) -> None:
+        environment = self._environment
+        run = environment.tensorix_run
+        if run is not None and run.stopped.is_set():
+            environment.runner.user_greenlets.kill(block=False)
+        elif not environment.tensorix_interrupted:
+            environment.tensorix_interrupted = True
+            gevent.kill(self._first, KeyboardInterrupt)
+
+    def close(self) -> None:
+        """Back to what Ctrl-C meant before."""
+        self._watcher.cancel()
+        signal.signal(signal.SIGINT, self._before)
+
+
 def _on_test_start(environment: Any, **_: Any) -> None:
     environment.tensorix_run = None
+    environment.tensorix_began_s = time.monotonic()
+    environment.tensorix_interrupted = False
+    environment.tensorix_interrupts = _Interrupts(environment)
+    run = None
     try:
         run = _begin(environment)
     except (TensorixError, OSError) as error:
@@ -107,19 +160,26 @@ def _on_test_start(environment: Any, **_: Any) -> None:
         environment.process_exit_code = 2
         gevent.spawn(environment.runner.quit)
         return
+    finally:
+        if run is None:
+            environment.tensorix_interrupts.close()
     for warning in (run.warning, raise_open_files(run.plan.users)):
         if warning:
             logger.warning(warning)
     environment.tensorix_run = run
-    environment.tensorix_task_errors = TaskErrors(run, most=_MOST_TASK_ERRORS, where="see Locust's log for the traceback")
+    environment.tensorix_task_errors = TaskErrors(run, most=_MOST_TASK_ERRORS, where="Locust's log has the details")
     runner = environment.runner
     run.users = lambda: runner.user_count
-    environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
     if not environment.stop_timeout:
         # Locust's default, 0, would cut off what is in flight; it is drained, as in a run of our own engine.
         environment.stop_timeout = run.plan.timeouts.connect_s + run.plan.timeouts.total_s
     run.phase("ramp")
     gevent.spawn(_stop_with, run, runner)
+
+
+def _on_spawning_complete(environment: Any) -> None:
+    if (run := getattr(environment, "tensorix_run", None)) is not None:
+        run.phase("steady")
 
 
 def _on_user_error(environment: Any, exception: BaseException) -> None:
@@ -130,21 +190,31 @@ def _on_user_error(environment: Any, exception: BaseException) -> None:
 def _stop_with(run: LoadRun, runner: Any) -> None:
     """Quit Locust when the run itself says that it is over: its number of requests, a refused key, a full disk."""
     run.stopped.wait()
-    if run.end_reason not in ("duration", "stopped"):
+    if run.end_reason not in _ENDED_BY_LOCUST:
         runner.quit()
+
+
+def _on_quitting(environment: Any, **_: Any) -> None:
+    # Fired before the test is stopped only where the process ends in the middle of it, as by SIGTERM.
+    environment.tensorix_interrupted = True
+
+
+def _why_stopped(environment: Any) -> str:
+    """Locust does not say why it stops a test."""
+    if environment.tensorix_interrupted:
+        return "interrupted"
+    run_time = getattr(environment.parsed_options, "run_time", None)
+    passed_s = time.monotonic() - environment.tensorix_began_s
+    if run_time and passed_s >= run_time - min(_RUN_TIME_MARGIN_S, run_time / 2):
+        return "duration"
+    return "stopped"
 
 
 def _on_test_stopping(environment: Any, **_: Any) -> None:
     run = getattr(environment, "tensorix_run", None)
     if run is not None:
-        run.stop("duration" if getattr(environment.parsed_options, "run_time", None) else "stopped")
+        run.stop(_why_stopped(environment))
         run.phase("drain")
-        runner = environment.runner
-        # A Ctrl-C from here on would end Locust without the records of what is in flight: they are cancelled instead.
-        environment.tensorix_python_interrupt = signal.getsignal(signal.SIGINT)
-        environment.tensorix_interrupt = gevent.signal_handler(
-            signal.SIGINT, lambda: runner.user_greenlets.kill(block=False)
-        )
 
 
 def _on_test_stop(environment: Any, **_: Any) -> None:
@@ -152,8 +222,7 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     if run is None:
         return
     environment.tensorix_run = None
-    environment.tensorix_interrupt.cancel()
-    signal.signal(signal.SIGINT, environment.tensorix_python_interrupt)
+    environment.tensorix_interrupts.close()
     run.end()
     if run.trouble:
         sys.stderr.write(f"tensorix: error: {run.trouble}\n")
@@ -171,3 +240,4 @@ def install() -> None:
     events.test_start.add_listener(_on_test_start)
     events.test_stopping.add_listener(_on_test_stopping)
     events.test_stop.add_listener(_on_test_stop)
+    events.quitting.add_listener(_on_quitting)

@@ -49,7 +49,7 @@ def test_a_tiny_retry_after_makes_no_storm(asked: float) -> None:
 
 
 def test_refused_again_the_longer_wait_counts() -> None:
-    """A server that says one second and refuses again after it is given more and more time, yet never less than said."""
+    """A server that says one second and refuses again after it is given more and more time, never less than said."""
     back = BackOff(60.0, random.Random(6))
     waits = [back.after(_record("throttled", 429, 1.0)) for _ in range(8)]
     assert min(waits) >= 1.0

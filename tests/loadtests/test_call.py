@@ -13,7 +13,8 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 
 def _chat(**keywords: Any) -> tuple[Call, dict[str, Any]]:
-    call = Call.chat(MESSAGES, **({"model": "m", "stream": True, "max_tokens": 8} | keywords))
+    given: dict[str, Any] = {"model": "m", "stream": True, "max_tokens": 8} | keywords
+    call = Call.chat(MESSAGES, **given)
     return call, json.loads(call.body or b"")
 
 

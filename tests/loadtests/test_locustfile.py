@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,19 +80,36 @@ class Locust:
         self.environment = environment | {"TENSORIX_API_KEY": "sk-for-plain-locust"}
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, file: Path | str, base_url: str, *options: str, key: str | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, file: Path | str, base_url: str, *options: str, key: str | None = None, headless: bool = True
+    ) -> subprocess.Popen[str]:
         """Start it; a text instead of a path is the locustfile's content."""
         if isinstance(file, str):
             path = self.folder / "own_locustfile.py"
             path.write_text(file)
             file = path
         environment = self.environment | ({"TENSORIX_API_KEY": key} if key else {})
-        command = [sys.executable, "-m", "locust", "-f", str(file), "--headless", "--host", base_url, *options]
+        command = [sys.executable, "-m", "locust", "-f", str(file), "--host", base_url]
+        command += ["--headless", *options] if headless else options
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self._started.append(process)
         return process
+
+    def page(self, base_url: str, *options: str) -> tuple[subprocess.Popen[str], Callable[..., None]]:
+        """Start the locustfile with its web page; the function posts a form to one of the page's addresses."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        web = ["--web-host", "127.0.0.1", "--web-port", str(port)]
+        process = self.start(LOCUSTFILE, base_url, *web, *options, headless=False)
+
+        def post(path: str, **form: object) -> None:
+            data = urllib.parse.urlencode(form).encode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", data, timeout=30) as answer:
+                assert json.load(answer)["success"]
+
+        return process, post
 
     def run(self, file: Path | str, base_url: str, *options: str, key: str | None = None) -> tuple[int, str]:
         """Run it to its end: its exit status and what it said."""
@@ -130,7 +150,10 @@ def test_the_locustfile_writes_a_run_folder(quick: Simulator, locust: Locust) ->
     assert status == 0, said
     run = Run.open(locust.folder / "run")
     assert run.manifest["end_reason"] == "requests"
-    assert run.manifest["asked"]["max_tokens"] == 4
+    asked = run.manifest["asked"]
+    assert (asked["max_tokens"], asked["requests"], asked["duration_s"], asked["endless"]) == (4, 24, None, False)
+    assert asked["user_classes"] == {"Chat": {"weight": 19}, "ModelList": {"weight": 1}}
+    assert "mix" not in asked
     assert run.findings() == []
     rows = _rows(run)
     assert len(rows) == 24
@@ -164,7 +187,8 @@ def test_a_run_time_ends_it(locust: Locust) -> None:
 def test_a_signal_ends_it_in_order(locust: Locust, wait_until: Callable[..., None]) -> None:
     """SIGINT and SIGTERM to locust drain what is in flight and leave a whole run folder."""
     with Simulator(rpm=None, tpm=None, ttft="300ms", between_tokens="100ms") as slow:
-        options = ["--users", "2", "--spawn-rate", "50", "--max-tokens", "5", "Chat", "--out"]
+        # The run time is far from over, so it is not what ended the test.
+        options = ["--users", "2", "--spawn-rate", "50", "--max-tokens", "5", "--run-time", "1h", "Chat", "--out"]
         processes = {name: locust.start(LOCUSTFILE, slow.base_url, *options, name) for name in ("int", "term")}
         for name, number in (("int", signal.SIGINT), ("term", signal.SIGTERM)):
             events = locust.folder / name / "events.jsonl"
@@ -173,7 +197,7 @@ def test_a_signal_ends_it_in_order(locust: Locust, wait_until: Callable[..., Non
         for name, process in processes.items():
             process.communicate(timeout=30)
             run = Run.open(locust.folder / name)
-            assert run.manifest["end_reason"] == "stopped"
+            assert run.manifest["end_reason"] == "interrupted"
             assert run.findings() == []
             assert {row["outcome"] for row in _rows(run)} == {"success"}
 
@@ -191,7 +215,50 @@ def test_a_second_ctrl_c_ends_it_at_once(locust: Locust, wait_until: Callable[..
         process.communicate(timeout=15)
     run = Run.open(locust.folder / "run")
     assert {row["outcome"] for row in _rows(run)} == {"cancelled"}
+    assert run.manifest["end_reason"] == "interrupted"
+
+
+def test_the_web_page(quick: Simulator, locust: Locust, wait_until: Callable[..., None]) -> None:
+    """Tests that the page starts, changes and stops: a folder each, one steady phase each, and `stopped` for why.
+
+    A test that nothing but a hand ends says so, and names no mix that nobody asked for; Ctrl-C interrupts the last.
+    """
+    options = ["--autostart", "--users", "2", "--spawn-rate", "50", "--max-tokens", "2"]
+    process, post = locust.page(quick.base_url, *options)
+    runs = locust.folder / "runs"
+
+    def seconds(folder: Path) -> list[dict[str, Any]]:
+        return [event for event in Run.open(folder).events() if event["kind"] == "second"]
+
+    def newest_steady() -> Path | None:
+        # Named after the time at which they began.
+        events = max(runs.glob("*/events.jsonl"), default=None)
+        return events.parent if events and b'"steady"' in events.read_bytes() else None
+
+    wait_until(newest_steady)
+    first = newest_steady()
+    assert first is not None
+    post("swarm", user_count=5, spawn_rate=50, limit_requests="", limit_window="")
+    wait_until(lambda: seconds(first)[-1]["users"] == 5)
+    post("stop")
+    wait_until(lambda: Run.open(first).manifest["end_reason"])
+    run = Run.open(first)
     assert run.manifest["end_reason"] == "stopped"
+    asked = run.manifest["asked"]
+    assert (asked["endless"], asked["duration_s"], asked["requests"]) == (True, None, None)
+    phases = [event["name"] for event in run.events() if event["kind"] == "phase"]
+    assert phases == ["ramp", "steady", "drain"]
+    post("swarm", user_count=1, spawn_rate=50, limit_requests="7", limit_window="")
+    wait_until(lambda: newest_steady() not in (None, first))
+    second = newest_steady()
+    assert second is not None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    run = Run.open(second)
+    assert run.manifest["end_reason"] == "interrupted"
+    assert (run.manifest["asked"]["users"], run.manifest["limits"]["requests"]) == (1, 7)
+    phases = [event["name"] for event in run.events() if event["kind"] == "phase"]
+    assert phases == ["ramp", "steady", "drain"]
 
 
 def test_ones_own_class(quick: Simulator, locust: Locust) -> None:
