@@ -7,7 +7,7 @@ headers had arrived.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -34,12 +34,12 @@ class Decisions:
     tokens: np.ndarray
     """Prompt and completion, NaN where unknown."""
 
-    @property
-    def slack_s(self) -> float:
-        """How far two requests may be out of order: twice the slow end of how long a refusal takes, at least 50 ms."""
-        if not self.refused.any():
-            return 0.05
-        return max(0.05, 2 * float(np.quantile((self.seen_s - self.at_s)[self.refused], 0.95)))
+    slack_s: float = field(init=False)
+    """How far two requests may be out of order: twice the slow end of how long a refusal takes, at least 50 ms."""
+
+    def __post_init__(self) -> None:
+        slow = float(np.quantile((self.seen_s - self.at_s)[self.refused], 0.95)) if self.refused.any() else 0.0
+        object.__setattr__(self, "slack_s", max(0.05, 2 * slow))
 
 
 def decisions_of(requests: pd.DataFrame) -> Decisions:

@@ -207,11 +207,13 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
     for seen, said, episodes in keys:
         refusals += int(seen.refused.sum())
         stated += said[seen.refused & ~np.isnan(said)].tolist()
+        telling = np.flatnonzero(seen.refused & ~np.isnan(said))
+        asked_s = seen.at_s[telling]
         for episode in episodes:
             if episode.last_refused_s is None:
                 continue
-            inside = seen.refused & ~np.isnan(said) & (seen.at_s >= episode.spent_s)
-            inside &= seen.at_s <= episode.last_refused_s
+            first = np.searchsorted(asked_s, episode.spent_s, "left")
+            inside = telling[first : np.searchsorted(asked_s, episode.last_refused_s, "right")]
             told_until = seen.seen_s[inside] + said[inside]
             understated += int(np.count_nonzero(told_until < episode.last_refused_s - seen.slack_s))
             if episode.back_s is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,8 +121,7 @@ def trust_of(frames: RunFrames) -> Trust:
     reasons = _reasons(trust, float(np.median(ttft)) if len(ttft) else None)
     known = bool(stamps) and (len(lag) > 0 or trust.loop_lag_max_ns is not None)
     level = "care" if reasons else "good" if known else "unknown"
-    fields = {name: getattr(trust, name) for name in Trust.__dataclass_fields__}
-    return Trust(**{**fields, "reasons": reasons, "level": level})
+    return replace(trust, reasons=reasons, level=level)
 
 
 def _reasons(trust: Trust, ttft_ns: float | None) -> list[str]:

@@ -7,7 +7,7 @@ decides about requests within the slack of the edge. What does not fit is said, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -302,5 +302,4 @@ def _judged(
         why = f"the run ended {window.end_s - end_s:.1f} s before it"
     if why is None:
         return window
-    fields = {name: getattr(window, name) for name in LimiterWindow.__dataclass_fields__}
-    return LimiterWindow(**{**fields, "complete": False, "why_incomplete": why})
+    return replace(window, complete=False, why_incomplete=why)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from tensorix_reports import rate_limit_report
+from tensorix_reports._episodes import decisions_of, episodes_of
+from tensorix_reports._frames import read_frames
+from tensorix_reports._rate_limit import _retry_after
 
 MODELS = {"endpoint": "/models", "method": "GET", "stream": None, "first_token_at_ns": None}
 
@@ -149,3 +156,26 @@ def test_empty_run(make_run: Callable[..., Path]) -> None:
     report = rate_limit_report(make_run([], ended_s=None))
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["totals"]["sent"] == 0
     assert not report.reached
+
+
+def test_time_grows_with_the_refusals_not_with_their_square(
+    make_run: Callable[..., Path], request_at: Callable[..., Any]
+) -> None:
+    """A run whose budget comes back after every other request is read in a time that is in proportion to its length."""
+    rows = 20_000
+    records = [request_at(0, 0), request_at(1, 0.1, status=429, retry_after_ns=10**9)]
+    frames = read_frames(make_run(records, ended_s=None))
+
+    def seconds_for(count: int) -> float:
+        requests = pd.concat([frames.requests] * (count // 2), ignore_index=True)
+        requests["at_s"] = np.arange(count, dtype=float)
+        requests["done_s"] = requests["at_s"] + 0.01
+        seen = decisions_of(requests)
+        start = time.process_time()
+        episodes = episodes_of(seen)
+        said = requests["retry_after_ns"].to_numpy(float) / 1e9
+        assert _retry_after([(seen, said, episodes)]).compared == len(episodes) - 1 == count // 2 - 1
+        return time.process_time() - start
+
+    seconds_for(100)
+    assert seconds_for(rows) < 40 * max(seconds_for(rows // 10), 0.005)
