@@ -13,8 +13,9 @@ name says `unix`. One object a line, told apart by `event`:
             at that read; where the kernel gives none, `arrival_read_ns`),
             `arrival_read_ns` (that read had returned: later by what the simulator was busy with),
             `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
-            `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision` (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`,
-            `unauthorised`, `no_credit`, `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
+            `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
+            (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`, `unauthorised`, `no_credit`,
+            `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
             `incomplete`), `status`, `remaining_requests` and `remaining_tokens` (after the decision; null where
             there is no key or no limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
             `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
