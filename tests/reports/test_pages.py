@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tensorix_api.errors import RunFolderError
+from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records import Run
 from tensorix_reports._picture import MOST_POINTS, thinned
+from tensorix_reports._placing import place
 from tensorix_reports.pages import SUMMARY_FORMAT, write_report
 
 EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\"'&|`*_[x](http://x.invalid)"
@@ -171,34 +172,76 @@ def test_csv_holds_no_formula(make_run: Callable[..., Path], request_at: Callabl
 
 
 def test_report_replaces_an_older_one(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
-    """A second report takes the place of the first, and leaves nothing else behind."""
+    """Writing the report again replaces its files, pictures that were not asked for included, and nobody else's."""
+    run = make_run(_limited(request_at))
+    paths = write_report(run, pictures=["svg"])
+    before = paths.summary.read_bytes()
+    assert (paths.folder / "rates.svg").exists()
+    for name in ("notes.md", "mine.svg"):
+        (paths.folder / name).write_text("kept")
+    (paths.folder / "page").mkdir()
+    assert write_report(run).summary.read_bytes() == before
+    assert not (paths.folder / "rates.svg").exists()
+    assert [(paths.folder / name).read_text() for name in ("notes.md", "mine.svg")] == ["kept", "kept"]
+    assert (paths.folder / "page").is_dir()
+    assert not [path for path in run.iterdir() if path.name.startswith(".report-")]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), KeyboardInterrupt()])
+def test_interrupted_at_any_rename(
+    make_run: Callable[..., Path],
+    request_at: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    """Wherever the moving is stopped, each file of the report is there, whole, old or new; a refusal is one error."""
     run = make_run(_limited(request_at))
     paths = write_report(run)
-    (paths.folder / "old.svg").touch()
-    before = {path.name for path in run.iterdir()}
-    paths = write_report(run)
-    assert not (paths.folder / "old.svg").exists()
-    assert {path.name for path in run.iterdir()} == before
+    names = {path.name for path in paths.folder.iterdir()}
+    moved = Path.replace
+    for stop in range(len(names)):
+        left = [stop]
+
+        def replace(self: Path, target: Path, left: list[int] = left) -> Path:
+            if left[0] == 0:
+                raise error
+            left[0] -= 1
+            return moved(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            files = dict.fromkeys(sorted(names), b"new")
+            expected = CannotWriteError if isinstance(error, OSError) else KeyboardInterrupt
+            with pytest.raises(expected):
+                place(files, paths.folder)
+        assert {path.name for path in paths.folder.iterdir()} == names
+        assert sum((paths.folder / name).read_bytes() == b"new" for name in names) == stop
+        assert not [path for path in run.iterdir() if path.name.startswith(".report-")]
 
 
-def test_folder_that_cannot_be_written(
+def test_full_disk_leaves_the_older_report(
     make_run: Callable[..., Path], request_at: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A report that cannot be put in its place is one clear error, and the older report is still there."""
+    """A report that cannot be written whole changes nothing, and is no mistake of the user's."""
     run = make_run(_limited(request_at))
-    page = write_report(run).page
-    real = Path.rename
+    paths = write_report(run)
+    before = {path.name: path.read_bytes() for path in paths.folder.iterdir()}
 
-    def refuse(self: Path, target: Path) -> Path:
-        if target == run / "report" and not self.name.endswith("-old"):
-            raise PermissionError(13, "Permission denied")
-        return real(self, target)
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(RunFolderError, match=r"cannot be written to .*report: Permission denied"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CannotWriteError, match=r"cannot be written to .*report: No space left"):
         write_report(run)
-    assert page.is_file()
-    assert not [path for path in run.iterdir() if path.name.startswith(".report-")]
+    assert {path.name: path.read_bytes() for path in paths.folder.iterdir()} == before
+
+
+def test_csv_files_have_their_columns_without_a_row(make_run: Callable[..., Path]) -> None:
+    """An empty table is a line of column names, the same as those of a full one."""
+    for path in write_report(make_run([])).folder.glob("*.csv"):
+        (header, *rows) = path.read_text().splitlines()
+        assert len(header.split(",")) > 3, path.name
+        assert rows == [] or path.name == "seconds.csv"
 
 
 def test_no_run(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The report's tables as CSV files, for spreadsheets. Each has its columns, also where it has no row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from tensorix_reports._episodes import Episode
+from tensorix_reports._failures import Failure
+from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
+from tensorix_reports._rate_limit import RateLimitReport, rows_of
+from tensorix_reports._windows import LimiterWindow
+
+__all__ = ["csv_files"]
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+_PERCENTILES = [f"p{percent:g}{end}" for percent in PERCENTS for end in ("", "_low", "_high")]
+_LATENCY = [*(name for name in _names(Measured) if name != "figures"), *_PERCENTILES]
+_WINDOWS = ["key_alias", "number", "start_unix_ns", *_names(LimiterWindow)]
+_EPISODES = ["key_alias", *_names(Episode), "length_s"]
+
+
+def _safe(value: Any) -> Any:
+    """A spreadsheet takes a cell that begins like a formula for one: what a server sent must not."""
+    if isinstance(value, str):
+        text = " ".join(value.split())
+        return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return "" if value is None else value
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_safe(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def _flat_figures(latency: LatencyReport) -> Iterable[dict[str, Any]]:
+    for row in latency.to_dict()["figures"]:
+        flat = {name: value for name, value in row.items() if not isinstance(value, dict)}
+        for name, figure in row.items():
+            if isinstance(figure, dict):
+                flat |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        yield flat
+
+
+def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]:
+    """The texts of the files by their names."""
+    keys = limits.to_dict()["keys"]
+
+    def of_keys(name: str) -> list[dict[str, Any]]:
+        return [{"key_alias": key["key_alias"], **row} for key in keys for row in key[name]]
+
+    frames = {"seconds": limits.seconds, "minutes": limits.minutes}
+    frames |= {"headers": limits.headers, "remaining": limits.remaining}
+    return {
+        "latency.csv": _csv(_flat_figures(latency), _LATENCY),
+        "failures.csv": _csv((asdict(failure) for failure in latency.failures), _names(Failure)),
+        "windows.csv": _csv(of_keys("windows"), _WINDOWS),
+        "episodes.csv": _csv(of_keys("episodes"), _EPISODES),
+        **{f"{name}.csv": _csv(rows_of(frame), [str(column) for column in frame]) for name, frame in frames.items()},
+    }
