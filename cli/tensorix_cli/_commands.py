@@ -111,8 +111,9 @@ def load(
     """
     require("loadtests", *(["reports"] if report else []))
     from tensorix_cli._cost import DEFAULT_REQUESTS, agree, bounded
-    from tensorix_cli._load import check_out, run_load
+    from tensorix_cli._load import run_load
     from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, DEFAULT_PROMPT, Limits, LoadPlan, Timeouts
+    from tensorix_records import Run
 
     settings = Settings.from_environment(base_url=base_url, model=model)
     if mix and stream is not None:
@@ -141,7 +142,7 @@ def load(
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
     asked, plan = plan, bounded(plan, settings)
     if out is not None:
-        check_out(out)
+        Run.check_creatable(out)
     if not agree(plan, settings, assumed=yes, capped=plan is not asked):
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)
@@ -201,7 +202,7 @@ def demo(
         Path | None, typer.Option(metavar="RUN", help="The run folder to make (default: a new one under runs/).")
     ] = None,
 ) -> None:
-    """Simulate a server, run a load test into its limit and out of it, and report that: half a minute in all."""
+    """Load a simulated server beyond its limit until it recovers, and report that: half a minute in all."""
     require("simulator", "loadtests", "reports")
     from tensorix_cli._demo import run_demo
 

@@ -1,4 +1,4 @@
-"""The engine of a load test as seen from here: a process of its own, which this one starts, watches and signals."""
+"""The engine, which sends the requests in another process: started, watched and signalled from here."""
 
 from __future__ import annotations
 

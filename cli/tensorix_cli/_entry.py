@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tensorix_api.errors import TensorixError
+from tensorix_api.errors import CannotWriteError, TensorixError
 from tensorix_cli import _output
 from tensorix_cli._extras import extra_of, how_to_install, require
 from tensorix_cli.exit_status import ExitStatus
@@ -33,7 +33,7 @@ def _run(arguments: list[str]) -> int:
         return run(arguments)
     except TensorixError as error:
         _output.complain(f"error: {error}")
-        return ExitStatus.MISTAKE
+        return ExitStatus.NOT_DONE if isinstance(error, CannotWriteError) else ExitStatus.MISTAKE
     except KeyboardInterrupt:
         _output.complain("interrupted")
         return ExitStatus.INTERRUPTED

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tensorix_api.errors import RunFolderError, SettingsError, TensorixError
+from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_cli._engine import Engine
 from tensorix_cli._output import complain, say
@@ -20,7 +20,7 @@ from tensorix_cli.exit_status import ExitStatus
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import Run
 
-__all__ = ["check_out", "run_load"]
+__all__ = ["run_load"]
 
 _POLL_S = 0.25
 # A terminal's Ctrl-C can come twice: to the whole group, and once more from a parent that passes it on.
@@ -136,21 +136,13 @@ def _follow(out: Path) -> Any:
         return None
 
 
-def check_out(out: Path) -> None:
-    """Raise TensorixError, with what to do instead, where no run can be made at `out`."""
-    try:
-        Run.check_creatable(out)
-    except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise SettingsError(f"{out} cannot be made into a run ({error.strerror}): choose another folder") from None
-
-
 def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True) -> ExitStatus:
     """Run the plan into the folder `out` and report it.
 
     Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report. What
     kept it from being shown ends the run, and is raised when that has been reported.
     """
-    check_out(out)
+    Run.check_creatable(out)
     progress = Progress(requests=plan.requests, duration_s=plan.duration_s)
     unshown: Exception | None = None
     with _interrupts() as interrupts:

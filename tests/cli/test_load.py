@@ -256,6 +256,17 @@ def test_an_output_that_is_full_is_told(environment: dict[str, str], tmp_path: P
     assert ran.stderr == "tensorix: error: the output cannot be written: No space left on device\n"
 
 
+def test_a_report_that_cannot_be_written_is_no_mistake(tensorix: Command, simulator: Simulator, tmp_path: Path) -> None:
+    """A run without a place for its report is asked for rightly: one line says so, and the status is 1."""
+    load = ("load", "--base-url", simulator.base_url, "--requests", "1", "--no-report", "--out", "run")
+    assert tensorix(*load).returncode == 0
+    (tmp_path / "run" / "report").touch()
+    ran = tensorix("report", "run")
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+    assert "report" in ran.stderr
+    assert "defect" not in ran.stderr
+
+
 def test_the_key_is_nowhere(tensorix: Command, simulator: Simulator, tmp_path: Path) -> None:
     """Neither what is said nor any file of the run holds the key or an extra header's value, plain or in base64."""
     ran = tensorix(
