@@ -81,6 +81,11 @@ class RunFrames:
         return self.manifest.get("ended_unix_ns") is not None or bool(self.of("run_ended"))
 
     @property
+    def load(self) -> pd.DataFrame:
+        """The requests of the load itself: all but the model list that was asked for before it."""
+        return self.requests[self.requests["kind"] != PREFLIGHT]
+
+    @property
     def limits(self) -> dict[str, Any]:
         """What was known of the key's limits before the run: `requests`, `tokens`, `window_s`, which were `told`."""
         return mapping(self.manifest.get("limits"))

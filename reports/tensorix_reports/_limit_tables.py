@@ -85,7 +85,8 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
                 for row in report.minutes.to_dict("records")
             ],
             frozenset(range(1, 5)),
-            "For comparison with a server's own log; the limiter need not count by the clock.",
+            "For comparison with a server's own log, so with the model list asked for before the run; the limiter need "
+            "not count by the clock.",
             "Not enough data: no request was sent.",
             folded=True,
         ),

@@ -146,7 +146,7 @@ def _plain(value: Any) -> Any:
 
 
 def _seconds(frames: RunFrames) -> pd.DataFrame:
-    requests = frames.requests
+    requests = frames.load
     length = int(np.floor(max([frames.end_s, *requests["at_s"].tail(1)]))) + 1 if len(requests) else 0
     table = pd.DataFrame({"second": np.arange(length)})
     second = np.floor(requests["at_s"].to_numpy(float)).astype(np.int64)
@@ -237,7 +237,7 @@ def _distinct(column: pd.Series) -> list[int]:
 
 def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     """The rate-limit report of a run that is already read."""
-    requests, limits = frames.requests, frames.limits
+    requests, load, limits = frames.requests, frames.load, frames.limits
     stated, stated_tokens = _distinct(requests["limit_requests"]), _distinct(requests["limit_tokens"])
     limit, limit_from = allowed(limits, "requests", stated)
     token_limit, tokens_from = allowed(limits, "tokens", stated_tokens)
@@ -270,7 +270,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
         sources={"requests": limit_from, "tokens": tokens_from, "window": window_from},
         stated_requests=stated,
         stated_tokens=stated_tokens,
-        totals={"sent": len(requests)} | {name: int((requests["outcome"] == name).sum()) for name in OUTCOMES},
+        totals={"sent": len(load)} | {name: int((load["outcome"] == name).sum()) for name in OUTCOMES},
         seconds=_seconds(frames),
         minutes=_minutes(frames),
         remaining=_remaining(frames),

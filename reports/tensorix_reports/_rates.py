@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._frames import PREFLIGHT, RunFrames, Window
+from tensorix_reports._frames import RunFrames, Window
 
 __all__ = ["Rate", "rates_of"]
 
@@ -28,7 +28,7 @@ class Rate:
 
 def rates_of(frames: RunFrames, window: Window, seconds: pd.DataFrame) -> list[Rate]:
     """The rates of a run that is already read; `seconds` is its table of seconds."""
-    requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
+    requests = frames.load
     at = requests["at_s"].to_numpy(float)
     due = at + requests["intended_at_ns"].to_numpy(float) / 1e9
     outcome = requests["outcome"].to_numpy(object)

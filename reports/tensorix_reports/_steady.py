@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from tensorix_records.timings import Window as CountedWindow
-from tensorix_reports._frames import PREFLIGHT, RunFrames, Window
+from tensorix_reports._frames import RunFrames, Window
 
 __all__ = ["counted_window", "instants_of"]
 
 
 def counted_window(frames: RunFrames) -> Window:
     """From the end of the ramp to the last start of a request; the whole run where that would leave next to nothing."""
-    at = frames.requests.loc[frames.requests["kind"] != PREFLIGHT, "at_s"].to_numpy(float)
+    at = frames.load["at_s"].to_numpy(float)
     first, last = (float(at.min()), float(at.max())) if len(at) else (0.0, 0.0)
     steady = [event["at_s"] for event in frames.of("phase") if event.get("name") == "steady"]
     if not steady:

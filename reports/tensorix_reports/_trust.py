@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorix_reports._frames import PREFLIGHT, RunFrames, whole
+from tensorix_reports._frames import RunFrames, whole
 
 __all__ = ["Trust", "trust_of"]
 
@@ -80,7 +80,7 @@ def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, 
         return (total or 0), total, heard
     # Records are written when a request ends, so a record of one that had begun by then takes it off the count. It
     # begins when its user is ready, which is before its connection is open.
-    requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
+    requests = frames.load
     begun_s = requests["at_s"] + np.fmin(requests["user_ready_at_ns"].to_numpy(float), 0) / 1e9
     recorded = int((begun_s <= heard).sum())
     return max(0, sum(number for number in started if number is not None) - recorded), total, heard

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tensorix_reports._frames import RunFrames
+from tensorix_reports._frames import PREFLIGHT, RunFrames
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
 from tensorix_reports._windows import LimiterWindow
@@ -163,9 +164,12 @@ def _failures(report: RateLimitReport, latency: LatencyReport) -> Statement:
         return Statement("failures", "unknown", "none judged", "No request succeeded or failed on its own account.")
     if not failed:
         return Statement("failures", "good", "no failures", f"None of {_count(judged, 'request')} failed (429s apart).")
-    worst = [failure for failure in latency.failures if failure.outcome == "failed"]
-    kinds = ", ".join(f"{failure.count:,} {failure.kind.replace('_', ' ')}" for failure in worst[:3])
-    more = "" if len(worst) <= 3 else ", …"
+    counts: Counter[str] = Counter()
+    for failure in latency.failures:
+        if failure.outcome == "failed" and failure.request != PREFLIGHT:
+            counts[failure.kind.replace("_", " ")] += failure.count
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common(3))
+    more = "" if len(counts) <= 3 else ", …"
     text = f"{failed:,} of {_count(judged, 'request')} failed ({failed / judged:.1%}): {kinds}{more}."
     return Statement("failures", "problem", "failures", text)
 

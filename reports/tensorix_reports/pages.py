@@ -98,7 +98,7 @@ def _title(frames: RunFrames) -> tuple[str, str]:
     title = str(label) if label else f"Load test of {asked.get('model') or 'a chat API'}"
     started = datetime.fromtimestamp(frames.origin_unix_ns / 1e9, tz=UTC)
     parts = [str(asked["base_url"])] if asked.get("base_url") else []
-    parts += [f"{started:%Y-%m-%d %H:%M:%S} UTC", f"{frames.end_s:,.1f} s", f"{len(frames.requests):,} requests"]
+    parts += [f"{started:%Y-%m-%d %H:%M:%S} UTC", f"{frames.end_s:,.1f} s", f"{len(frames.load):,} requests"]
     return title, " · ".join(parts)
 
 

@@ -139,3 +139,31 @@ def test_killed_run_counts_by_when_a_request_was_begun(
     records = [request_at(n, n + 0.6, user_ready_at_ns=-500_000_000) for n in range(20)]
     run = make_run(records, [(19.2, "second", {"started": 23, "in_flight": 4})], ended_s=None)
     assert json.loads(write_report(run).summary.read_text())["latency"]["trust"]["unfinished"] == 3
+
+
+def test_failures_are_summed_by_kind(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """The sentence about failures names each kind once, whatever statuses and requests it came with."""
+    bad = {"outcome": "failed", "error_kind": "server_error"}
+    records = [request_at(n, n) for n in range(10)]
+    records += [request_at(20 + n, 20 + n, **bad, status=500 + 2 * (n % 2), stream=n > 3) for n in range(7)]
+    records += [request_at(40, 40, **bad | {"error_kind": "cut"})]
+    _, lines = _verdict(make_run(records))
+    assert "8 of 18 requests failed (44.4%): 7 server error, 1 cut." in lines["FAILURES"]
+
+
+def test_preflight_is_no_part_of_the_load(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """The model list asked for before a run of 20 requests is shown, in a row of its own, and not as a 21st."""
+    models = {"endpoint": "/models", "method": "GET", "stream": None, "scenario": "preflight"}
+    models |= {"first_token_at_ns": None, "outcome": "failed", "status": 500, "error_kind": "server_error"}
+    paths = write_report(make_run([request_at(99, 0, **models), *(request_at(n, 1 + n) for n in range(20))]))
+    summary = json.loads(paths.summary.read_text())
+    assert summary["rate_limit"]["totals"] == {"sent": 20, "success": 20, "throttled": 0, "failed": 0, "cancelled": 0}
+    assert [(row["request"], row["sent"]) for row in summary["latency"]["outcomes"]] == [
+        ("chat, streamed", 20),
+        ("models, preflight", 1),
+    ]
+    assert any("None of 20 requests failed" in line for line in paths.verdict)
+    assert "20 requests" in paths.markdown.read_text()
+    assert "21 requests" not in paths.markdown.read_text() + paths.page.read_text()
+    seconds = (paths.folder / "seconds.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in seconds[1:4]] == ["0", "1", "1"]
