@@ -162,7 +162,8 @@ def _icl(frames: RunFrames, window: Window | None) -> list[Measured]:
     gaps = frames.gaps.to_pandas()
     if window is not None:
         start, end = (frames.origin_unix_ns / 1e9 + at for at in (window.start_s, window.end_s))
-        gaps = gaps[(gaps["second_unix"] >= np.floor(start)) & (gaps["second_unix"] <= end)]
+        # The second in which the window begins holds gaps of the ramp too.
+        gaps = gaps[(gaps["second_unix"] >= np.ceil(start)) & (gaps["second_unix"] <= end)]
     rows = []
     for model, group in gaps.groupby(gaps["model"].fillna("model unknown"), sort=True):
         buckets, counts = group["bucket"].to_numpy(), group["count"].to_numpy()

@@ -208,6 +208,21 @@ def test_gaps_between_chunks(make_run: Callable[..., Path], request_at: Callable
     assert icl["p99"]["value"] is None
 
 
+def test_gaps_of_the_second_in_which_the_window_begins(
+    make_run: Callable[..., Path], request_at: Callable[..., Any]
+) -> None:
+    """A second that is part ramp is left out of the ICL: its gaps are not told apart."""
+    path = make_run([request_at(n, n) for n in range(20)], [(10.5, "phase", {"name": "steady"})])
+    run = Run.open(path)
+    writer = run.writer("p2")
+    start = int(run.manifest["started_unix_ns"])
+    writer.add_gaps("m", np.arange(start + 10 * 10**9, start + 10_450 * MS, 10 * MS, dtype=np.int64))
+    writer.add_gaps("m", np.arange(start + 11 * 10**9, start + 13 * 10**9, 20 * MS, dtype=np.int64))
+    writer.flush()
+    writer.close()
+    assert _rows(path)["chat, streamed", "ICL", None]["count"] == 99
+
+
 def test_trust(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """The client's own lag, merged reads and loop are reported as recorded."""
     records = [request_at(n, n / 2, lag_first_token_ns=(n + 1) * 1000, lag_max_ns=7 * MS) for n in range(101)]
