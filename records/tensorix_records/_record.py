@@ -18,12 +18,12 @@ TokenSource: TypeAlias = Literal["usage", "chunks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """A request, whatever became of it.
+    """One attempt at a request: answered, refused, failed or cancelled.
 
     Names ending in `_ns` are nanoseconds. The `*_at_ns` columns are relative to `start_unix_ns` (negative for what
-    came before: connection set-up, the intended time), all on one clock. `start` is the instant just before the first
-    byte of the request was handed to the kernel on an open connection; where no connection came about it is the
-    instant at which the attempt began.
+    came before: connection set-up, the intended time), all on one clock. `start` is read once the connection stands,
+    immediately before the request is given to its socket; where no connection came about it is the instant at which
+    the attempt was given up.
     """
 
     # identity
@@ -75,11 +75,11 @@ class RequestRecord:
     tcp_done_at_ns: int | None = None
     tls_done_at_ns: int | None = None
     request_sent_at_ns: int | None = None
-    """The last byte of the request was handed to the kernel."""
+    """The socket had taken the whole request."""
     headers_at_ns: int | None = None
-    """The response's header block is complete."""
+    """The empty line that ends the headers had arrived."""
     first_chunk_at_ns: int | None = None
-    """The first SSE data event, whatever is in it."""
+    """The first event of the stream that has data, also one with only a role."""
     first_token_at_ns: int | None = None
     """The first chunk with something generated, reasoning included."""
     first_output_at_ns: int | None = None

@@ -64,12 +64,12 @@ def percentile(values: ArrayLike, percent: float, *, correlated: bool | None = N
 def percentiles(
     values: ArrayLike, percents: Iterable[float], *, correlated: bool | None = None, seed: int = 0
 ) -> dict[float, Figure]:
-    """Percentiles by linear interpolation between order statistics (NumPy's default), each with its 95 % interval.
+    """Percentiles of a sample as `numpy.percentile` gives them, each with its 95 % interval.
 
     `values` stand in the order in which they were seen. `correlated` None looks whether neighbours are correlated and
     chooses: for independent samples the interval lies between two order statistics whose ranks follow from the exact
     binomial distribution (David and Nagaraja, Order Statistics, 3rd ed., 7.1); for correlated ones the spread of the
-    rank comes from a moving-block bootstrap (Künsch 1989), seeded. Withheld where fewer than five samples lie beyond.
+    rank comes from a moving-block bootstrap (Künsch 1989), seeded. Withheld where `NEEDED_BEYOND` is not met.
 
     Raises ValueError for a percent that is not between 0 and 100.
     """

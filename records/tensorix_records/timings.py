@@ -74,7 +74,7 @@ def start_unix_ns(table: Any) -> _Ints:
 
 
 def ttft_ns(table: Any) -> _Floats:
-    """Time to first token: start to the first chunk with something generated. None for a reply that is not streamed."""
+    """Time to first token: how long until a chunk brought anything generated. NaN for a reply that is not streamed."""
     return _where(_is(table, "stream", True), _numbers(table, "first_token_at_ns"))
 
 
@@ -102,7 +102,7 @@ def e2e_ns(table: Any) -> _Floats:
 
 
 def latency_from_intended_ns(table: Any) -> _Floats:
-    """From when the schedule wanted the request sent to its last byte; None in a closed loop."""
+    """The whole wait of a user who came on time: the schedule's own delay and the request. NaN in a closed loop."""
     return _numbers(table, "end_at_ns") - _numbers(table, "intended_at_ns")
 
 

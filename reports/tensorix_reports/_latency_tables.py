@@ -78,7 +78,7 @@ def latency_tables(report: LatencyReport) -> list[Table]:
             for row in report.throughput
         ],
         frozenset(range(2, 6)),
-        "Counted when they arrived: evenly between a request's first and last token.",
+        "A request's tokens are spread over the time from its first to its last, and count where they fall.",
         "Not enough data: no reply's tokens were counted.",
     )
     failures = Table(

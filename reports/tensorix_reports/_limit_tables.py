@@ -66,7 +66,7 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
         ),
         Table(
             "episodes",
-            "When the budget ran out and came back",
+            "Times without budget",
             [*first, "time", "spent at, s", "sign", "last refusal, s", "back at, s", "length, s", "refused"],
             episodes,
             frozenset({start, start + 1, start + 3, start + 4, start + 5, start + 6}),

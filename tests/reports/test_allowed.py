@@ -14,7 +14,7 @@ from tensorix_reports import rate_limit_report
 from tensorix_reports.pages import write_report
 
 MODELS = {"endpoint": "/models", "method": "GET", "stream": None, "first_token_at_ns": None}
-UNTOLD = {"requests": None, "tokens": None, "window_s": 60.0, "told": []}
+UNTOLD: dict[str, Any] = {"requests": None, "tokens": None, "window_s": 60.0, "told": []}
 
 
 def _traffic(

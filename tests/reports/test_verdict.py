@@ -125,7 +125,9 @@ def test_orderly_run_leaves_nothing_unfinished(make_run: Callable[..., Path], re
     records = [request_at(n, n + 0.6, user_ready_at_ns=-500_000_000) for n in range(20)]
     events = [(19.2, "second", {"started": 20, "finished": 19, "in_flight": 1})]
     last = {"started": 20, "finished": 20, "in_flight": 0}
-    for more in ([(20.9, "second", last), (21.0, "run_ended", last)], [(21.0, "run_ended", {})]):
+    ends: list[list[tuple[float, str, dict[str, Any]]]]
+    ends = [[(20.9, "second", last), (21.0, "run_ended", last)], [(21.0, "run_ended", {})]]
+    for more in ends:
         _, lines = _verdict(make_run(records, [*events, *more], ended_s=21.0))
         assert "left no record" not in lines["COMPLETE"]
     _, lines = _verdict(make_run(records, [*events, (21.0, "run_ended", last | {"finished": 18})], ended_s=21.0))
@@ -153,7 +155,7 @@ def test_failures_are_summed_by_kind(make_run: Callable[..., Path], request_at: 
 
 def test_preflight_is_no_part_of_the_load(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """The model list asked for before a run of 20 requests is shown, in a row of its own, and not as a 21st."""
-    models = {"endpoint": "/models", "method": "GET", "stream": None, "scenario": "preflight"}
+    models: dict[str, Any] = {"endpoint": "/models", "method": "GET", "stream": None, "scenario": "preflight"}
     models |= {"first_token_at_ns": None, "outcome": "failed", "status": 500, "error_kind": "server_error"}
     paths = write_report(make_run([request_at(99, 0, **models), *(request_at(n, 1 + n) for n in range(20))]))
     summary = json.loads(paths.summary.read_text())

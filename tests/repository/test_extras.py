@@ -63,7 +63,7 @@ def test_the_api_room_works_bare(bare: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["load"], ["no-such-command"]])
 def test_the_command_of_a_bare_install_names_its_extra(bare: Path, arguments: list[str]) -> None:
-    """`tensorix` without its extra says in one line which one to install, with exit status 2."""
+    """Without the parts of the command line, `tensorix` names the extra that has them, as a mistake of the user's."""
     ran = _run_bare(bare, f"from tensorix_cli import main; sys.exit(main({arguments!r}))")
     assert ran.returncode == 2
     assert ran.stdout == ""
