@@ -76,7 +76,9 @@ class Connection:
         if len(self._queue) > _MOST_QUEUED:
             self._paused = True
             self._loop.remove_reader(self._fd)
-        self._pump()
+        if self._queue or self._reader.expects:
+            # Not now: the others that can be read are read, and stamped, before any of them is served.
+            self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         """Serve what waits. A loop rather than a recursion: a pipeline of short answers may be long."""

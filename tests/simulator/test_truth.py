@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def wait_for_ends(simulator: Simulator, count: int) -> list[dict[str, Any]]:
     """The end lines once there are `count`: they are written after the send that they stamp."""
     found: list[dict[str, Any]] = wait_for(lambda: len(found := lines(simulator, "end")) == count and found)
     return found
+
+
+@contextmanager
+def standing_still(simulator: Simulator) -> Iterator[None]:
+    """The simulator does nothing within; what is sent to it waits in the kernel."""
+    os.kill(simulator.pid, signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, simulator.pid, os.WSTOPPED | os.WNOWAIT)
+        yield
+    finally:
+        os.kill(simulator.pid, signal.SIGCONT)
 
 
 def test_a_stream_in_the_truth(start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body) -> None:
@@ -87,20 +99,36 @@ def test_the_arrival_is_not_the_read(
     wire = connect(simulator)
     wire.send(wire_request(body()))
     wire.read_response()
-    os.kill(simulator.pid, signal.SIGSTOP)
-    try:
+    with standing_still(simulator):
         before_ns = time.monotonic_ns()
         wire.send(wire_request(body(), x_request_id="late"))
         sent_ns = time.monotonic_ns()
         time.sleep(0.1)
         resumed_ns = time.monotonic_ns()
-    finally:
-        os.kill(simulator.pid, signal.SIGCONT)
     wire.read_response()
     [arrival] = [line for line in lines(simulator, "arrival") if line["request_id"] == "late"]
     assert before_ns - 100_000 <= arrival["arrival_ns"] <= sent_ns + 10_000_000 < resumed_ns
     assert arrival["arrival_read_ns"] >= resumed_ns
     assert arrival["body_ns"] >= arrival["arrival_read_ns"]
+
+
+def test_all_that_wait_are_read_before_one_is_served(
+    start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body
+) -> None:
+    """The stamp of a request's read does not hold the time that others' answers took."""
+    simulator = start(rpm=None)
+    wires = [connect(simulator) for _ in range(20)]
+    for wire in wires:
+        wire.send(wire_request(body()))
+        wire.read_response()
+    with standing_still(simulator):
+        for k, wire in enumerate(wires):
+            wire.send(wire_request(body(), x_request_id=f"late-{k}"))
+    for wire in wires:
+        wire.read_response()
+    arrivals = [line for line in lines(simulator, "arrival") if line["request_id"].startswith("late-")]
+    assert len(arrivals) == 20
+    assert max(line["arrival_read_ns"] for line in arrivals) < min(line["decided_ns"] for line in arrivals)
 
 
 @pytest.mark.parametrize(
