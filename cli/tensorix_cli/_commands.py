@@ -46,13 +46,23 @@ def run(arguments: list[str]) -> int:
     return int(status or 0)
 
 
-def _fresh(prefix: str) -> Path:
-    """A run folder under `runs/`, named by the time, that is not there yet; makes `runs/` where it is missing."""
-    parent = Path("runs")
+def _place(out: Path) -> Path:
+    """`out`, with the folders above it made where they are missing. Raises SettingsError where they cannot be."""
     try:
-        parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{parent} cannot be made here ({error.strerror}): say where with --out") from None
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise SettingsError("the name given with --out is not UTF-8: choose another") from None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{str(out.parent)!r} cannot be made ({reason}): give another place with --out") from None
+    return out.absolute()
+
+
+def _fresh(prefix: str) -> Path:
+    """The path of a run folder under `runs/`, named by the time, that is not there yet."""
+    parent = Path("runs")
     name = f"{prefix}{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
     candidates = [parent / name, *(parent / f"{name}-{number}" for number in range(2, 100))]
     return next((path for path in candidates if not path.exists()), candidates[-1])
@@ -141,12 +151,12 @@ def load(
     if settings.api_key is None and not settings.is_loopback:
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
     asked, plan = plan, bounded(plan, settings)
-    if out is not None:
-        Run.check_creatable(out)
+    place = _place(out or _fresh(""))
+    Run.check_creatable(place)
     if not agree(plan, settings, assumed=yes, capped=plan is not asked):
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)
-    raise typer.Exit(run_load(plan, (out or _fresh("")).absolute(), settings.api_key, reported=report))
+    raise typer.Exit(run_load(plan, place, settings.api_key, reported=report))
 
 
 @app.command()
@@ -206,4 +216,4 @@ def demo(
     require("simulator", "loadtests", "reports")
     from tensorix_cli._demo import run_demo
 
-    raise typer.Exit(run_demo((out or _fresh("demo-")).absolute()))
+    raise typer.Exit(run_demo(_place(out or _fresh("demo-"))))

@@ -19,6 +19,7 @@ from tensorix_cli._progress import Progress
 
 __all__ = ["LiveView", "PlainView", "View", "view"]
 
+_LEAST_COLUMNS = 72
 _PLAIN_EVERY_S = 2.0
 
 
@@ -174,6 +175,7 @@ class LiveView:
 def view() -> View:
     """The view that fits standard output."""
     console = _Console(highlight=False)
-    if sys.stdout.isatty() and not console.is_dumb_terminal:
+    # In fewer columns the table would cut its figures off; lines wrap.
+    if sys.stdout.isatty() and not console.is_dumb_terminal and console.width >= _LEAST_COLUMNS:
         return LiveView(console)
     return PlainView()
