@@ -148,9 +148,11 @@ class LoadRun:
         self.warning = warning
         self._writer.add(preflight)
         self._write_event("run_started")
-        self._write_second()
         self._flush()
         spare_the_collector()
+        # A word on what is in flight from the start; how the process does is counted from here, imports left out.
+        self._write_second({})
+        self._health = Health()
         self._greenlets = [gevent.spawn(self._health.beat), gevent.spawn(self._tick)]
         return self
 
@@ -216,16 +218,16 @@ class LoadRun:
             # the first second with each flush, so that a run killed there has a word on it too.
             if ticks % 2 == 0 or ticks == 1:
                 self.session.clock.measure()
-                self._write_second()
+                self._write_second(self._health.second())
 
-    def _write_second(self) -> None:
+    def _write_second(self, health: dict[str, Any]) -> None:
         self._write_event(
             "second",
             in_flight=self.in_flight,
             users=self.users(),
             started=self.started,
             finished=self.finished,
-            **self._health.second(),
+            **health,
         )
 
     def _write_event(self, kind: str, **fields: Any) -> None:
