@@ -162,7 +162,7 @@ def _plausible(table: Any) -> np.ndarray:
     One that a damaged file puts a thousand years off would stretch every table of seconds until memory is full.
     """
     starts = np.asarray(pc.fill_null(table.column("start_unix_ns"), 0).to_numpy(), dtype=np.int64)
-    good = np.asarray(pc.is_valid(table.column("outcome")).to_numpy(), dtype=bool) & (starts > 0)
+    good = np.asarray(pc.call_function("is_valid", [table.column("outcome")]).to_numpy(), dtype=bool) & (starts > 0)
     if not good.any():
         return good
     good &= np.abs(starts.astype(float) - float(np.median(starts[good]))) < _LONGEST_NS

@@ -8,15 +8,13 @@ decides about requests within the slack of the edge. What does not fit is said, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from tensorix_reports._episodes import Decisions, Episode
+from tensorix_reports._window_length import measured_length, usual_length
 
 __all__ = ["LimiterWindow", "WindowFit", "fit_windows"]
-
-_USUAL_LENGTHS_S = (1, 2, 5, 10, 15, 20, 30, 60, 300, 600, 3600, 86400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +52,6 @@ class WindowFit:
     bracket_s: tuple[float, float] | None
     """The length as measured: no shorter than the first, no longer than the second (spent windows only)."""
     windows: list[LimiterWindow]
-
-
-def _measured(
-    seen: Decisions, episodes: list[Episode], begun_before: bool, limit: int | None
-) -> tuple[float, float] | None:
-    """Bounds on the length from windows that were spent and followed by another."""
-    if limit is None:
-        limit = _least_between(seen, episodes)
-    opener = None if begun_before or not len(seen.at_s) else float(seen.at_s[0])
-    low, high = 0.0, np.inf
-    for episode in episodes:
-        if episode.back_s is None:
-            break
-        if opener is not None and episode.last_refused_s is not None:
-            passed = np.count_nonzero(seen.passed & (seen.at_s >= opener) & (seen.at_s < episode.back_s))
-            if limit is not None and passed > limit:
-                # More than one window takes: another opened unseen between the opener and the refusals.
-                opener = episode.back_s
-                continue
-            low = max(low, episode.last_refused_s - opener)
-            high = min(high, episode.back_s - opener)
-        opener = episode.back_s
-    return (low, float(high)) if np.isfinite(high) else None
-
-
-def _least_between(seen: Decisions, episodes: list[Episode]) -> int | None:
-    """The fewest that passed from one return of the budget to the next: where the limit is not known, no window is
-    seen to take more without another having opened in between.
-    """
-    backs = [episode.back_s for episode in episodes if episode.back_s is not None]
-    passed = seen.at_s[seen.passed]
-    return min((int(np.diff(np.searchsorted(passed, pair))[0]) for pair in pairwise(backs)), default=None)
-
-
-def _rounded(bracket: tuple[float, float], slack: float) -> float:
-    """A usual length within the bracket, else its upper end."""
-    usual = [length for length in _USUAL_LENGTHS_S if bracket[0] - slack <= length <= bracket[1] + slack]
-    return float(usual[0]) if len(usual) == 1 else bracket[1]
 
 
 def _used_before(seen: Decisions, limit: int | None) -> int:
@@ -187,7 +147,7 @@ def fit_windows(
     was measured speaks against it, and without both the length as measured.
     """
     begun_before = _used_before(seen, limit) > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
-    bracket = _measured(seen, episodes, begun_before, limit)
+    bracket = measured_length(seen, episodes, begun_before, limit)
     opened = "each opened by the first request after the last"
 
     def fitted(length_s: float, source: str, how: str) -> WindowFit:
@@ -209,7 +169,7 @@ def fit_windows(
             return fit
     if bracket:
         how = "the length inferred from when the budget came back"
-        return fitted(_rounded(bracket, seen.slack_s), "measured", how)
+        return fitted(usual_length(bracket, seen.slack_s), "measured", how)
     how = "the run was told no window length, and the budget did not run out and come back for one to be inferred"
     return WindowFit(None, "unknown", how, None, [], None, [])
 
