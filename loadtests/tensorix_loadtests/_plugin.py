@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import sys
@@ -73,14 +74,23 @@ def _begin(environment: Any) -> LoadRun:
         ),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
-    out = Path(options.out) if options.out else Path("runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    if not options.out:
-        out.parent.mkdir(exist_ok=True)
+    out = Path(options.out) if options.out else _new_folder()
     classes = {
         item.__name__: {"fixed_count": item.fixed_count} if item.fixed_count else {"weight": item.weight}
         for item in environment.user_classes
     }
     return LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+
+
+def _new_folder() -> Path:
+    """A name under runs/ that is free: the web page can start two tests within a second."""
+    Path("runs").mkdir(exist_ok=True)
+    path = first = Path("runs") / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        path = first.with_name(f"{first.name}-{number}")
+    return path
 
 
 def _number(kind: Callable[[Any], Any], value: Any) -> Any:
