@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from tensorix_records.outcome import Outcome, StreamOutcome
+
 __all__ = ["Outcome", "RequestRecord", "Source", "StreamOutcome", "TokenSource"]
 
-Outcome: TypeAlias = Literal["success", "throttled", "failed", "cancelled"]
-StreamOutcome: TypeAlias = Literal["completed", "cut", "error_event", "malformed", "timeout", "cancelled"]
 Source: TypeAlias = Literal["load", "probe", "trace", "experiment"]
 TokenSource: TypeAlias = Literal["usage", "chunks"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tensorix_loadtests._back_off import BackOff
 from tensorix_records import RequestRecord
-from tensorix_records._record import Outcome
+from tensorix_records.outcome import Outcome
 
 
 def _record(outcome: Outcome, status: int | None = 200, retry_after_s: float | None = None) -> RequestRecord:
