@@ -54,6 +54,8 @@ class Figure:
     method: Method
     """How the interval was found."""
     withheld: str | None = None
+    needed: int | None = None
+    """How many samples it would take, where too few is why it is withheld."""
 
 
 def percentile(values: ArrayLike, percent: float, *, correlated: bool | None = None, seed: int = 0) -> Figure:
@@ -91,7 +93,7 @@ def _percentile(samples: _Floats, ordered: _Floats, percent: float, correlated: 
     if beyond < NEEDED_BEYOND:
         needed = ceil(round(NEEDED_BEYOND * 100 / min(percent, 100 - percent), 6))
         reason = f"not enough data: p{percent:g} needs {needed} samples, there are {count}"
-        return Figure(None, None, None, count, method, reason)
+        return Figure(None, None, None, count, method, reason, needed)
     value = _interpolated(ordered, percent / 100 * (count - 1))
     if correlated:
         ranks = _bootstrap_ranks(samples, value, percent / 100, seed)

@@ -186,7 +186,7 @@ def _of_gaps(buckets: np.ndarray, counts: np.ndarray, percent: float, total: int
     if value is None or beyond < NEEDED_BEYOND:
         needed = int(np.ceil(round(NEEDED_BEYOND * 100 / min(percent, 100 - percent), 6)))
         reason = f"not enough data: p{percent:g} needs {needed} samples, there are {total}"
-        return Figure(None, None, None, total, "none", reason)
+        return Figure(None, None, None, total, "none", reason, needed)
     return Figure(value / 1e6, None, None, total, "none")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from tensorix_records.figures import Figure
@@ -14,10 +13,9 @@ __all__ = ["latency_tables"]
 
 def _needs(figure: Figure) -> str:
     """How many samples are missing, where that is why a figure is withheld."""
-    needed = re.search(r"needs ([\d,]+)", figure.withheld or "")
-    if needed is None:
+    if figure.needed is None:
         return figure.withheld or "not enough data"
-    return f"needs {int(needed[1].replace(',', '')) - figure.count:,} more"
+    return f"needs {figure.needed - figure.count:,} more"
 
 
 def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, *, folded: bool = False) -> Table:

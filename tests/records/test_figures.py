@@ -63,6 +63,7 @@ def test_fewer_than_five_samples_beyond_withhold_a_percentile(percent: float, ne
     assert percentile(rng.normal(size=needed), percent).value is not None
     figure = percentile(rng.normal(size=needed - 1), percent)
     assert (figure.value, figure.low, figure.high, figure.count) == (None, None, None, needed - 1)
+    assert figure.needed == needed
     assert figure.withheld == f"not enough data: p{percent:g} needs {needed} samples, there are {needed - 1}"
 
 
