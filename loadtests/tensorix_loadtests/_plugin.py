@@ -161,18 +161,17 @@ def _on_test_start(environment: Any, **_: Any) -> None:
     environment.tensorix_began_s = time.monotonic()
     environment.tensorix_interrupted = False
     environment.tensorix_interrupts = _Interrupts(environment)
-    run = None
     try:
         run = _begin(environment)
-    except (TensorixError, OSError) as error:
+    except BaseException as error:
+        environment.tensorix_interrupts.close()
+        if not isinstance(error, TensorixError | OSError):
+            raise
         # Raised from here it would only be logged by Locust, and the test would go on.
         sys.stderr.write(f"tensorix: error: {error}\n")
         environment.process_exit_code = 2
         gevent.spawn(environment.runner.quit)
         return
-    finally:
-        if run is None:
-            environment.tensorix_interrupts.close()
     for warning in (run.warning, raise_open_files(run.plan.users)):
         if warning:
             logger.warning(warning)
