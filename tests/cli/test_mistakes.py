@@ -57,7 +57,7 @@ def is_one_line_of_a_mistake(ran: subprocess.CompletedProcess[str], *words: str)
         (["load", "--ca-bundle", "none.pem"], "none.pem"),
         (["load", "--base-url", "far.example"], "base URL"),
         (["load", "--base-url", "https://user:secret@far.example/v1"], "TENSORIX_API_KEY"),
-        (["load", "--out", "no/such/parent/run"], "no/such/parent"),
+        (["load", "--out", "/dev/null/run"], "/dev/null"),
         (["load", "--out", "r" * 300], "too long"),
         (["demo", "--out", "r" * 300], "too long"),
         (["report"], "RUN"),
