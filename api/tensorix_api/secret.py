@@ -196,34 +196,34 @@ def _encoded_spans(spellings: set[str]) -> Callable[[str], Spans]:
 class _Edges:
     """Finds what a cut left of a secret: its beginning at the end of a text, or its end at the beginning.
 
-    Fewer than `_LEAST` characters are let be: they tell nothing, and common words would match.
+    Fewer than `_LEAST` characters are let be: they tell nothing, and common words would match. A cut changes no case,
+    so the word "Invalid" at the head of a message is no part of a key that ends in "invalid".
     """
 
     _LEAST = 6
 
     def __init__(self, spellings: set[str]) -> None:
         least = self._LEAST
-        lower = {spelling.lower() for spelling in spellings}
 
         def head(text: str) -> int:
             """How many of the text's last characters begin a spelling."""
-            gram, longest = text[-least:].lower(), 0
-            for spelling in lower:
+            gram, longest = text[-least:], 0
+            for spelling in spellings:
                 # The longest first: where in the spelling could the text's last characters be?
                 at = spelling.rfind(gram) if len(gram) == least else -1
                 while at >= 0 and at + least > longest:
-                    if text[-(at + least) :].lower() == spelling[: at + least]:
+                    if text[-(at + least) :] == spelling[: at + least]:
                         longest = at + least
                     at = spelling.rfind(gram, 0, at + least - 1)
             return longest
 
         def tail(text: str) -> int:
             """How many of the text's first characters end a spelling."""
-            gram, longest = text[:least].lower(), 0
-            for spelling in lower:
+            gram, longest = text[:least], 0
+            for spelling in spellings:
                 at = spelling.find(gram) if len(gram) == least else -1
                 while at >= 0 and len(spelling) - at > longest:
-                    if text[: len(spelling) - at].lower() == spelling[at:]:
+                    if text[: len(spelling) - at] == spelling[at:]:
                         longest = len(spelling) - at
                     at = spelling.find(gram, at + 1)
             return longest

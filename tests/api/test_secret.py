@@ -303,3 +303,10 @@ def test_what_lies_beyond_is_not_looked_at() -> None:
     assert shown.endswith("…")
     assert len(taken) == 1
     assert taken[0] < 4_000
+
+
+def test_a_word_of_other_case_at_an_edge_is_no_part_of_a_key() -> None:
+    """A message that begins with a word like the key's end, but for its case, is shown whole."""
+    redact = Redactor(Secret("sk-invalid"))
+    assert redact("Invalid API key provided") == "Invalid API key provided"
+    assert "invalid" not in redact("invalid is what a cut left")
