@@ -8,7 +8,7 @@ from tensorix_api.chat import ChatReply, MalformedError, parse_models, parse_rep
 from tensorix_api.errors import STATUS_MEANING, ErrorBody, ErrorKind, Phase, kind_of_status, parse_error_body
 from tensorix_loadtests._exchange import Exchange
 from tensorix_loadtests._failure import Failure
-from tensorix_records._record import Outcome, StreamOutcome
+from tensorix_records.outcome import Outcome, StreamOutcome
 
 __all__ = ["Verdict", "judge"]
 
