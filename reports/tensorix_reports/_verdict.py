@@ -174,6 +174,14 @@ def _failures(report: RateLimitReport, latency: LatencyReport) -> Statement:
     return Statement("failures", "problem", "failures", text)
 
 
+def _cancelled(report: RateLimitReport) -> list[Statement]:
+    """Said where there are any: neither a success nor the server's failure, they would be missed in both."""
+    if not (cancelled := report.totals["cancelled"]):
+        return []
+    text = f"{_count(cancelled, 'request')} cancelled from this end, in flight when the run was cut short."
+    return [Statement("cancelled", "notice", "cancelled", text)]
+
+
 def _latency(latency: LatencyReport) -> list[Statement]:
     found = []
     for row in latency.rows:
@@ -227,6 +235,7 @@ def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitRepor
         *_limit(limits),
         *_length(limits),
         _failures(limits, latency),
+        *_cancelled(limits),
         *_latency(latency),
         _client(latency),
         _run(frames, latency),

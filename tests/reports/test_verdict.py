@@ -169,3 +169,12 @@ def test_preflight_is_no_part_of_the_load(make_run: Callable[..., Path], request
     assert "21 requests" not in paths.markdown.read_text() + paths.page.read_text()
     seconds = (paths.folder / "seconds.csv").read_text().splitlines()
     assert [line.split(",")[2] for line in seconds[1:4]] == ["0", "1", "1"]
+
+
+def test_cancelled_requests_are_named(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Requests that were cancelled from this end have a line of their own, beside those that failed."""
+    records = [request_at(index, index / 10) for index in range(10)]
+    records += [request_at(10 + index, 1.0, outcome="cancelled", status=None) for index in range(5)]
+    _, lines = _verdict(make_run(records))
+    assert "5 requests cancelled from this end" in lines["CANCELLED"]
+    assert "None of 10 requests failed" in lines["NO FAILURES"]
