@@ -17,12 +17,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.connection import Connection
-from tensorix_simulator.requests import Request
+from tensorix_simulator.http.connection import Connection
+from tensorix_simulator.http.requests import Request
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.truth import TruthLog
-from tensorix_simulator.wire import Headers, encode_json, error_body, head
+from tensorix_simulator.http.wire import Headers, encode_json, error_body, head
 
 __all__ = ["Control"]
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorix_api.limiters import AllOf, Grant, Resource
-from tensorix_simulator.connection import Connection
-from tensorix_simulator.requests import Request
+from tensorix_simulator.http.connection import Connection
+from tensorix_simulator.http.requests import Request
 from tensorix_simulator.truth import TruthLog
-from tensorix_simulator.wire import Headers, head
+from tensorix_simulator.http.wire import Headers, head
 
 __all__ = ["Exchange"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.control import Control
-from tensorix_simulator.listening import Listener, listen
-from tensorix_simulator.pacing import Pacer
+from tensorix_simulator.http.listening import Listener, listen
+from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.truth import FORMAT, TruthError, TruthLog

@@ -7,16 +7,16 @@ import time
 from collections.abc import Mapping
 
 from tensorix_api.limiters import AllOf, Charging, Cost, Decision, FixedWindow, Limiter
-from tensorix_simulator.completions import Completion
-from tensorix_simulator.connection import Connection
+from tensorix_simulator.chat.completion import Completion
+from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.exchange import Exchange
-from tensorix_simulator.pacing import Pacer
-from tensorix_simulator.parameters import BadParameter, ChatRequest, read_chat_request
-from tensorix_simulator.replies import Reply, ReplyMaker
-from tensorix_simulator.requests import Request
+from tensorix_simulator.latency.pacing import Pacer
+from tensorix_simulator.chat.parameters import BadParameter, ChatRequest, read_chat_request
+from tensorix_simulator.chat.replies import Reply, ReplyMaker
+from tensorix_simulator.http.requests import Request
 from tensorix_simulator.settings import SimulatorSettings, alias_of
 from tensorix_simulator.truth import TruthLog
-from tensorix_simulator.wire import Headers, encode_json, error_body
+from tensorix_simulator.http.wire import Headers, encode_json, error_body
 
 __all__ = ["Service"]
 

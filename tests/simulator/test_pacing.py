@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tensorix_simulator.pacing import Pacer
+from tensorix_simulator.latency.pacing import Pacer
 
 MS = 1_000_000
 

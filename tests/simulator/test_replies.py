@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tensorix_simulator import Simulator
-from tensorix_simulator.parameters import ChatRequest
-from tensorix_simulator.replies import Reply, ReplyMaker
+from tensorix_simulator.chat.parameters import ChatRequest
+from tensorix_simulator.chat.replies import Reply, ReplyMaker
 from tensorix_simulator.settings import SimulatorSettings
 
 Body = Callable[..., dict[str, Any]]

@@ -17,7 +17,7 @@ import pytest
 
 from tensorix_api import Secret
 from tensorix_simulator import Simulator
-from tensorix_simulator.requests import RequestReader
+from tensorix_simulator.http.requests import RequestReader
 
 Body = Callable[..., dict[str, Any]]
 Raw = Callable[..., bytes]

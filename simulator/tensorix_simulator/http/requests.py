@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from tensorix_simulator.stamps import unix_less_monotonic_ns
+from tensorix_simulator.http.stamps import unix_less_monotonic_ns
 
 __all__ = ["Request", "RequestReader"]
 

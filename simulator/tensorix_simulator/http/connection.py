@@ -13,8 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from tensorix_simulator.requests import Request, RequestReader
-from tensorix_simulator.stamps import kernel_stamp_ns
+from tensorix_simulator.http.requests import Request, RequestReader
+from tensorix_simulator.http.stamps import kernel_stamp_ns
 
 __all__ = ["Connection"]
 

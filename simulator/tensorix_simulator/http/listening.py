@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.connection import Connection
-from tensorix_simulator.requests import Request
-from tensorix_simulator.stamps import ask_for_stamps
+from tensorix_simulator.http.connection import Connection
+from tensorix_simulator.http.requests import Request
+from tensorix_simulator.http.stamps import ask_for_stamps
 
 __all__ = ["Listener", "listen"]
 

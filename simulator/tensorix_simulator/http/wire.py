@@ -9,7 +9,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from tensorix_simulator.replies import TOKENS
+from tensorix_simulator.chat.replies import TOKENS
 
 __all__ = ["Headers", "StreamText", "encode_json", "error_body", "head", "last_chunk"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from tensorix_api.limiters import Charging, Cost
 from tensorix_simulator.exchange import Exchange
-from tensorix_simulator.pacing import Pacer
-from tensorix_simulator.parameters import ChatRequest
-from tensorix_simulator.replies import Reply
-from tensorix_simulator.wire import Headers, StreamText, encode_json
+from tensorix_simulator.latency.pacing import Pacer
+from tensorix_simulator.chat.parameters import ChatRequest
+from tensorix_simulator.chat.replies import Reply
+from tensorix_simulator.http.wire import Headers, StreamText, encode_json
 
 __all__ = ["Completion"]
 

@@ -1,0 +1,1 @@
+"""What is asked and what is answered: parameters, texts, tools, and a completion on its way."""

@@ -1,0 +1,1 @@
+"""The bad days: what goes wrong, when and to whom."""

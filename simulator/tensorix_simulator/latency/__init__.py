@@ -1,0 +1,1 @@
+"""When: due times kept, and how long a server under load takes."""

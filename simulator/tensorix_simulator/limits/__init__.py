@@ -1,0 +1,1 @@
+"""How much: the limits of a key, and what the headers say of them."""

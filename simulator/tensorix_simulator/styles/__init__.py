@@ -1,0 +1,1 @@
+"""In what form: the bodies and errors of the servers that are imitated."""
