@@ -19,10 +19,11 @@ from urllib.parse import parse_qs
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
+from tensorix_simulator.http.wire import Headers, encode_json, head
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
+from tensorix_simulator.styles.tensorix import error_body
 from tensorix_simulator.truth import TruthLog
-from tensorix_simulator.http.wire import Headers, encode_json, error_body, head
 
 __all__ = ["Control"]
 

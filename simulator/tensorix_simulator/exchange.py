@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tensorix_api.limiters import AllOf, Grant, Resource
+from tensorix_api.limiters import AllOf, Cost, Grant, Resource
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
-from tensorix_simulator.truth import TruthLog
 from tensorix_simulator.http.wire import Headers, head
+from tensorix_simulator.limits.rate_headers import AnswerKind, documented_headers
+from tensorix_simulator.settings import SimulatorSettings
+from tensorix_simulator.styles.style import Refusal, Style
+from tensorix_simulator.truth import TruthLog
 
 __all__ = ["Exchange"]
 
@@ -23,20 +26,33 @@ class Exchange:
     """Writes an arrival line and an end line, and in between answers."""
 
     __slots__ = (
-        "_truth", "alias", "connection", "ended", "grant", "limiter", "number", "remaining", "request",
-        "request_id", "status",
+        "_before", "_truth", "alias", "connection", "ended", "grant", "kind", "limiter", "number", "remaining",
+        "request", "request_id", "settings", "status", "style",
     )  # fmt: skip
 
-    def __init__(self, truth: TruthLog, request: Request, connection: Connection, number: int) -> None:
+    def __init__(
+        self,
+        truth: TruthLog,
+        request: Request,
+        connection: Connection,
+        number: int,
+        settings: SimulatorSettings,
+        style: Style,
+    ) -> None:
+        """`settings` hold for the whole of it, also where they are changed meanwhile."""
         self._truth = truth
         self.request = request
         self.connection = connection
         self.number = number
+        self.settings = settings
+        self.style = style
         self.request_id = request.headers.get("x-request-id", "")[:_MOST_ID] or f"req-{uuid.uuid4().hex}"
         self.alias: str | None = None
         self.limiter: AllOf | None = None
         self.grant: Grant | None = None
+        self.kind = AnswerKind.ERROR
         self.remaining: Mapping[Resource, int] = {}
+        self._before: Mapping[Resource, int] = {}
         self.status = 0
         self.ended = False
 
@@ -49,6 +65,19 @@ class Exchange:
             "remaining_requests": self.remaining.get("requests"),
             "remaining_tokens": self.remaining.get("tokens"),
         }
+
+    def belongs_to(self, alias: str, limiter: AllOf) -> None:
+        """The key is known, and with it the limits that hold; nothing is charged yet."""
+        self.alias = alias
+        self.limiter = limiter
+        self._look()
+        self._before = self.remaining
+
+    def settle(self, tokens: int) -> None:
+        """Charge what was really used, once."""
+        if self.limiter is not None and self.grant is not None:
+            grant, self.grant = self.grant, None
+            self.limiter.settle(time.monotonic_ns(), grant, Cost(grant.cost.requests, tokens))
 
     def decide(self, decision: str, status: int, plan: Mapping[str, Any] | None = None) -> None:
         """Write the arrival line."""
@@ -72,31 +101,40 @@ class Exchange:
                 "decided_ns": time.monotonic_ns(),
                 "decision": decision,
                 "status": status,
+                "before_requests": self._before.get("requests"),
+                "before_tokens": self._before.get("tokens"),
                 **self._left(),
                 **(plan or {}),
             },
         )
 
+    def refuse(self, refusal: Refusal) -> None:
+        """Decide against it, and say so."""
+        self.kind = AnswerKind.REFUSED if refusal.status == 429 else AnswerKind.ERROR
+        self.decide(refusal.decision, refusal.status)
+        body, headers = self.style.refusal(refusal)
+        self.answer(body, headers)
+
     def head(self, content: Headers) -> bytes:
         """The response's head: the id, what remains for the key, and `content`'s headers."""
-        headers: Headers = [("x-request-id", self.request_id)]
         self._look()
-        for resource, left in self.remaining.items():
-            headers.append((f"x-ratelimit-api_key-remaining-{resource}", str(left)))
-        headers += content
+        headers: Headers = [("x-request-id", self.request_id), *self._rate_headers(), *content]
         if not self.request.keep_alive:
             headers.append(("connection", "close"))
         elif not self.request.http11:
             headers.append(("connection", "keep-alive"))
         return head(self.status, headers)
 
-    def answer(self, body: bytes, headers: Headers | None = None, counts: Mapping[str, int] | None = None) -> None:
-        """Send a whole response and end. `counts` are the tokens, as `end` takes them."""
+    def _rate_headers(self) -> Headers:
+        return documented_headers(self.remaining)
+
+    def answer(self, body: bytes, headers: Headers | None = None, facts: Mapping[str, Any] | None = None) -> None:
+        """Send a whole response and end. `facts` are the tokens, as `end` takes them."""
         content: Headers = [*(headers or [])]
         if self.status != 204:
             content += [("content-type", "application/json"), ("content-length", str(len(body)))]
         sent_ns = self.connection.send(self.head(content) + (b"" if self.request.method == "HEAD" else body))
-        self.end("complete", headers_sent_ns=sent_ns, last_sent_ns=sent_ns, counts=counts)
+        self.end("complete", headers_sent_ns=sent_ns, last_sent_ns=sent_ns, facts=facts)
         self.connection.finish()
 
     def end(
@@ -108,9 +146,9 @@ class Exchange:
         chunk_sent_ns: list[int] | None = None,
         lateness_ns: list[int] | None = None,
         blocked: int = 0,
-        counts: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the end line, once."""
+        """Write the end line, once. `facts` are its tokens and what else is known of a completion."""
         if self.ended:
             return
         self.ended = True
@@ -129,7 +167,8 @@ class Exchange:
                 "lateness_ns": lateness_ns or [],
                 "blocked": blocked,
                 "end_ns": time.monotonic_ns(),
-                **(counts or _NO_TOKENS),
+                **_NO_TOKENS,
+                **(facts or {}),
                 **self._left(),
             },
         )

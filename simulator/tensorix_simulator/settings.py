@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from tensorix_api.errors import SettingsError
-from tensorix_api.limiters import Charging, Counting
+from tensorix_api.limiters import Counting
 from tensorix_api.secret import Secret
 from tensorix_simulator.distributions import Distribution, Quantity
+from tensorix_simulator.presets import preset_settings
+from tensorix_simulator.setting_checks import CHECKS, DISTRIBUTIONS
 
 __all__ = ["FORMAT", "SimulatorSettings", "alias_of"]
 
@@ -19,8 +21,7 @@ FORMAT = 1
 """The version of the settings' form. A file of another version is refused."""
 
 _ALIAS = re.compile(r"key-[0-9a-f]{8}")
-_RETRY_AFTER = ("none", "honest", "fixed60")
-_UNKNOWN = ("refuse", "accept")
+_LISTS = ("models", "valid_keys", "invalid_keys", "no_credit_keys", "more_limits", "faults")
 
 
 @lru_cache(maxsize=4096)
@@ -45,7 +46,20 @@ class SimulatorSettings:
     tpm: int | None = 2_000_000
     """Tokens a window and key; None: no limit and no header."""
     window_s: float = 60.0
-    """The "minute", from a key's first request."""
+    """The "minute", which the documentation does not say how to count: see `limiter`."""
+    limiter: str = "fixed_window"
+    """How rpm and tpm are counted: `fixed_window` (from a key's first request), `clock_window` (on the clock),
+    `sliding_log`, `sliding_counter` (two windows weighed) or `token_bucket` (GCRA)."""
+    burst: int | None = None
+    """With `token_bucket`, the requests that may come at once; None: rpm."""
+    burst_tokens: int | None = None
+    """With `token_bucket`, the tokens that may come at once; None: tpm."""
+    more_limits: tuple[str, ...] = ()
+    """Limits besides: `2 requests/1s`, `10000 requests/1d clock_window`, `8 in flight`, `30 requests/60s per model`."""
+    over_limit: str = "refuse"
+    """What becomes of a request over the limit: `refuse` (429) or `delay` until it fits."""
+    longest_delay_s: float = 60.0
+    """With `delay`: a request that would have to wait longer is refused after all."""
     charging: str = "actual"
     """A value of `tensorix_api.limiters.Charging`: which tokens count is not documented."""
     count_refused: bool = False
@@ -56,6 +70,13 @@ class SimulatorSettings:
     """Whether `GET /models` is charged, and refused when the limit is spent."""
     retry_after: str = "none"
     """On a 429: `none` (as documented), `honest` (whole seconds, rounded up) or `fixed60` (always 60)."""
+    headers: str = "documented"
+    """Rate-limit headers: `documented` (what remains, on every response), `litellm` (as that gateway sends them),
+    `openai` (limit, remaining and reset in its spelling) or `none`."""
+    header_lie: str | None = None
+    """What is wrong with them: `late` (a response behind), `negative`, `stuck` (always the first value), or null."""
+    style: str = "tensorix"
+    """The bodies: `tensorix` (as documented) or `litellm` (as that gateway writes them)."""
 
     valid_keys: tuple[str, ...] | None = None
     """None: every key that is not in one of the next two."""
@@ -63,15 +84,36 @@ class SimulatorSettings:
     """Answered with 401."""
     no_credit_keys: tuple[str, ...] = ("sk-no-credit",)
     """Chat completions are answered with 402."""
+    credit_tokens: int | None = None
+    """Tokens that each key has paid for: chat completions are answered with 402 once they are used. None: endless."""
+
+    latency: str = "independent"
+    """`independent` (`ttft` and `between_tokens`, whatever the load) or `batch` (`step` and so on: grows with load)."""
+    slots: int | None = None
+    """Chat completions that are worked on at once; the others wait. None: all."""
+    queue: int | None = None
+    """How many may wait for a slot; one more is answered with 503. None: any number."""
+    step: str = "20ms"
+    """With `batch`: the least time of a step, in which each running completion makes a token."""
+    step_per_sequence: str = "200us"
+    """With `batch`: what each running completion adds to a step."""
+    prompt_tokens_per_s: float = 20_000.0
+    """With `batch`: how fast prompts are read; it adds to the step in which one is."""
+    step_noise: float = 0.1
+    """With `batch`: by how much steps vary (the sigma of a lognormal factor of median 1)."""
+    ttft: str = "lognormal(200ms, 0.3)"
+    """With `independent`: from the whole request read to the first token sent."""
+    between_tokens: str = "lognormal(20ms, 0.2)"
+    """With `independent`: between two tokens of a reply."""
 
     seed: int = 0
     """Of texts, lengths, times and injected errors: the same requests get the same, in whatever order they come."""
     error_rate: float = 0.0
     """Share of admitted chat completions that are answered with 500."""
-    ttft: str = "lognormal(200ms, 0.3)"
-    """From the whole request read to the first token sent."""
-    between_tokens: str = "lognormal(20ms, 0.2)"
-    """Between two tokens of a reply."""
+    faults: tuple[str, ...] = ()
+    """What goes wrong, as `status 503, rate 5%` or `outage, from 20s to 35s`: `tensorix_simulator.faults`."""
+    fault_header: bool = True
+    """Whether a request may ask for a fault of its own with the header `x-simulator-fault`."""
     reply_tokens: str | None = None
     """Length of a reply, as a distribution, cut at `max_tokens`; None: as long as `max_tokens` allows."""
     default_max_tokens: int = 64
@@ -79,22 +121,29 @@ class SimulatorSettings:
     reasoning_tokens: str = "0"
     """Of a reply's tokens, how many are `reasoning_content` and come first."""
 
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """Replies to known questions: a last message that is one of the names is answered with its value."""
+    tool_call_rate: float = 0.0
+    """Share of the requests with tools, and free to choose, that are answered with a tool call."""
+
     context_tokens: int = 131_072
     """The most that `max_tokens` may be."""
     unknown_parameters: str = "refuse"
     """`refuse` a body's unknown parameter with 400, or `accept` and ignore it."""
     max_body_bytes: int = 10_485_760
     """A longer request body is answered with 413."""
+    idle_s: float | None = None
+    """A connection on which nothing came for so long is closed. None: never."""
 
     def __post_init__(self) -> None:
-        for name in ("models", "valid_keys", "invalid_keys", "no_credit_keys"):
+        for name in _LISTS:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-        for name, (check, allowed) in _CHECKS.items():
+        for name, (check, allowed) in CHECKS.items():
             if not check(getattr(self, name)):
                 raise SettingsError(f"setting {name!r} must be {allowed}, not {_shown(name, getattr(self, name))}")
-        for name, (quantity, optional) in _DISTRIBUTIONS.items():
+        for name, (quantity, optional) in DISTRIBUTIONS.items():
             self._check_distribution(name, quantity, optional)
         for name in ("valid_keys", "invalid_keys", "no_credit_keys"):
             keys = getattr(self, name)
@@ -118,22 +167,26 @@ class SimulatorSettings:
         return cls().changed(data)
 
     def changed(self, changes: Mapping[str, Any]) -> SimulatorSettings:
-        """These settings with some of them changed. Raises SettingsError, also for a name that is not known."""
+        """These settings with some of them changed; `presets` (a list of names) are put under the others.
+
+        Raises SettingsError, also for a name that is not known.
+        """
         if not isinstance(changes, Mapping):
             raise SettingsError("settings must be a JSON object of names and values")
-        names = [field.name for field in fields(self)]
+        names = [known.name for known in fields(self)]
         given = dict(changes)
         version = given.pop("format", FORMAT)
+        names_of_presets = given.pop("presets", ())
         if version != FORMAT or isinstance(version, bool):
             raise SettingsError(f"settings of format {version!r} cannot be read: this version reads format {FORMAT}")
         for name in given:
             if name not in names:
                 raise SettingsError(f"unknown setting {name!r}: one of {', '.join(names)}")
-        return replace(self, **given)
+        return replace(self, **{**preset_settings(names_of_presets), **given})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON writes it, with the format's version."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {known.name: getattr(self, known.name) for known in fields(self)}
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {"format": FORMAT, **listed}
 
@@ -148,61 +201,5 @@ class SimulatorSettings:
         return Counting(refused=self.count_refused, bad_requests=self.count_bad_requests, models=self.count_models)
 
 
-_DISTRIBUTIONS: dict[str, tuple[Quantity, bool]] = {
-    "ttft": ("time", False),
-    "between_tokens": ("time", False),
-    "reply_tokens": ("count", True),
-    "reasoning_tokens": ("count", False),
-}
-
-
 def _shown(name: str, value: object) -> str:
     return "what was given" if name.endswith("_keys") else repr(value)
-
-
-def _whole(low: int, high: int) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _number(low: float, high: float) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _limit(value: object) -> bool:
-    return value is None or _whole(0, 10**12)(value)
-
-
-def _flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, str) and item for item in value)
-
-
-def _path(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value) is not None
-
-
-_LIMIT = "a whole number from 0 on, or null for no limit"
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "prefix": (_path, "a path such as '/v1', or empty"),
-    "models": (lambda value: _texts(value) and bool(value), "a list of at least one model's name"),
-    "rpm": (_limit, _LIMIT),
-    "tpm": (_limit, _LIMIT),
-    "window_s": (_number(0.001, 1e6), "a number of seconds from 0.001 to 1000000"),
-    "charging": (lambda value: value in tuple(Charging), f"one of {', '.join(Charging)}"),
-    "count_refused": (_flag, "true or false"),
-    "count_bad_requests": (_flag, "true or false"),
-    "count_models": (_flag, "true or false"),
-    "retry_after": (lambda value: value in _RETRY_AFTER, f"one of {', '.join(_RETRY_AFTER)}"),
-    "valid_keys": (lambda value: value is None or _texts(value), "a list of keys, or null for any"),
-    "invalid_keys": (_texts, "a list of keys"),
-    "no_credit_keys": (_texts, "a list of keys"),
-    "seed": (_whole(0, 2**63), "a whole number from 0 on"),
-    "error_rate": (_number(0.0, 1.0), "a number from 0 to 1"),
-    "default_max_tokens": (_whole(1, 10**6), "a whole number from 1 to 1000000"),
-    "context_tokens": (_whole(1, 10**6), "a whole number from 1 to 1000000"),
-    "unknown_parameters": (lambda value: value in _UNKNOWN, f"one of {', '.join(_UNKNOWN)}"),
-    "max_body_bytes": (_whole(1, 2**30), "a whole number of bytes from 1 to 2**30"),
-}

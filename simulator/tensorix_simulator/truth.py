@@ -16,8 +16,9 @@ name says `unix`. One object a line, told apart by `event`:
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
             (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`, `unauthorised`, `no_credit`,
             `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
-            `incomplete`), `status`, `remaining_requests` and `remaining_tokens` (after the decision; null where
-            there is no key or no limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
+            `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had left before it),
+            `remaining_requests` and `remaining_tokens` (after the decision; all four null where there is no key or no
+            limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
             `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
             `stopped`: the simulator was), `headers_sent_ns` (after the send of the response's head),
@@ -25,7 +26,8 @@ name says `unix`. One object a line, told apart by `event`:
             `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries a chunk of
             each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
             `blocked` (how often a chunk had to wait because the client did not read), `end_ns`, `prompt_tokens`,
-            `completion_tokens` (sent, all choices), `reasoning_tokens`, `remaining_requests`, `remaining_tokens`.
+            `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion: how long it waited for
+            a slot), `remaining_requests`, `remaining_tokens`.
 """
 
 from __future__ import annotations

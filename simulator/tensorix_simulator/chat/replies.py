@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tensorix_simulator.distributions import Distribution, Quantity
 from tensorix_simulator.chat.parameters import ChatRequest
+from tensorix_simulator.distributions import Distribution, Quantity
 from tensorix_simulator.settings import SimulatorSettings
 
 __all__ = ["TOKENS", "Reply", "ReplyMaker"]

@@ -56,6 +56,8 @@ class Connection:
         self._unsent = bytearray()
         self.closed = False
         self.on_gone: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
+        """Called once, when the client has read what was sent."""
         loop.add_reader(self._fd, self._on_readable)
 
     # Reading and serving.
@@ -140,6 +142,11 @@ class Connection:
         del self._unsent[:sent]
         if not self._unsent:
             self._loop.remove_writer(self._fd)
+            on_drained, self.on_drained = self.on_drained, None
+            if on_drained is not None:
+                on_drained()
+            if self._unsent or self.closed:
+                return
             if not self._serving and not self._keep_alive:
                 self._end()
 
@@ -150,7 +157,7 @@ class Connection:
 
     def finish(self) -> None:
         """The response is whole: on to the next request, or to the end."""
-        self.on_gone = None
+        self.on_gone = self.on_drained = None
         self._serving = False
         if self._keep_alive:
             self._pump()
@@ -177,7 +184,7 @@ class Connection:
             return
         unserved = [*self._queue, *([self._reader.unfinished] if self._reader.unfinished else [])]
         self._queue.clear()
-        on_gone, self.on_gone = self.on_gone, None
+        on_gone, self.on_gone, self.on_drained = self.on_gone, None, None
         self.close()
         if on_gone is not None:
             on_gone()

@@ -1,0 +1,173 @@
+"""A chat completion on its way: token by token as they fall due, or whole at the last of them; then settled."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from tensorix_api.limiters import Charging
+from tensorix_simulator.chat.parameters import ChatRequest
+from tensorix_simulator.chat.replies import Reply
+from tensorix_simulator.delivery import Delivery
+from tensorix_simulator.exchange import Exchange
+from tensorix_simulator.http.wire import Headers, encode_json
+from tensorix_simulator.latency.timing import Ticket
+from tensorix_simulator.styles.style import StreamEvents
+
+__all__ = ["Completion"]
+
+
+class Completion:
+    """Answers one admitted request. Tokens are charged for what was made, also where the client goes early."""
+
+    __slots__ = (
+        "_charging", "_created", "_delivery", "_events", "_exchange", "_identity", "_reply", "_request", "_running",
+        "_ticket", "_token",
+    )  # fmt: skip
+
+    def __init__(
+        self, exchange: Exchange, request: ChatRequest, reply: Reply, charging: Charging, running: set[Completion]
+    ) -> None:
+        """`running` holds it from its start to its end."""
+        self._exchange = exchange
+        self._request = request
+        self._reply = reply
+        self._charging = charging
+        self._running = running
+        self._identity = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._delivery = Delivery(exchange.connection)
+        self._events: StreamEvents | None = None
+        self._ticket: Ticket | None = None
+        self._token = 0
+
+    def start(self, ticket: Ticket) -> None:
+        """Send the head of a stream; from now on tokens may fall due."""
+        exchange, request = self._exchange, self._request
+        self._ticket = ticket
+        exchange.connection.on_gone = self._gone
+        self._running.add(self)
+        if not request.stream:
+            return
+        chunked = exchange.request.http11
+        content: Headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+        if chunked:
+            content.append(("transfer-encoding", "chunked"))
+        else:
+            # Only the end of the connection can end such a body.
+            exchange.request.keep_alive = False
+            exchange.connection.close_after()
+        self._events = events = exchange.style.stream(
+            identity=self._identity,
+            created=self._created,
+            model=request.model,
+            n=request.n,
+            include_usage=request.include_usage,
+            chunked=chunked,
+        )
+        roles = b"".join(events.role(choice) for choice in range(request.n))
+        self._delivery.begin(exchange.head(content) + roles)
+
+    def token_due(self, due_ns: int) -> bool:
+        """Send the next token of each choice; returns whether there are more."""
+        reply, index, events = self._reply, self._token, self._events
+        assert events is not None
+        reasoning = index < reply.reasoning_tokens
+        if self._request.n == 1:
+            data = events.token(0, reply.token(0, index), reasoning)
+        else:
+            data = b"".join(
+                events.token(choice, reply.token(choice, index), reasoning) for choice in range(self._request.n)
+            )
+        self._token = index + 1
+        self._delivery.token(due_ns, data)
+        if self._token < reply.tokens:
+            return True
+        self._finish_stream(events)
+        return False
+
+    def _finish_stream(self, events: StreamEvents) -> None:
+        self._settle()
+        parts = [events.finish(choice, self._reply.finish_reason) for choice in range(self._request.n)]
+        if self._request.include_usage:
+            parts.append(events.usage(self._usage()))
+        self._delivery.finish(b"".join(parts) + events.done(), self._streamed)
+
+    def _streamed(self, sent_ns: int) -> None:
+        self._end("complete", sent_ns)
+        self._exchange.connection.finish()
+
+    def whole_due(self, due_ns: int) -> bool:
+        """Send a reply that is not streamed."""
+        self._token = self._reply.tokens
+        self._settle()
+        body = self._exchange.style.completion(
+            identity=self._identity,
+            created=self._created,
+            model=self._request.model,
+            choices=[self._choice(index) for index in range(self._request.n)],
+            usage=self._usage(),
+        )
+        self._running.discard(self)
+        self._exchange.answer(encode_json(body), facts=self._facts())
+        return False
+
+    def _choice(self, index: int) -> dict[str, Any]:
+        reply = self._reply
+        message: dict[str, Any] = {"role": "assistant"}
+        if reply.reasoning_tokens:
+            message["reasoning_content"] = reply.text(index, 0, reply.reasoning_tokens)
+        message["content"] = reply.text(index, reply.reasoning_tokens, reply.tokens)
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
+
+    def _counts(self) -> dict[str, int]:
+        """What was made so far, of all choices."""
+        n = self._request.n
+        return {
+            "prompt_tokens": self._request.prompt_tokens,
+            "completion_tokens": self._token * n,
+            "reasoning_tokens": min(self._token, self._reply.reasoning_tokens) * n,
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        return {**self._counts(), "queue_ns": self._ticket.queue_ns if self._ticket else 0}
+
+    def _usage(self) -> dict[str, Any]:
+        counts = self._counts()
+        usage: dict[str, Any] = {
+            "prompt_tokens": counts["prompt_tokens"],
+            "completion_tokens": counts["completion_tokens"],
+            "total_tokens": counts["prompt_tokens"] + counts["completion_tokens"],
+        }
+        if counts["reasoning_tokens"]:
+            usage["completion_tokens_details"] = {"reasoning_tokens": counts["reasoning_tokens"]}
+        return usage
+
+    def _settle(self) -> None:
+        counts = self._counts()
+        self._exchange.settle(self._charging.settled(counts["prompt_tokens"], counts["completion_tokens"]))
+
+    def _end(self, ended: str, last_sent_ns: int | None) -> None:
+        self._running.discard(self)
+        delivery = self._delivery
+        self._exchange.end(
+            ended,
+            headers_sent_ns=delivery.headers_ns,
+            last_sent_ns=last_sent_ns,
+            chunk_sent_ns=delivery.sent_ns,
+            lateness_ns=delivery.lateness_ns,
+            blocked=delivery.blocked,
+            facts=self._facts(),
+        )
+
+    def _gone(self, ended: str = "client_gone") -> None:
+        """The client closed, or the simulator stops, before the reply was whole."""
+        if self._ticket is not None:
+            self._ticket.cancel()
+        self._settle()
+        self._end(ended, self._delivery.last_ns)
+
+    def stop(self) -> None:
+        """The simulator stops."""
+        self._gone("stopped")

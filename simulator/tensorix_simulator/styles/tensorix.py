@@ -1,0 +1,114 @@
+"""As Tensorix documents it, and as OpenAI does where its documentation is silent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tensorix_simulator.chat.replies import TOKENS
+from tensorix_simulator.http.wire import Headers, encode_json, frame, last_chunk
+from tensorix_simulator.styles.style import Refusal
+
+__all__ = ["StreamText", "Tensorix", "error_body"]
+
+_LISTED_SINCE = 1_735_689_600
+_TOKEN_BYTES = tuple(json.dumps(token)[1:-1].encode() for token in TOKENS)
+_KINDS = {
+    401: "authentication_error",
+    402: "insufficient_credits",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+
+
+def error_body(message: str, kind: str, code: str, param: str | None = None) -> bytes:
+    """The documented error object; `param` only where a parameter is meant."""
+    error = {"message": message, "type": kind, "code": code}
+    if param is not None:
+        error["param"] = param
+    return encode_json({"error": error})
+
+
+class Tensorix:
+    """The documented form."""
+
+    def refusal(self, refusal: Refusal) -> tuple[bytes, Headers]:
+        """The documented error object."""
+        kind = _KINDS.get(refusal.status, "server_error" if refusal.status >= 500 else "invalid_request_error")
+        return error_body(refusal.message, kind, refusal.code, refusal.param), refusal.headers or []
+
+    def models(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """OpenAI's list."""
+        return {"object": "list", "data": [self.model(name) for name in names]}
+
+    def model(self, name: str) -> dict[str, Any]:
+        """OpenAI's model object."""
+        return {"id": name, "object": "model", "created": _LISTED_SINCE, "owned_by": name.split("/")[0]}
+
+    def completion(
+        self, *, identity: str, created: int, model: str, choices: list[dict[str, Any]], usage: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The documented body."""
+        return {
+            "id": identity,
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": choices,
+            "usage": usage,
+        }
+
+    def stream(
+        self, *, identity: str, created: int, model: str, n: int, include_usage: bool, chunked: bool
+    ) -> StreamText:
+        """OpenAI's chunks."""
+        return StreamText(
+            identity=identity, created=created, model=model, n=n, include_usage=include_usage, chunked=chunked
+        )
+
+
+class StreamText:
+    """The events of one streamed completion. What is the same in every chunk is encoded once."""
+
+    __slots__ = ("_chunked", "_common", "_content", "_reasoning", "_tail", "_usage")
+
+    def __init__(self, *, identity: str, created: int, model: str, n: int, include_usage: bool, chunked: bool) -> None:
+        common = encode_json({"id": identity, "object": "chat.completion.chunk", "created": created, "model": model})[
+            :-1
+        ]
+        self._common = b"data: " + common
+        self._chunked = chunked
+        # OpenAI sends `usage: null` in every chunk but the last where usage is asked for.
+        self._usage = b',"usage":null' if include_usage else b""
+        self._tail = b'"},"logprobs":null,"finish_reason":null}]' + self._usage + b"}\n\n"
+        self._content = tuple(self._opening(index, b"content") for index in range(n))
+        self._reasoning = tuple(self._opening(index, b"reasoning_content") for index in range(n))
+
+    def _opening(self, index: int, field: bytes) -> bytes:
+        return self._common + b',"choices":[{"index":%d,"delta":{"%s":"' % (index, field)
+
+    def token(self, choice: int, token: int, reasoning: bool) -> bytes:
+        """One token of one choice, by its index in the cycle of tokens."""
+        payload = (self._reasoning if reasoning else self._content)[choice] + _TOKEN_BYTES[token] + self._tail
+        return b"%x\r\n%s\r\n" % (len(payload), payload) if self._chunked else payload
+
+    def _choice(self, index: int, delta: bytes, finish: bytes) -> bytes:
+        choice = b'{"index":%d,"delta":%s,"logprobs":null,"finish_reason":%s}' % (index, delta, finish)
+        return frame(self._common + b',"choices":[' + choice + b"]" + self._usage + b"}\n\n", self._chunked)
+
+    def role(self, choice: int) -> bytes:
+        """The first chunk: who speaks, and nothing said yet."""
+        return self._choice(choice, b'{"role":"assistant"}', b"null")
+
+    def finish(self, choice: int, reason: str) -> bytes:
+        """The chunk that says why it ended."""
+        return self._choice(choice, b"{}", encode_json(reason))
+
+    def usage(self, usage: dict[str, Any]) -> bytes:
+        """The chunk that says what it has cost; it has no choices."""
+        return frame(self._common + b',"choices":[],"usage":' + encode_json(usage) + b"}\n\n", self._chunked)
+
+    def done(self) -> bytes:
+        """`data: [DONE]` and the end of the body."""
+        return frame(b"data: [DONE]\n\n", self._chunked) + last_chunk(self._chunked)
