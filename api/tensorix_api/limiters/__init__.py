@@ -13,9 +13,9 @@ A grant is settled or released once, when its request has ended.
 
 | kind | what counts at a moment | a settlement |
 | --- | --- | --- |
-| `FixedWindow` | charges of the window that is open, from its first charge or on a clock | changes its window, while open |
+| `FixedWindow` | charges of the open window, from its first or on a clock | changes its window, while open |
 | `SlidingLog` | every charge for exactly a window from its time | changes the charge, at its old time |
-| `SlidingCounter` | this window, and the share of the last one that reaches back | changes its window, while it has a share |
+| `SlidingCounter` | this window and a share of the last one | changes its window, while it has a share |
 | `TokenBucket` | what was taken and has not flowed back yet; the same as GCRA | gives back or takes when settled |
 | `InFlight` | requests that have not ended | frees the place |
 | `AllOf` | what any of its limiters counts | settles with each |
