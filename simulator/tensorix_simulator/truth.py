@@ -26,8 +26,8 @@ name says `unix`. One object a line, told apart by `event`:
             `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries a chunk of
             each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
             `blocked` (how often a chunk had to wait because the client did not read), `end_ns`, `prompt_tokens`,
-            `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion: how long it waited for
-            a slot), `remaining_requests`, `remaining_tokens`.
+            `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion: how long it
+            waited for a slot), `remaining_requests`, `remaining_tokens`.
 """
 
 from __future__ import annotations
