@@ -14,8 +14,8 @@ from tensorix_simulator.exchange import Exchange
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
 from tensorix_simulator.http.wire import Headers, encode_json
+from tensorix_simulator.latency.modes import Latency
 from tensorix_simulator.latency.pacing import Pacer
-from tensorix_simulator.latency.timing import Independent, Timing
 from tensorix_simulator.limits.key_limits import KeyLimits
 from tensorix_simulator.limits.rate_headers import AnswerKind
 from tensorix_simulator.settings import SimulatorSettings, alias_of
@@ -41,7 +41,7 @@ class Service:
         self._replies = ReplyMaker()
         self._limits = KeyLimits(settings)
         self._style = Tensorix()
-        self._timing: Timing = Independent(pacer)
+        self._latency = Latency(pacer, settings)
         self._count = 0
         self.running: set[Completion] = set()
         """Completions that are not whole yet."""
@@ -50,12 +50,14 @@ class Service:
         """From now on other settings. What keys have used so far stays used; streams under way go on as planned."""
         self.settings = settings
         self._limits.change(settings)
+        self._latency.change(settings)
         self._truth.write("settings", {"at_ns": time.monotonic_ns(), "settings": settings.to_dict()})
 
     def reset(self) -> None:
         """Forget what keys have used and which requests came before."""
         self._limits.forget()
         self._replies.forget()
+        self._latency.forget()
         self._truth.write("reset", {"at_ns": time.monotonic_ns()})
 
     def stop(self) -> None:
@@ -202,7 +204,9 @@ class Service:
         completion = Completion(exchange, request, reply, charging, self.running)
         due = completion.token_due if request.stream else completion.whole_due
         start_ns = exchange.request.body_ns or time.monotonic_ns()
-        ticket = self._timing.begin(start_ns, request.prompt_tokens, reply, due, whole=not request.stream)
+        ticket = self._latency.begin(
+            start_ns, request.prompt_tokens, reply, due, whole=not request.stream, sequences=request.n
+        )
         if ticket is None:
             exchange.settle(0)
             exchange.refuse(_OVERLOADED)

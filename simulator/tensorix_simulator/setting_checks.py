@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Charging
-from tensorix_simulator.distributions import Quantity
+from tensorix_simulator.distributions import Distribution, Quantity
 
 __all__ = ["CHECKS", "DISTRIBUTIONS", "Check"]
 
@@ -16,8 +17,6 @@ Check: TypeAlias = Callable[[Any], bool]
 DISTRIBUTIONS: dict[str, tuple[Quantity, bool]] = {
     "ttft": ("time", False),
     "between_tokens": ("time", False),
-    "step": ("time", False),
-    "step_per_sequence": ("time", False),
     "reply_tokens": ("count", True),
     "reasoning_tokens": ("count", False),
 }
@@ -46,6 +45,13 @@ def _one_of(*allowed: str | None) -> tuple[Check, str]:
 
 def _texts_by_name(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
+
+
+def _time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and Distribution.parse(value, "time").constant is not None
+    except SettingsError:
+        return False
 
 
 def _flag(value: object) -> bool:
@@ -88,6 +94,9 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "latency": _one_of("independent", "batch"),
     "slots": (_optional(_whole(1, 10**6)), "a whole number from 1 on, or null for no bound"),
     "queue": (_optional(_whole(0, 10**6)), "a whole number from 0 on, or null for no bound"),
+    "step": (_time, "a time such as '20ms'"),
+    "step_per_sequence": (_time, "a time such as '200us'"),
+    "prompt_tokens_per_step": (_whole(1, 10**9), "a whole number from 1 on"),
     "prompt_tokens_per_s": (_number(1e-3, 1e12), "a number above 0"),
     "step_noise": (_number(0.0, 10.0), "a number from 0 to 10"),
     "seed": (_whole(0, 2**63), "a whole number from 0 on"),

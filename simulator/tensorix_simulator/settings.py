@@ -94,13 +94,16 @@ class SimulatorSettings:
     queue: int | None = None
     """How many may wait for a slot; one more is answered with 503. None: any number."""
     step: str = "20ms"
-    """With `batch`: the least time of a step, in which each running completion makes a token."""
+    """With `batch`: the least time of a step, in which each running completion makes a token. Steps follow one another;
+    whoever waits starts between two of them: `tensorix_simulator.latency.batch` says all of it."""
     step_per_sequence: str = "200us"
-    """With `batch`: what each running completion adds to a step."""
+    """With `batch`: what each completion (each choice of one) adds to a step that makes a token of it."""
     prompt_tokens_per_s: float = 20_000.0
     """With `batch`: how fast prompts are read; it adds to the step in which one is."""
+    prompt_tokens_per_step: int = 2_048
+    """With `batch`: the most that is read of prompts in a step; the rest waits, so that the others' tokens do not."""
     step_noise: float = 0.1
-    """With `batch`: by how much steps vary (the sigma of a lognormal factor of median 1)."""
+    """With `batch`: by how much steps vary (the sigma of a lognormal factor of mean 1)."""
     ttft: str = "lognormal(200ms, 0.3)"
     """With `independent`: from the whole request read to the first token sent."""
     between_tokens: str = "lognormal(20ms, 0.2)"

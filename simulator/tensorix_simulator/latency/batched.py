@@ -14,31 +14,46 @@ __all__ = ["Batched"]
 
 
 class _Work:
-    """The ticket of one reply."""
+    """The ticket of one reply. Lets go of the batch and the calls at its end, so as to leave no cycle behind."""
 
-    __slots__ = ("batch", "due", "generation", "queue_ns", "whole")
+    __slots__ = ("_batch", "_due", "_generation", "queue_ns", "whole")
 
     def __init__(self, batch: Batch[_Work], due: TokenDue, whole: bool) -> None:
-        self.batch = batch
-        self.due = due
+        self._batch = batch
+        self._due: TokenDue | None = due
+        self._generation: Generation[_Work] | None = None
         self.whole = whole
         self.queue_ns = 0
-        self.generation: Generation[_Work] | None = None
 
-    def deliver(self, generation: Generation[_Work], due_ns: int) -> None:
+    def arrive(self, at_ns: int, prompt_tokens: int, tokens: int, sequences: int) -> bool:
+        """Get into the batch, or in line before it; False where there is no room."""
+        generation = Generation(self, at_ns, prompt_tokens, tokens, sequences)
+        if not self._batch.arrive(generation):
+            return False
+        self._generation = generation
+        return True
+
+    def deliver(self, due_ns: int) -> None:
         """Its next token is due, or its last where it is sent whole."""
-        if generation.gone:
+        generation, due = self._generation, self._due
+        if generation is None or due is None:
             return
-        self.queue_ns = (generation.started_ns or generation.at_ns) - generation.at_ns
-        if not self.due(due_ns) and generation.tokens_left > 0:
-            self.batch.leave(generation)
+        assert generation.started_ns is not None
+        self.queue_ns = generation.started_ns - generation.at_ns
+        if generation.tokens_left <= 0:
+            self._generation = self._due = None
+            due(due_ns)
+        elif not due(due_ns):
+            self.cancel()
 
     def cancel(self) -> None:
         """No more calls. A place in the queue is free at once, a slot at the end of the step."""
-        generation = self.generation
-        if generation is not None and not generation.gone:
-            self.batch.leave(generation)
-            self.queue_ns = (generation.started_ns or time.monotonic_ns()) - generation.at_ns
+        if (generation := self._generation) is None:
+            return
+        self._generation = self._due = None
+        self._batch.leave(generation)
+        ended_ns = time.monotonic_ns() if generation.started_ns is None else generation.started_ns
+        self.queue_ns = ended_ns - generation.at_ns
 
 
 class Batched:
@@ -49,7 +64,7 @@ class Batched:
         self.batch: Batch[_Work] = Batch(BatchModel(step_ns=1e6))
         # Whose tokens of the step that ended last are still to be handed out: one at a time, so that the pacer looks
         # at sockets and other jobs in between.
-        self._owed: deque[Generation[_Work]] = deque()
+        self._owed: deque[_Work] = deque()
         self._owed_ns = 0
         self._planned = False
 
@@ -58,8 +73,7 @@ class Batched:
     ) -> Ticket | None:
         """Put a reply into the batch, or in line before it."""
         work = _Work(self.batch, due, whole)
-        work.generation = Generation(work, start_ns, prompt_tokens, reply.tokens, sequences)
-        if not self.batch.arrive(work.generation):
+        if not work.arrive(start_ns, prompt_tokens, reply.tokens, sequences):
             return None
         if not self._planned and self.batch.next_ns is not None:
             self._planned = True
@@ -72,11 +86,10 @@ class Batched:
             self._owed_ns = due_ns
             for generation in self.batch.step():
                 if not (generation.owner.whole and generation.tokens_left):
-                    self._owed.append(generation)
+                    self._owed.append(generation.owner)
         if self._owed:
-            generation = self._owed.popleft()
             try:
-                generation.owner.deliver(generation, self._owed_ns)
+                self._owed.popleft().deliver(self._owed_ns)
             except BaseException:
                 # The loop reports it; the others go on.
                 if (next_ns := self._next()) is not None:

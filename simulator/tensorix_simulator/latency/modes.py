@@ -20,6 +20,7 @@ def batch_model(settings: SimulatorSettings) -> BatchModel:
         step_ns=_time_ns(settings.step),
         step_per_sequence_ns=_time_ns(settings.step_per_sequence),
         prompt_tokens_per_s=settings.prompt_tokens_per_s,
+        prompt_tokens_per_step=settings.prompt_tokens_per_step,
         noise=settings.step_noise,
     )
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tensorix_simulator.chat.replies import Reply
-from tensorix_simulator.latency.pacing import Pacer
 
-__all__ = ["Independent", "Ticket", "Timing", "TokenDue"]
+__all__ = ["Ticket", "Timing", "TokenDue"]
 
 TokenDue = Callable[[int], bool]
 """Called with a due time, at or after it, for each token of a reply in turn; returns whether there are more."""
@@ -28,43 +27,12 @@ class Ticket(Protocol):
 class Timing(Protocol):
     """Decides when tokens are due."""
 
-    def begin(self, start_ns: int, prompt_tokens: int, reply: Reply, due: TokenDue, *, whole: bool) -> Ticket | None:
+    def begin(
+        self, start_ns: int, prompt_tokens: int, reply: Reply, due: TokenDue, *, whole: bool, sequences: int = 1
+    ) -> Ticket | None:
         """Work on a reply from `start_ns` on; None where there is no room for it.
 
-        `due` is called for each token; where `whole`, once, for the last of them.
+        `due` is called for each token (of all `sequences`: the reply's choices) from the pacer, never from within;
+        where `whole`, once, for the last of them.
         """
         ...
-
-
-class _Unbounded:
-    """The ticket of a reply that waits for nobody."""
-
-    __slots__ = ("cancelled",)
-    queue_ns = 0
-
-    def __init__(self) -> None:
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """No more calls."""
-        self.cancelled = True
-
-
-class Independent:
-    """Each reply takes the times that were drawn for it, whatever else goes on."""
-
-    def __init__(self, pacer: Pacer) -> None:
-        self._pacer = pacer
-
-    def begin(self, start_ns: int, prompt_tokens: int, reply: Reply, due: TokenDue, *, whole: bool) -> Ticket | None:
-        """Plan the first token, or the last where the reply is sent whole."""
-        ticket = _Unbounded()
-        next_gap_ns = reply.next_gap_ns
-
-        def job(due_ns: int) -> int | None:
-            if ticket.cancelled or not due(due_ns):
-                return None
-            return due_ns + int(next_gap_ns())
-
-        self._pacer.add(start_ns + reply.ttft_ns + (reply.rest_ns() if whole else 0), job)
-        return ticket

@@ -1,0 +1,199 @@
+"""The batch against a discrete-event simulation of the same queue, written apart from its description alone.
+
+The simulation here knows nothing of the simulator's own: it keeps a list of events, in seconds, and follows each
+request from event to event.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from statistics import fmean
+
+import pytest
+
+from tensorix_simulator.latency.batch import Batch, BatchModel, Generation
+
+MS = 1_000_000
+SLOTS, QUEUE = 8, 24
+STEP_S, SEQUENCE_S, PROMPT_RATE = 0.020, 0.001, 4000.0
+# Where all slots are busy, a step lasts some 33 ms with its share of prompts, and a reply takes 10 of them.
+KNEE_PER_S = SLOTS / (10 * 0.0335)
+LOADS = (0.3, 0.6, 0.9, 1.1, 1.5)
+
+
+@dataclass
+class Customer:
+    """A request: what it brings, and what becomes of it, in seconds."""
+
+    arrives: float
+    prompt: int
+    tokens: int
+    refused: bool = False
+    starts: float = math.nan
+    first: float = math.nan
+    ends: float = math.nan
+
+
+def simulate(
+    customers: Sequence[Customer],
+    *,
+    slots: int,
+    queue: int,
+    step: float,
+    per_sequence: float,
+    prompt_rate: float,
+    prompts_a_step: float = 2048,
+) -> None:
+    """Follow the customers through the queue, and note down when each started, had its first token and ended."""
+    order = count()
+    events: list[tuple[float, int, str, Customer | None]] = []
+    for customer in customers:
+        heapq.heappush(events, (customer.arrives, next(order), "arrival", customer))
+    line: list[Customer] = []
+    unread: dict[int, int] = {}  # prompt tokens left, of those who have a slot
+    unsaid: dict[int, int] = {}  # tokens left
+    inside: list[Customer] = []
+    working = False
+
+    def work(now: float) -> None:
+        nonlocal working
+        while line and len(inside) < slots:
+            customer = line.pop(0)
+            customer.starts = now
+            inside.append(customer)
+            unread[id(customer)], unsaid[id(customer)] = customer.prompt, customer.tokens
+        working = bool(inside)
+        if not working:
+            return
+        speaking = sum(1 for customer in inside if unread[id(customer)] == 0)
+        read = 0.0
+        for customer in inside:
+            piece = min(unread[id(customer)], prompts_a_step - read)
+            unread[id(customer)] -= int(piece)
+            read += piece
+        duration = step + per_sequence * speaking + read / prompt_rate
+        heapq.heappush(events, (now + duration, next(order), "step ends", None))
+
+    while events:
+        now, _, kind, customer = heapq.heappop(events)
+        if kind == "arrival":
+            assert customer is not None
+            if len(inside) + len(line) == slots + queue:
+                customer.refused = True
+                continue
+            line.append(customer)
+            if not working:
+                work(now)
+            continue
+        for one in [one for one in inside if unread[id(one)] == 0]:
+            if unsaid[id(one)] == one.tokens:
+                one.first = now
+            unsaid[id(one)] -= 1
+            if unsaid[id(one)] == 0:
+                one.ends = now
+                inside.remove(one)
+        work(now)
+
+
+def poisson(load: float, n: int, seed: int) -> list[Customer]:
+    """Customers who come at random, with prompts and replies of random lengths."""
+    generator = random.Random(seed)
+    now, customers = 0.0, []
+    for _ in range(n):
+        now += generator.expovariate(load * KNEE_PER_S)
+        customers.append(Customer(now, generator.randint(1, 60), generator.randint(5, 15)))
+    return customers
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a load came to: requests a second, means in seconds, and the share turned away."""
+
+    throughput: float
+    e2e: float
+    ttft: float
+    wait: float
+    refused: float
+
+
+def figures(customers: Sequence[Customer]) -> Figures:
+    served = [one for one in customers if not one.refused]
+    return Figures(
+        throughput=len(served) / (max(one.ends for one in served) - min(one.arrives for one in customers)),
+        e2e=fmean(one.ends - one.arrives for one in served),
+        ttft=fmean(one.first - one.arrives for one in served),
+        wait=fmean(one.starts - one.arrives for one in served),
+        refused=1 - len(served) / len(customers),
+    )
+
+
+def drive(batch: Batch[Customer], customers: Sequence[Customer]) -> list[Customer]:
+    """The same customers through the simulator's batch, in virtual time."""
+    outcomes = [Customer(one.arrives, one.prompt, one.tokens) for one in customers]
+
+    def end_step() -> None:
+        end_ns = batch.next_ns
+        assert end_ns is not None
+        for generation in batch.step():
+            one = generation.owner
+            assert generation.started_ns is not None
+            one.starts = generation.started_ns / 1e9
+            one.first = end_ns / 1e9 if math.isnan(one.first) else one.first
+            one.ends = end_ns / 1e9
+
+    for one in outcomes:
+        at_ns = round(one.arrives * 1e9)
+        while batch.next_ns is not None and batch.next_ns <= at_ns:
+            end_step()
+        one.refused = not batch.arrive(Generation(one, at_ns, one.prompt, one.tokens))
+    while batch.next_ns is not None:
+        end_step()
+    return outcomes
+
+
+MODEL = BatchModel(step_ns=STEP_S * 1e9, step_per_sequence_ns=SEQUENCE_S * 1e9, prompt_tokens_per_s=PROMPT_RATE)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_each_request_fares_as_in_the_simulation(load: float) -> None:
+    """5,000 requests below, around and above the knee: the same are turned away, all others start, get their first
+    token and end within a µs of when the simulation says.
+    """
+    customers = poisson(load, 5_000, seed=round(100 * load))
+    outcomes = drive(Batch(MODEL, SLOTS, QUEUE), customers)
+    simulate(
+        customers, slots=SLOTS, queue=QUEUE, step=STEP_S, per_sequence=SEQUENCE_S, prompt_rate=PROMPT_RATE
+    )
+    assert [one.refused for one in outcomes] == [one.refused for one in customers]
+    differences = [
+        abs(a - b)
+        for one, other in zip(outcomes, customers, strict=True)
+        if not one.refused
+        for a, b in ((one.starts, other.starts), (one.first, other.first), (one.ends, other.ends))
+    ]
+    assert max(differences) < 1e-6
+    assert (figures(customers).refused > 0.05) == (load > 1)
+
+
+def test_long_prompts_fare_as_in_the_simulation() -> None:
+    """Prompts of up to three steps' worth, so that they are processed in pieces."""
+    generator = random.Random(7)
+    customers, now = [], 0.0
+    for _ in range(2_000):
+        now += generator.expovariate(5.0)
+        customers.append(Customer(now, generator.randint(1, 150), generator.randint(1, 12)))
+    model = BatchModel(
+        step_ns=20 * MS, step_per_sequence_ns=1 * MS, prompt_tokens_per_s=1000.0, prompt_tokens_per_step=50
+    )
+    outcomes = drive(Batch(model, SLOTS, QUEUE), customers)
+    simulate(
+        customers, slots=SLOTS, queue=QUEUE, step=0.02, per_sequence=0.001, prompt_rate=1000.0, prompts_a_step=50
+    )
+    assert [one.refused for one in outcomes] == [one.refused for one in customers]
+    pairs = [(one.first, other.first) for one, other in zip(outcomes, customers, strict=True) if not one.refused]
+    assert max(abs(a - b) for a, b in pairs) < 1e-6
