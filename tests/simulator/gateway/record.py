@@ -1,0 +1,252 @@
+"""Record what a LiteLLM gateway answers to the requests of sequence.json, for the simulator to be held against.
+
+The gateway (LiteLLM 1.106.2, Python 3.11, one process, no database, no Redis) in an environment of its own::
+
+    python -m venv gateway-venv && gateway-venv/bin/pip install 'litellm[proxy]==1.106.2'
+    cd tests/simulator/gateway
+    LITELLM_MASTER_KEY=sk-$(openssl rand -hex 24) LITELLM_LOCAL_MODEL_COST_MAP=True LITELLM_RATE_LIMIT_WINDOW_SIZE=5 \\
+        ../../../gateway-venv/bin/litellm --config gateway.yaml --host 127.0.0.1 --port 4111 --telemetry False
+
+It takes up to 90 s until `GET /health/liveliness` answers 200. Then, in the toolkit's environment::
+
+    python tests/simulator/gateway/record.py --base-url http://127.0.0.1:4111 --out recording.json
+
+which takes about a quarter of a minute, starts on port 4301 the simulator that gateway.yaml names as one model's
+provider, and stops it again. Each run uses keys of its own, so it may be repeated at once; two recordings are the same
+to the byte.
+
+What is kept of a response: status, headers, body; each event of a stream. `normal_*` put placeholders in the place of
+ids, times, text and addresses, and drop the headers of `DROPPED`; the test does the same to the simulator's answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["DROPPED", "WINDOW_S", "Answer", "answers", "differences", "normal", "send", "sequence"]
+
+WINDOW_S = 5
+"""LITELLM_RATE_LIMIT_WINDOW_SIZE for the recording: a window's edge comes within it."""
+
+UPSTREAM_PORT = 4301
+"""Where gateway.yaml looks for the provider of `tensorix-model`."""
+
+DROPPED = {
+    "date": "the time",
+    "server": "the server's own name; uvicorn sends none here",
+    "content-length": "follows from the text",
+    "connection": "of the connection, not of the answer",
+    "keep-alive": "of the connection, not of the answer",
+    "transfer-encoding": "how the body is framed: of the connection",
+}
+"""Headers that are not compared, and why. Nor is `llm_provider-*`: a copy of the provider's, not the gateway's own."""
+
+_PROVIDERS = "llm_provider-"
+_VALUES = {
+    "x-litellm-call-id": "<id>",
+    "x-litellm-model-id": "<id>",
+    "x-litellm-model-api-base": "<address>",
+    "x-litellm-response-duration-ms": "<time>",
+    "x-litellm-overhead-duration-ms": "<time>",
+    "x-litellm-callback-duration-ms": "<time>",
+    "x-request-id": "<id>",
+    "request-id": "<id>",
+}
+_RESET = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b|\bkey-[0-9a-f]{8}\b")
+_TEXTS = ("content", "reasoning_content", "arguments")
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request. The key is an alias: `good-…` or `small-…`, with the limits of key_check.py, or any other."""
+
+    what: str
+    method: str = "POST"
+    path: str = "/v1/chat/completions"
+    key: str | None = None
+    scheme: str = "Bearer"
+    body: dict[str, Any] | None = None
+    raw: str | None = None
+    """A body that is sent as it is."""
+    pause_s: float = 0.15
+    """Before it. Settlement at the gateway follows the answer by some ms."""
+    at_fraction: float | None = None
+    """Sent so far into a second of the clock, after the pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response as it came."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def sequence() -> list[Ask]:
+    """The requests, in order."""
+    return [Ask(**entry) for entry in json.loads((_HERE / "sequence.json").read_text(encoding="utf-8"))]
+
+
+# Sending.
+
+
+def send(base_url: str, ask: Ask, run: str) -> Answer:
+    """One request on a connection of its own. `run` makes the keys of this run."""
+    address = urlsplit(base_url)
+    headers = {"content-type": "application/json"}
+    if ask.key is not None:
+        key = f"sk-{ask.key}-{run}" if ask.key else ""
+        headers["authorization"] = f"{ask.scheme} {key}".strip()
+    body = ask.raw if ask.raw is not None else None if ask.body is None else json.dumps(ask.body)
+    connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=30)
+    try:
+        connection.request(ask.method, ask.path, body, headers)
+        response = connection.getresponse()
+        data = response.read()
+        return Answer(response.status, [(name.lower(), value) for name, value in response.getheaders()], data)
+    finally:
+        connection.close()
+
+
+def wait(ask: Ask, pauses: bool = True) -> None:
+    """Pause as asked; without `pauses` only where it is a window's edge or a place in a second."""
+    if pauses or ask.pause_s >= 1:
+        time.sleep(ask.pause_s)
+    if ask.at_fraction is not None:
+        time.sleep((ask.at_fraction - time.time()) % 1.0)
+
+
+# Making two answers comparable.
+
+
+def _reset(text: str, answer: Answer) -> str:
+    """A time in a text: how far ahead it is of the response's date, in windows; else as it is."""
+    date = dict(answer.headers).get("date")
+
+    def ahead(match: re.Match[str]) -> str:
+        if date is None:
+            return match.group()
+        then = datetime.strptime(match.group(), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        seconds = (then - parsedate_to_datetime(date)).total_seconds()
+        return "<a window from now>" if seconds in (WINDOW_S, WINDOW_S + 1) else match.group()
+
+    return _RESET.sub(ahead, text)
+
+
+def _normal_text(text: str, answer: Answer) -> str:
+    return _DIGEST.sub("<id>", _reset(text, answer))
+
+
+def _normal_headers(answer: Answer) -> list[str]:
+    """As lines in the order of their names; one that came twice is there twice."""
+    return sorted(
+        f"{name}: {_VALUES.get(name) or _normal_text(value, answer)}"
+        for name, value in answer.headers
+        if name not in DROPPED and not name.startswith(_PROVIDERS)
+    )
+
+
+def _normal_value(value: Any, answer: Answer, name: str = "") -> Any:
+    if isinstance(value, dict):
+        kind = value.get("object")
+        normal = {key: _normal_value(inner, answer, key) for key, inner in value.items()}
+        if kind in ("chat.completion", "chat.completion.chunk"):
+            if re.fullmatch(r"chatcmpl-[0-9a-f-]{32,36}", str(value.get("id"))):
+                normal["id"] = "<id>"
+            if isinstance(value.get("created"), int) and abs(value["created"] - time.time()) < 60:
+                normal["created"] = "<time>"
+        if kind == "model" and isinstance(value.get("created"), int):
+            normal["created"] = "<time>"
+        return normal
+    if isinstance(value, list):
+        return [_normal_value(inner, answer) for inner in value]
+    if isinstance(value, str):
+        return "<text>" if name in _TEXTS and value else _normal_text(value, answer)
+    return value
+
+
+def _normal_events(answer: Answer) -> list[Any]:
+    """The events in order; of several alike one is kept, since their number is the text's."""
+    kept: list[Any] = []
+    for event in answer.body.decode().split("\n\n"):
+        if not event:
+            continue
+        data = event.removeprefix("data: ")
+        normal = _normal_value(json.loads(data), answer) if data.startswith("{") else event
+        if not kept or kept[-1] != normal:
+            kept.append(normal)
+    return kept
+
+
+def normal(answer: Answer) -> dict[str, Any]:
+    """What two answers are compared by, as JSON has it."""
+    headers = _normal_headers(answer)
+    kind = dict(answer.headers).get("content-type", "")
+    body: Any
+    if kind.startswith("text/event-stream"):
+        body = {"events": _normal_events(answer)}
+    elif kind.startswith("application/json"):
+        body = {"json": _normal_value(json.loads(answer.body), answer)}
+    else:
+        body = {"text": answer.body.decode("latin-1")}
+    return {"status": answer.status, "headers": headers, "body": body}
+
+
+def differences(expected: Any, got: Any, where: str = "") -> list[str]:
+    """Every place where two of JSON's values differ, with both."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        return [
+            line
+            for name in sorted({*expected, *got})
+            for line in differences(expected.get(name, "(none)"), got.get(name, "(none)"), f"{where}.{name}")
+        ]
+    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        pairs = enumerate(zip(expected, got, strict=True))
+        return [line for index, (one, other) in pairs for line in differences(one, other, f"{where}[{index}]")]
+    same = expected == got and type(expected) is type(got)
+    return [] if same else [f"{where}: the gateway {json.dumps(expected)}, the simulator {json.dumps(got)}"]
+
+
+# The recording.
+
+
+def answers(base_url: str, asks: list[Ask]) -> list[dict[str, Any]]:
+    """Send them all; returns what was sent and what came, for each."""
+    run, kept = secrets.token_hex(4), []
+    for number, ask in enumerate(asks, 1):
+        wait(ask)
+        answer = send(base_url, ask, run)
+        kept.append({"request": number, "what": ask.what, "key": ask.key, **normal(answer)})
+    return kept
+
+
+def main() -> None:
+    """The command of this file's first lines."""
+    from tensorix_simulator import Simulator
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-url", required=True, help="of the gateway, without /v1")
+    parser.add_argument("--out", required=True, type=Path)
+    given = parser.parse_args()
+    settings: dict[str, Any] = json.loads((_HERE / "upstream.json").read_text(encoding="utf-8"))
+    with Simulator(port=UPSTREAM_PORT, **settings):
+        recorded = answers(given.base_url, sequence())
+    given.out.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
