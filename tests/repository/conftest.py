@@ -25,7 +25,7 @@ def tracked(root: Path) -> list[Path]:
     if shutil.which("git") and (root / ".git").exists():
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True).stdout
         return [path for name in listed.decode().split("\0") if name and (path := root / name).is_file()]
-    skipped = {".venv", ".git", "runs", "dist", "build"}
+    skipped = {".venv", ".peers", ".git", "runs", "dist", "build"}
     return [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] not in skipped]
 
 

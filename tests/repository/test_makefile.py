@@ -94,3 +94,23 @@ def test_what_builds_the_package_is_held_to_the_constraints_too(checkout: Path, 
     _program(checkout, "touch", "#!/bin/bash\n")
     assert _make(checkout, target).returncode == 0
     assert (checkout / "installed").read_text().startswith("constraints.txt constraints.txt -m pip install")
+
+
+def test_the_bench_goes_on_without_its_peers(checkout: Path) -> None:
+    """Where the other mock servers cannot be installed `make bench` says so, and measures all the same."""
+    programs = checkout / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("pip", "../installed-all", "../installed-dev"):
+        (programs / name).touch()
+    (programs / "python").write_text('#!/bin/bash\ncase "$1" in benchmarks/*) echo "ran $1" ;; *) exit 1 ;; esac\n')
+    (programs / "python").chmod(0o755)
+    for name in ("mkdir", "cp"):
+        _program(checkout, name, "#!/bin/bash\n")
+    for name in ("guidellm.txt", "package.json"):
+        (checkout / "benchmarks" / "peers").mkdir(parents=True, exist_ok=True)
+        (checkout / "benchmarks" / "peers" / name).touch()
+    made = _make(checkout, "bench")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("going on without it") == 1
+    assert made.stdout.index("going on") < made.stdout.index("ran benchmarks/client_truth.py")
+    assert "ran benchmarks/server_lateness.py" in made.stdout
