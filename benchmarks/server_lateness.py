@@ -154,7 +154,10 @@ def main() -> None:
         print(_row(name, options.streams, row))
         if "own_p99" in row:
             verdict = "kept" if row["own_p99"] <= GOAL_MS else "missed"
-            goals.append(f"{name}: own lateness p99 {row['own_p99']:.2f} ms, goal at most {GOAL_MS:g} ms: {verdict}")
+            goals.append(
+                f"{name}: {options.streams} streams of {1000 // GAP_MS} chunks a second, own lateness p99 "
+                f"{row['own_p99']:.2f} ms; goal at most {GOAL_MS:g} ms: {verdict}"
+            )
     print("\n".join(["", *goals]) if goals else "")
 
 
