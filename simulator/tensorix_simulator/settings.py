@@ -12,6 +12,7 @@ from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Counting
 from tensorix_api.secret import Secret
 from tensorix_simulator.distributions import Distribution, Quantity
+from tensorix_simulator.faults.fault_text import parse_fault
 from tensorix_simulator.presets import preset_settings
 from tensorix_simulator.setting_checks import CHECKS, DISTRIBUTIONS
 
@@ -114,7 +115,7 @@ class SimulatorSettings:
     error_rate: float = 0.0
     """Share of admitted chat completions that are answered with 500."""
     faults: tuple[str, ...] = ()
-    """What goes wrong, as `status 503, rate 5%` or `outage, from 20s to 35s`: `tensorix_simulator.faults`."""
+    """What goes wrong, as `status 503, rate 5%` or `outage, from 20s to 35s`: `faults/fault_text.py` has all forms."""
     fault_header: bool = True
     """Whether a request may ask for a fault of its own with the header `x-simulator-fault`."""
     reply_tokens: str | None = None
@@ -148,6 +149,11 @@ class SimulatorSettings:
                 raise SettingsError(f"setting {name!r} must be {allowed}, not {_shown(name, getattr(self, name))}")
         for name, (quantity, optional) in DISTRIBUTIONS.items():
             self._check_distribution(name, quantity, optional)
+        for text in self.faults:
+            try:
+                parse_fault(text)
+            except SettingsError as error:
+                raise SettingsError(f"setting 'faults': {error}") from None
         for name in ("valid_keys", "invalid_keys", "no_credit_keys"):
             keys = getattr(self, name)
             if keys is not None:
