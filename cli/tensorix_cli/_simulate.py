@@ -9,7 +9,8 @@ from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_cli._output import say
-from tensorix_simulator.server import Addresses, serve
+from tensorix_simulator.addresses import Addresses
+from tensorix_simulator.server import serve
 from tensorix_simulator.settings import SimulatorSettings
 
 __all__ = ["run_simulator"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_api.errors import SettingsError, TensorixError
-from tensorix_simulator.server import Addresses, serve
+from tensorix_simulator.addresses import Addresses
+from tensorix_simulator.server import serve
 from tensorix_simulator.settings import SimulatorSettings
 
 

@@ -7,36 +7,27 @@ import gc
 import os
 import signal
 import socket
+import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from tensorix_api.errors import SettingsError
+from tensorix_simulator.addresses import CONTROL_HOST, Addresses, addresses_of
 from tensorix_simulator.control import Control
+from tensorix_simulator.http.certificates import certified
 from tensorix_simulator.http.listening import Listener, listen
 from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.service import Service
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.truth import FORMAT, TruthError, TruthLog
 
-__all__ = ["Addresses", "serve"]
+__all__ = ["serve"]
 
 _CONTROL_BODY = 1_048_576
-_CONTROL_HOST = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the simulator listens. `base_url` is what `TENSORIX_BASE_URL` is set to."""
-
-    host: str
-    port: int
-    control_port: int
-    base_url: str
-    control_url: str
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -99,10 +90,6 @@ def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         loop.stop()
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def serve(
     settings: SimulatorSettings,
     *,
@@ -110,32 +97,46 @@ def serve(
     port: int = 0,
     control_port: int = 0,
     truth_path: Path | None = None,
+    tls: str | None = None,
+    ca_path: Path | None = None,
     on_ready: Callable[[Addresses], None] | None = None,
     until_closed: int | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 is any that is free; `on_ready` is told which.
 
+    With `tls`, a name of `http.certificates.CERTIFICATES`, it speaks HTTPS with a certificate of its own making, and
+    writes that of the authority behind it to `ca_path`, by default a file that goes when it ends.
+
     The control port is always on 127.0.0.1. Signals are only listened to in the main thread. `until_closed` is a file
     descriptor, of a pipe say, whose end also ends the simulator: it does not outlive a parent that was killed. Raises
     SettingsError where an address cannot be had or the truth not be written, TruthError where it no longer can.
     """
-    truth = TruthLog(truth_path)
-    try:
-        public = listen(host, port)
-        try:
-            private = listen(_CONTROL_HOST, control_port)
-        except SettingsError:
-            public.close()
-            raise
-        loop = _new_loop()
-        try:
-            if until_closed is not None:
-                loop.add_reader(until_closed, _stop_at_end, loop, until_closed)
-            _run(loop, settings, truth, public, private, host, on_ready)
-        finally:
-            loop.close()
-    finally:
-        truth.close()
+    with ExitStack() as stack:
+        context, authority = None, None
+        if tls is not None:
+            server = certified(tls, host)
+            context, authority = server.context, ca_path or Path(stack.enter_context(_folder())) / "ca.pem"
+            server.write_authority(authority)
+        truth = stack.enter_context(closing(TruthLog(truth_path)))
+        # Closing a socket a second time does nothing: its listener may have.
+        public = stack.enter_context(closing(listen(host, port)))
+        private = stack.enter_context(closing(listen(CONTROL_HOST, control_port)))
+        addresses = addresses_of(
+            public,
+            private,
+            host=host,
+            prefix=settings.prefix,
+            tls=tls,
+            ca_path=None if authority is None else str(authority.absolute()),
+        )
+        loop = stack.enter_context(closing(_new_loop()))
+        if until_closed is not None:
+            loop.add_reader(until_closed, _stop_at_end, loop, until_closed)
+        _run(loop, settings, truth, public, private, context, addresses, on_ready)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="tensorix-simulator-")
 
 
 def _run(
@@ -144,28 +145,29 @@ def _run(
     truth: TruthLog,
     public: socket.socket,
     private: socket.socket,
-    host: str,
+    tls: ssl.SSLContext | None,
+    addresses: Addresses,
     on_ready: Callable[[Addresses], None] | None,
 ) -> None:
     _raise_open_files()
     service = Service(settings, truth, Pacer(loop))
+    listener = Listener(
+        loop,
+        public,
+        service.serve,
+        max_body_bytes=lambda: service.settings.max_body_bytes,
+        unserved=service.unserved,
+        tls=tls,
+    )
+    listener.close_idle_after(settings.idle_s)
+    service.on_change.append(lambda changed: listener.close_idle_after(changed.idle_s))
     listeners = [
-        Listener(
-            loop,
-            public,
-            service.serve,
-            max_body_bytes=lambda: service.settings.max_body_bytes,
-            unserved=service.unserved,
-        ),
+        listener,
         Listener(loop, private, Control(service, truth).serve, max_body_bytes=lambda: _CONTROL_BODY),
     ]
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, loop.stop)
-    port, control_port = public.getsockname()[1], private.getsockname()[1]
-    addresses = Addresses(
-        host, port, control_port, _url(host, port) + settings.prefix, _url(_CONTROL_HOST, control_port)
-    )
     truth.write(
         "start",
         {

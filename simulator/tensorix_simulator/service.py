@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tensorix_api.limiters import Charging, Cost, Decision
 from tensorix_simulator.chat.parameters import BadParameter, ChatRequest, read_chat_request
@@ -45,10 +45,14 @@ class Service:
         self._count = 0
         self.running: set[Completion] = set()
         """Completions that are not whole yet."""
+        self.on_change: list[Callable[[SimulatorSettings], None]] = []
+        """Told of other settings, besides."""
 
     def change(self, settings: SimulatorSettings) -> None:
         """From now on other settings. What keys have used so far stays used; streams under way go on as planned."""
         self.settings = settings
+        for told in self.on_change:
+            told(settings)
         self._limits.change(settings)
         self._latency.change(settings)
         self._truth.write("settings", {"at_ns": time.monotonic_ns(), "settings": settings.to_dict()})
@@ -75,7 +79,7 @@ class Service:
         """Put down a request whose client went before it was whole, or before its turn came."""
         exchange = self._exchange(request, connection)
         exchange.decide("incomplete", 0)
-        exchange.end("client_gone")
+        exchange.end("idle" if request.problem == "idle" else "client_gone")
 
     def serve(self, request: Request, connection: Connection) -> None:
         """Answer one request, now or by and by."""

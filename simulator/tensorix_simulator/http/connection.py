@@ -8,19 +8,23 @@ and sends it at the end of the loop's round, so a stamp taken "after the send" w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
 
 from tensorix_simulator.http.requests import Request, RequestReader
 from tensorix_simulator.http.stamps import kernel_stamp_ns
+from tensorix_simulator.http.tls import TlsSession
 
 __all__ = ["Connection"]
 
 _READ = 65_536
 _MOST_QUEUED = 64
 _LINGER_S = 1.0
+_HANDSHAKE_S = 10.0
 
 
 class Connection:
@@ -40,6 +44,7 @@ class Connection:
         max_body_bytes: Callable[[], int],
         on_closed: Callable[[Connection], None],
         on_unserved: Callable[[Request, Connection], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -47,6 +52,7 @@ class Connection:
         self._serve = serve
         self._on_closed = on_closed
         self._on_unserved = on_unserved
+        self._tls = None if tls is None else TlsSession(tls)
         self._reader = RequestReader(number, max_body_bytes)
         self._queue: deque[Request] = deque()
         self._paused = False
@@ -55,6 +61,9 @@ class Connection:
         self._keep_alive = True
         self._unsent = bytearray()
         self.closed = False
+        self._handshake = None if tls is None else loop.call_later(_HANDSHAKE_S, self.close)
+        self.on_active: Callable[[Connection], None] | None = None
+        """Called when something came, and when a response is whole."""
         self.on_gone: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
         """Called once, when the client has read what was sent."""
@@ -74,6 +83,12 @@ class Connection:
         if not data:
             self._gone()
             return
+        if self.on_active is not None:
+            self.on_active(self)
+        if self._tls is not None:
+            data = self._decrypted(data)
+            if not data:
+                return
         self._queue += self._reader.feed(data, stamp_ns, kernel_stamp_ns(ancillary))
         if len(self._queue) > _MOST_QUEUED:
             self._paused = True
@@ -81,6 +96,32 @@ class Connection:
         if self._queue or self._reader.expects:
             # Not now: the others that can be read are read, and stamped, before any of them is served.
             self._loop.call_soon(self._pump)
+
+    def _decrypted(self, data: bytes) -> bytes:
+        """What came, in the clear; nothing while hands are shaken, or where it was no TLS."""
+        tls = self._tls
+        assert tls is not None
+        try:
+            data = tls.open(data)
+        except ssl.SSLError as error:
+            if error.reason != "HTTP_REQUEST" and tls.has_to_send:
+                self.send(b"")
+            if tls.established:
+                # Not from within: whoever sends may be in the middle of something.
+                self._loop.call_soon(self._gone)
+            else:
+                # Who speaks plain HTTP could not read an alert: an end is all that it can be told.
+                self._end()
+            return b""
+        if tls.established and self._handshake is not None:
+            self._handshake.cancel()
+            self._handshake = None
+        if tls.has_to_send:
+            self.send(b"")
+        if tls.ended:
+            # After what came before the client's goodbye has been looked at.
+            self._loop.call_soon(self._loop.call_soon, self._gone)
+        return data
 
     def _pump(self) -> None:
         """Serve what waits. A loop rather than a recursion: a pipeline of short answers may be long."""
@@ -109,6 +150,12 @@ class Connection:
 
     def send(self, data: bytes) -> int:
         """Hand `data` to the kernel, or as much as it takes now; the rest follows. Returns the stamp after it."""
+        if self._tls is not None:
+            try:
+                data = self._tls.seal(data)
+            except ssl.SSLError:
+                self._loop.call_soon(self._gone)
+                return time.monotonic_ns()
         if not self._unsent:
             try:
                 sent = self._sock.send(data)
@@ -125,6 +172,11 @@ class Connection:
             self._loop.add_writer(self._fd, self._on_writable)
         self._unsent += data
         return time.monotonic_ns()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no response is under way."""
+        return not self._serving and not self._unsent
 
     @property
     def blocked(self) -> bool:
@@ -159,6 +211,8 @@ class Connection:
         """The response is whole: on to the next request, or to the end."""
         self.on_gone = self.on_drained = None
         self._serving = False
+        if self.on_active is not None:
+            self.on_active(self)
         if self._keep_alive:
             self._pump()
         elif not self._unsent:
@@ -172,11 +226,21 @@ class Connection:
             return
         self._reader.deaf = True
         try:
+            if self._tls is not None:
+                self._sock.send(self._tls.goodbye())
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.close()
             return
         self._loop.call_later(_LINGER_S, self.close)
+
+    def close_idle(self) -> None:
+        """Nothing came for too long: close in order, and put down a request that came half."""
+        if self._reader.unfinished is not None:
+            self._reader.unfinished.problem = "idle"
+            self._gone()
+        else:
+            self._end()
 
     def _gone(self) -> None:
         """The client has closed."""
@@ -184,6 +248,9 @@ class Connection:
             return
         unserved = [*self._queue, *([self._reader.unfinished] if self._reader.unfinished else [])]
         self._queue.clear()
+        if self._tls is not None and self._tls.ended and not self._unsent:
+            with contextlib.suppress(OSError):
+                self._sock.send(self._tls.goodbye())
         on_gone, self.on_gone, self.on_drained = self.on_gone, None, None
         self.close()
         if on_gone is not None:
@@ -197,6 +264,8 @@ class Connection:
         if self.closed:
             return
         self.closed = True
+        if self._handshake is not None:
+            self._handshake.cancel()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()

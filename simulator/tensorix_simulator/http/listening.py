@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.http.connection import Connection
+from tensorix_simulator.http.idleness import Idleness
 from tensorix_simulator.http.requests import Request
 from tensorix_simulator.http.stamps import ask_for_stamps
 
@@ -30,12 +32,15 @@ class Listener:
         *,
         max_body_bytes: Callable[[], int],
         unserved: Callable[[Request, Connection], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._serve = serve_request
         self._max_body_bytes = max_body_bytes
         self._unserved = unserved
+        self._tls = tls
+        self._idleness = Idleness(loop)
         self._count = 0
         self._open: set[Connection] = set()
         self._closing = False
@@ -62,10 +67,20 @@ class Listener:
                 self._count,
                 self._serve,
                 max_body_bytes=self._max_body_bytes,
-                on_closed=self._open.discard,
+                on_closed=self._closed,
                 on_unserved=self._unserved,
+                tls=self._tls,
             )
             self._open.add(connection)
+            self._idleness.watch(connection)
+
+    def _closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._idleness.forget(connection)
+
+    def close_idle_after(self, idle_s: float | None) -> None:
+        """From now on close connections on which nothing came for so long; None: none."""
+        self._idleness.change(idle_s, self._open)
 
     def _accept_again(self) -> None:
         if not self._closing:
@@ -79,6 +94,7 @@ class Listener:
 
     def close_connections(self) -> None:
         """Close what is open."""
+        self._idleness.change(None, ())
         for connection in tuple(self._open):
             connection.close()
 

@@ -34,7 +34,7 @@ class Request:
     http11: bool = True
     keep_alive: bool = True
     problem: str | None = None
-    """`too_large` or `malformed`: to be refused without a look at what it asks."""
+    """`too_large` or `malformed`: to be refused without a look at what it asks. `idle`: its rest did not come."""
 
     @property
     def path(self) -> str:
