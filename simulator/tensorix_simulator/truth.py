@@ -15,8 +15,8 @@ name says `unix`. One object a line, told apart by `event`:
             `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
             (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`, `unauthorised`, `no_credit`,
-            `injected_error`, `not_found`, `not_allowed`, `too_large`, `malformed`,
-            `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had left before it),
+            `injected_error`, `overloaded` (no slot and no place to wait), `not_found`, `not_allowed`,
+            `too_large`, `malformed`, `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had left before it),
             `remaining_requests` and `remaining_tokens` (after the decision; all four null where there is no key or no
             limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
             `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
