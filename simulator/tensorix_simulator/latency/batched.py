@@ -27,7 +27,7 @@ class _Work:
 
     def arrive(self, at_ns: int, prompt_tokens: int, tokens: int, sequences: int) -> bool:
         """Get into the batch, or in line before it; False where there is no room."""
-        generation = Generation(self, at_ns, prompt_tokens, tokens, sequences)
+        generation: Generation[_Work] = Generation(self, at_ns, prompt_tokens, tokens, sequences)
         if not self._batch.arrive(generation):
             return False
         self._generation = generation

@@ -14,6 +14,7 @@ class Arrived(Protocol):
     @property
     def at_ns(self) -> int:
         """When it came."""
+        ...
 
 
 T = TypeVar("T", bound=Arrived)
