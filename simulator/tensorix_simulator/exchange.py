@@ -13,7 +13,7 @@ from tensorix_simulator.http.requests import Request
 from tensorix_simulator.http.wire import Headers, head
 from tensorix_simulator.limits.rate_headers import AnswerKind, documented_headers
 from tensorix_simulator.settings import SimulatorSettings
-from tensorix_simulator.styles.style import Refusal, Style
+from tensorix_simulator.styles.style import Context, Refusal, Style
 from tensorix_simulator.truth import TruthLog
 
 __all__ = ["Exchange"]
@@ -26,8 +26,8 @@ class Exchange:
     """Writes an arrival line and an end line, and in between answers."""
 
     __slots__ = (
-        "_before", "_truth", "alias", "connection", "ended", "grant", "kind", "limiter", "number", "remaining",
-        "request", "request_id", "settings", "status", "style",
+        "_before", "_truth", "_usage", "alias", "chat", "connection", "ended", "grant", "kind", "limiter", "model",
+        "number", "refusal", "remaining", "request", "request_id", "settings", "status", "style",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,10 @@ class Exchange:
         self.limiter: AllOf | None = None
         self.grant: Grant | None = None
         self.kind = AnswerKind.ERROR
+        self.chat = False
+        self.model = ""
+        self.refusal: Refusal | None = None
+        self._usage: Mapping[str, Any] = {}
         self.remaining: Mapping[Resource, int] = {}
         self._before: Mapping[Resource, int] = {}
         self.status = 0
@@ -111,14 +115,31 @@ class Exchange:
     def refuse(self, refusal: Refusal) -> None:
         """Decide against it, and say so."""
         self.kind = AnswerKind.REFUSED if refusal.status == 429 else AnswerKind.ERROR
+        self.refusal = refusal
         self.decide(refusal.decision, refusal.status)
-        body, headers = self.style.refusal(refusal)
+        body, headers = self.style.refusal(refusal, self._context())
         self.answer(body, headers)
+
+    def _context(self) -> Context:
+        now_ns = time.monotonic_ns()
+        return Context(
+            settings=self.settings,
+            kind=self.kind,
+            chat=self.chat,
+            request_id=self.request_id,
+            call_id=self.request.headers.get("x-litellm-call-id", "")[:_MOST_ID],
+            alias=self.alias,
+            model=self.model,
+            elapsed_ns=now_ns - (self.request.body_ns or now_ns),
+            refusal=self.refusal,
+            remaining=self.remaining,
+            usage=self._usage,
+        )
 
     def head(self, content: Headers) -> bytes:
         """The response's head: the id, what remains for the key, and `content`'s headers."""
         self._look()
-        headers: Headers = [("x-request-id", self.request_id), *self._rate_headers(), *content]
+        headers: Headers = [*self.style.headers(self._context()), *self._rate_headers(), *content]
         if not self.request.keep_alive:
             headers.append(("connection", "close"))
         elif not self.request.http11:
@@ -131,6 +152,7 @@ class Exchange:
     def answer(self, body: bytes, headers: Headers | None = None, facts: Mapping[str, Any] | None = None) -> None:
         """Send a whole response and end. `facts` are the tokens, as `end` takes them."""
         content: Headers = [*(headers or [])]
+        self._usage = facts or {}
         if self.status != 204:
             content += [("content-type", "application/json"), ("content-length", str(len(body)))]
         sent_ns = self.connection.send(self.head(content) + (b"" if self.request.method == "HEAD" else body))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tensorix_api.limiters import Charging, Cost, Decision
-from tensorix_simulator.chat.parameters import BadParameter, ChatRequest, read_chat_request
+from tensorix_simulator.chat.parameters import BadParameter, ChatRequest
 from tensorix_simulator.chat.replies import Reply, ReplyMaker
 from tensorix_simulator.completion import Completion
 from tensorix_simulator.exchange import Exchange
@@ -19,17 +20,14 @@ from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.limits.key_limits import KeyLimits
 from tensorix_simulator.limits.rate_headers import AnswerKind
 from tensorix_simulator.settings import SimulatorSettings, alias_of
-from tensorix_simulator.styles.style import Refusal
+from tensorix_simulator.styles.litellm import LiteLLM
+from tensorix_simulator.styles.style import Refusal, Style
 from tensorix_simulator.styles.tensorix import Tensorix
 from tensorix_simulator.truth import TruthLog
 
 __all__ = ["Service"]
 
-_SERVED: Mapping[str, tuple[str, ...]] = {
-    "/chat/completions": ("POST", "OPTIONS"),
-    "/models": ("GET", "HEAD", "OPTIONS"),
-}
-_MODEL = ("GET", "HEAD", "OPTIONS")
+_STYLES: Mapping[str, type[Style]] = {"tensorix": Tensorix, "litellm": LiteLLM}
 
 
 class Service:
@@ -40,7 +38,7 @@ class Service:
         self._truth = truth
         self._replies = ReplyMaker()
         self._limits = KeyLimits(settings)
-        self._style = Tensorix()
+        self._style: Style = _STYLES[settings.style]()
         self._latency = Latency(pacer, settings)
         self._count = 0
         self.running: set[Completion] = set()
@@ -53,6 +51,7 @@ class Service:
         self.settings = settings
         for told in self.on_change:
             told(settings)
+        self._style = _STYLES[settings.style]()
         self._limits.change(settings)
         self._latency.change(settings)
         self._truth.write("settings", {"at_ns": time.monotonic_ns(), "settings": settings.to_dict()})
@@ -89,28 +88,20 @@ class Service:
             return
         path, prefix = request.path, self.settings.prefix
         page = path[len(prefix) :] if path.startswith(prefix) else ""
-        allowed = _SERVED.get(page, _MODEL if page.startswith("/models/") else ())
-        if allowed and request.method == "OPTIONS":
+        style = exchange.style
+        allowed = style.methods(page)
+        astray = _astray(request.method, path, allowed)
+        exchange.chat = page == "/chat/completions"
+        if request.method == "OPTIONS" and "OPTIONS" in allowed:
             exchange.decide("admitted", 204)
             exchange.answer(b"", [("allow", ", ".join(allowed))])
+        elif astray is not None and style.routes_first:
+            exchange.refuse(astray)
         elif not self._authorise(exchange):
-            exchange.refuse(
-                Refusal(decision="unauthorised", status=401, message="Invalid API key provided", code="invalid_api_key")
-            )
-        elif not allowed:
-            message = f"Invalid URL ({request.method} {path[:200]})"
-            exchange.refuse(Refusal(decision="not_found", status=404, message=message, code="not_found"))
-        elif request.method not in allowed:
-            exchange.refuse(
-                Refusal(
-                    decision="not_allowed",
-                    status=405,
-                    message=f"Not allowed to {request.method} on {path[:200]}",
-                    code="method_not_allowed",
-                    headers=[("allow", ", ".join(allowed))],
-                )
-            )
-        elif request.method == "POST":
+            exchange.refuse(_UNAUTHORISED)
+        elif astray is not None:
+            exchange.refuse(astray)
+        elif exchange.chat:
             self._chat(exchange)
         else:
             self._models(exchange, page.removeprefix("/models").removeprefix("/"))
@@ -123,7 +114,7 @@ class Service:
             return False
         exchange.alias = alias = alias_of(key)
         valid = self.settings.valid_keys
-        if scheme.lower() != "bearer" or alias in self.settings.invalid_keys:
+        if scheme.lower() not in exchange.style.schemes or alias in self.settings.invalid_keys:
             return False
         if valid is not None and alias not in (*valid, *self.settings.no_credit_keys):
             return False
@@ -167,7 +158,14 @@ class Service:
         if name and name not in self.settings.models:
             message = f"The model '{name[:200]}' does not exist."
             exchange.refuse(
-                Refusal(decision="not_found", status=404, message=message, code="model_not_found", param="model")
+                Refusal(
+                    decision="not_found",
+                    status=404,
+                    message=message,
+                    code="model_not_found",
+                    param="model",
+                    model=name[:200],
+                )
             )
             return
         exchange.kind = AnswerKind.MODELS
@@ -180,30 +178,23 @@ class Service:
         if exchange.alias in settings.no_credit_keys:
             exchange.refuse(_NO_CREDIT)
             return
-        request = read_chat_request(body, settings)
+        reading = exchange.style.read(body, settings)
+        if reading.cost is not None and not self._admit(exchange, reading.cost):
+            return
+        request = reading.request
         if isinstance(request, BadParameter):
-            if not settings.counting.bad_requests or self._admit(exchange, Cost(1, 0)):
-                exchange.refuse(
-                    Refusal(
-                        decision="bad_request",
-                        status=400,
-                        message=request.message,
-                        code=request.code,
-                        param=request.param,
-                    )
-                )
+            # The request counts, where it does, its tokens do not.
+            exchange.settle(0)
+            exchange.refuse(_bad_request(request, reading.model))
             return
-        charging = Charging(settings.charging)
-        most = (request.max_tokens or settings.default_max_tokens) * request.n
-        reserved = charging.reserved(request.prompt_tokens, most)
-        if not self._admit(exchange, Cost(1, reserved)):
-            return
+        charging, reserved = Charging(settings.charging), reading.cost.tokens if reading.cost else 0
         reply = self._replies.make(settings, body, request)
         if reply.fails:
             # The request counts, its tokens do not.
             exchange.settle(0)
-            exchange.refuse(_INJECTED)
+            exchange.refuse(replace(_INJECTED, model=request.model))
             return
+        exchange.model = request.model
         exchange.kind = AnswerKind.STREAM if request.stream else AnswerKind.COMPLETION
         completion = Completion(exchange, request, reply, charging, self.running)
         due = completion.token_due if request.stream else completion.whole_due
@@ -213,12 +204,18 @@ class Service:
         )
         if ticket is None:
             exchange.settle(0)
-            exchange.refuse(_OVERLOADED)
+            exchange.refuse(replace(_OVERLOADED, model=request.model))
             return
         exchange.decide("admitted", 200, _plan(request, reply, reserved))
         completion.start(ticket)
 
 
+_UNAUTHORISED = Refusal(
+    decision="unauthorised",
+    status=401,
+    message="Invalid API key provided",
+    code="invalid_api_key",
+)
 _NO_CREDIT = Refusal(
     decision="no_credit",
     status=402,
@@ -237,6 +234,26 @@ _OVERLOADED = Refusal(
     message="The server is overloaded: try again later.",
     code="overloaded",
 )
+
+
+def _astray(method: str, path: str, allowed: tuple[str, ...]) -> Refusal | None:
+    """What to say to a path or method that there is not."""
+    if not allowed:
+        message = f"Invalid URL ({method} {path[:200]})"
+        return Refusal(decision="not_found", status=404, message=message, code="not_found")
+    if method in allowed:
+        return None
+    return Refusal(
+        decision="not_allowed",
+        status=405,
+        message=f"Not allowed to {method} on {path[:200]}",
+        code="method_not_allowed",
+        headers=[("allow", ", ".join(allowed))],
+    )
+
+
+def _bad_request(bad: BadParameter, model: str | None) -> Refusal:
+    return Refusal(decision="bad_request", status=400, message=bad.message, code=bad.code, param=bad.param, model=model)
 
 
 def _unreadable(problem: str, most: int) -> Refusal:

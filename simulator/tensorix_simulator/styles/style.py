@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tensorix_api.limiters import Cost, Resource
+from tensorix_simulator.chat.parameters import BadParameter, ChatRequest
 from tensorix_simulator.http.wire import Headers
+from tensorix_simulator.limits.rate_headers import AnswerKind
+from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["Refusal", "StreamEvents", "Style"]
+__all__ = ["Context", "Reading", "Refusal", "StreamEvents", "Style"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +27,42 @@ class Refusal:
     param: str | None = None
     headers: Headers | None = None
     """Besides those of every response."""
+    model: str | None = None
+    """The model that was meant, where one was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a response is about, as far as its form depends on it."""
+
+    settings: SimulatorSettings
+    kind: AnswerKind
+    chat: bool
+    """Whether it was asked of chat completions."""
+    request_id: str
+    call_id: str
+    """The client's `x-litellm-call-id`, or empty."""
+    alias: str | None
+    """Of the key."""
+    model: str
+    """Of an admitted completion; else empty."""
+    elapsed_ns: int
+    """Since the request was whole."""
+    refusal: Refusal | None
+    remaining: Mapping[Resource, int]
+    usage: Mapping[str, Any]
+    """Of a completion that is whole: prompt_tokens, completion_tokens, reasoning_tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A chat completion's body as it was understood, and what is asked of the limits before it is answered."""
+
+    request: ChatRequest | BadParameter
+    cost: Cost | None = None
+    """None: the limits are not asked."""
+    model: str | None = None
+    """The model that was meant, where that is known."""
 
 
 class StreamEvents(Protocol):
@@ -49,9 +90,26 @@ class StreamEvents(Protocol):
 
 
 class Style(Protocol):
-    """The form of bodies and errors."""
+    """The form of bodies and errors, and in which order a request is looked at."""
 
-    def refusal(self, refusal: Refusal) -> tuple[bytes, Headers]:
+    schemes: tuple[str, ...]
+    """What may stand before the key, in lower case."""
+    routes_first: bool
+    """Whether a wrong path or method is refused before the key is looked at."""
+
+    def methods(self, page: str) -> tuple[str, ...]:
+        """What a page below the prefix takes; nothing where there is no such page."""
+        ...
+
+    def read(self, body: bytes, settings: SimulatorSettings) -> Reading:
+        """The body of a chat completion."""
+        ...
+
+    def headers(self, context: Context) -> Headers:
+        """Headers that do not depend on the limits, besides content type and length."""
+        ...
+
+    def refusal(self, refusal: Refusal, context: Context) -> tuple[bytes, Headers]:
         """The body and the headers of an error."""
         ...
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from tensorix_api.limiters import Charging, Cost
+from tensorix_simulator.chat.parameters import BadParameter, read_chat_request
 from tensorix_simulator.chat.replies import TOKENS
 from tensorix_simulator.http.wire import Headers, encode_json, frame, last_chunk
-from tensorix_simulator.styles.style import Refusal
+from tensorix_simulator.settings import SimulatorSettings
+from tensorix_simulator.styles.style import Context, Reading, Refusal
 
-__all__ = ["StreamText", "Tensorix", "error_body"]
+__all__ = ["TOKEN_BYTES", "StreamText", "Tensorix", "error_body"]
 
 _LISTED_SINCE = 1_735_689_600
-_TOKEN_BYTES = tuple(json.dumps(token)[1:-1].encode() for token in TOKENS)
+TOKEN_BYTES = tuple(json.dumps(token)[1:-1].encode() for token in TOKENS)
+"""The tokens as JSON writes them."""
 _KINDS = {
     401: "authentication_error",
     402: "insufficient_credits",
@@ -30,10 +35,36 @@ def error_body(message: str, kind: str, code: str, param: str | None = None) -> 
     return encode_json({"error": error})
 
 
+_SERVED: Mapping[str, tuple[str, ...]] = {
+    "/chat/completions": ("POST", "OPTIONS"),
+    "/models": ("GET", "HEAD", "OPTIONS"),
+}
+
+
 class Tensorix:
     """The documented form."""
 
-    def refusal(self, refusal: Refusal) -> tuple[bytes, Headers]:
+    schemes: tuple[str, ...] = ("bearer",)
+    routes_first = False
+
+    def methods(self, page: str) -> tuple[str, ...]:
+        """OpenAI's, and what is of use to whoever looks."""
+        return _SERVED["/models"] if page.startswith("/models/") else _SERVED.get(page, ())
+
+    def read(self, body: bytes, settings: SimulatorSettings) -> Reading:
+        """A valid body is charged as is set; another one as a request where those count."""
+        request = read_chat_request(body, settings)
+        if isinstance(request, BadParameter):
+            return Reading(request=request, cost=Cost(1, 0) if settings.counting.bad_requests else None)
+        most = (request.max_tokens or settings.default_max_tokens) * request.n
+        reserved = Charging(settings.charging).reserved(request.prompt_tokens, most)
+        return Reading(request=request, cost=Cost(1, reserved), model=request.model)
+
+    def headers(self, context: Context) -> Headers:
+        """The request's id."""
+        return [("x-request-id", context.request_id)]
+
+    def refusal(self, refusal: Refusal, context: Context) -> tuple[bytes, Headers]:
         """The documented error object."""
         kind = _KINDS.get(refusal.status, "server_error" if refusal.status >= 500 else "invalid_request_error")
         return error_body(refusal.message, kind, refusal.code, refusal.param), refusal.headers or []
@@ -90,7 +121,7 @@ class StreamText:
 
     def token(self, choice: int, token: int, reasoning: bool) -> bytes:
         """One token of one choice, by its index in the cycle of tokens."""
-        payload = (self._reasoning if reasoning else self._content)[choice] + _TOKEN_BYTES[token] + self._tail
+        payload = (self._reasoning if reasoning else self._content)[choice] + TOKEN_BYTES[token] + self._tail
         return b"%x\r\n%s\r\n" % (len(payload), payload) if self._chunked else payload
 
     def _choice(self, index: int, delta: bytes, finish: bytes) -> bytes:
