@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
 
 from tensorix_simulator.http.requests import Request, RequestReader
+from tensorix_simulator.http.slow_reading import SlowReading
 from tensorix_simulator.http.stamps import kernel_stamp_ns
 from tensorix_simulator.http.tls import TlsSession
 
@@ -45,6 +47,7 @@ class Connection:
         on_closed: Callable[[Connection], None],
         on_unserved: Callable[[Request, Connection], None] | None = None,
         tls: ssl.SSLContext | None = None,
+        on_head: Callable[[Request], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -53,7 +56,8 @@ class Connection:
         self._on_closed = on_closed
         self._on_unserved = on_unserved
         self._tls = None if tls is None else TlsSession(tls)
-        self._reader = RequestReader(number, max_body_bytes)
+        self._reader = RequestReader(number, max_body_bytes, on_head)
+        self._slow: SlowReading | None = None
         self._queue: deque[Request] = deque()
         self._paused = False
         self._serving = False
@@ -61,6 +65,7 @@ class Connection:
         self._keep_alive = True
         self._unsent = bytearray()
         self.closed = False
+        self.was_reset = False
         self._handshake = None if tls is None else loop.call_later(_HANDSHAKE_S, self.close)
         self.on_active: Callable[[Connection], None] | None = None
         """Called when something came, and when a response is whole."""
@@ -73,7 +78,7 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_READ, 64)
+            data, ancillary, _, _ = self._sock.recvmsg(_READ if self._slow is None else self._slow.most, 64)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -90,11 +95,32 @@ class Connection:
             if not data:
                 return
         self._queue += self._reader.feed(data, stamp_ns, kernel_stamp_ns(ancillary))
+        if self._reader.slow is not None:
+            self._slow = self._slow or SlowReading(self._sock, self._reader.slow)
+            self._loop.remove_reader(self._fd)
+            self._read_slowly()
+            return
         if len(self._queue) > _MOST_QUEUED:
             self._paused = True
             self._loop.remove_reader(self._fd)
         if self._queue or self._reader.expects:
             # Not now: the others that can be read are read, and stamped, before any of them is served.
+            self._loop.call_soon(self._pump)
+
+    def _read_slowly(self) -> None:
+        """Read on, or serve, when the time for what was read is over."""
+        slow = self._slow
+        if self.closed or slow is None:
+            return
+        if slow.client_gone:
+            self._gone()
+        elif wait_s := slow.wait_s:
+            self._loop.call_later(wait_s, self._read_slowly)
+        else:
+            if self._reader.unfinished is not slow.request:
+                self._slow = self._reader.slow = None
+                slow.end()
+            self._loop.add_reader(self._fd, self._on_readable)
             self._loop.call_soon(self._pump)
 
     def _decrypted(self, data: bytes) -> bytes:
@@ -129,7 +155,7 @@ class Connection:
             return
         self._pumping = True
         try:
-            while self._queue and not self._serving and not self.closed:
+            while self._queue and not self._serving and not self.closed and self._slow is None:
                 request = self._queue.popleft()
                 self._serving, self._keep_alive = True, request.keep_alive
                 self._serve(request, self)
@@ -176,7 +202,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether no response is under way."""
-        return not self._serving and not self._unsent
+        return not self._serving and not self._unsent and self._slow is None
 
     @property
     def blocked(self) -> bool:
@@ -233,6 +259,15 @@ class Connection:
             self.close()
             return
         self._loop.call_later(_LINGER_S, self.close)
+
+    def reset(self) -> None:
+        """End at once by a reset (RST); for whoever serves it is as if the client had gone."""
+        if self.closed:
+            return
+        self.was_reset = True
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._gone()
 
     def close_idle(self) -> None:
         """Nothing came for too long: close in order, and put down a request that came half."""

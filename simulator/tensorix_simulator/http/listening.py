@@ -7,6 +7,8 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.http.connection import Connection
@@ -33,6 +35,7 @@ class Listener:
         max_body_bytes: Callable[[], int],
         unserved: Callable[[Request, Connection], None] | None = None,
         tls: ssl.SSLContext | None = None,
+        on_head: Callable[[Request], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -40,10 +43,13 @@ class Listener:
         self._max_body_bytes = max_body_bytes
         self._unserved = unserved
         self._tls = tls
+        self._on_head = on_head
         self._idleness = Idleness(loop)
         self._count = 0
         self._open: set[Connection] = set()
         self._closing = False
+        self._refusing = False
+        self._address: tuple[int, Any] = sock.family, sock.getsockname()
         loop.add_reader(sock.fileno(), self._accept)
 
     def _accept(self) -> None:
@@ -70,6 +76,7 @@ class Listener:
                 on_closed=self._closed,
                 on_unserved=self._unserved,
                 tls=self._tls,
+                on_head=self._on_head,
             )
             self._open.add(connection)
             self._idleness.watch(connection)
@@ -83,8 +90,42 @@ class Listener:
         self._idleness.change(idle_s, self._open)
 
     def _accept_again(self) -> None:
-        if not self._closing:
+        if not self._closing and not self._refusing:
             self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def refuse(self) -> None:
+        """From now on the kernel refuses new connections; who is through its handshake is still let in."""
+        if self._closing or self._refusing:
+            return
+        self._refusing = True
+        for _ in range(_BACKLOG // _ACCEPTS_AT_ONCE):
+            self._accept()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        with suppress(OSError):
+            # Bound, so that the port stays ours, and not listening.
+            self._sock = _bound(*self._address)
+
+    def admit(self) -> None:
+        """Accept new connections again."""
+        if not self._refusing or self._closing:
+            return
+        try:
+            if self._sock.fileno() < 0:
+                self._sock = _bound(*self._address)
+            self._sock.listen(_BACKLOG)
+        except OSError:
+            # Another program has taken the port meanwhile, perhaps only for a moment.
+            self._loop.call_later(0.1, self.admit)
+            return
+        self._refusing = False
+        self._sock.setblocking(False)
+        self._accept_again()
+
+    def reset_connections(self) -> None:
+        """Reset what is open."""
+        for connection in tuple(self._open):
+            connection.reset()
 
     def stop_accepting(self) -> None:
         """Refuse new connections."""
@@ -99,20 +140,27 @@ class Listener:
             connection.close()
 
 
+def _bound(family: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ask_for_stamps(sock)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises SettingsError where the address cannot be had."""
     if not 0 <= port <= 65_535:
         # The resolver would take it modulo 65,536.
         raise SettingsError(f"port {port} is no port: give 1 to 65535, or 0 for any that is free")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = _bound(family, address)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            ask_for_stamps(sock)
-            sock.bind(address)
             sock.listen(_BACKLOG)
         except OSError:
             sock.close()

@@ -33,6 +33,10 @@ class Request:
     body_ns: int | None = None
     http11: bool = True
     keep_alive: bool = True
+    bytes_per_s: int = 0
+    """How fast its body is read; 0: as it comes."""
+    slow: str | None = None
+    """Why it is read slowly."""
     problem: str | None = None
     """`too_large` or `malformed`: to be refused without a look at what it asks. `idle`: its rest did not come."""
 
@@ -50,9 +54,16 @@ class Request:
 class RequestReader:
     """Reads one connection's requests. After one that ends the connection it is deaf to what follows."""
 
-    def __init__(self, connection: int, max_body_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: int,
+        max_body_bytes: Callable[[], int],
+        on_head: Callable[[Request], None] | None = None,
+    ) -> None:
+        """`on_head` is called with each request whose head is whole; it may set `bytes_per_s`."""
         self._connection = connection
         self._max_body_bytes = max_body_bytes
+        self._on_head = on_head
         self._parser = httptools.HttpRequestParser(self)
         self._whole: list[Request] = []
         self._in_head = False
@@ -64,6 +75,8 @@ class RequestReader:
         self.expects = False
         """Whether the unfinished request's client waits to be told to send the body."""
         self.deaf = False
+        self.slow: Request | None = None
+        """The last request that is to be read slowly, also when it is whole."""
 
     def feed(self, data: bytes, stamp_ns: int, kernel_ns: int | None) -> list[Request]:
         """Take what one read brought; returns the requests that are whole now, or to be refused as they are."""
@@ -90,7 +103,7 @@ class RequestReader:
     def close(self) -> None:
         """Let go of the parser: the two hold each other, and the collector of cycles sleeps while streams run."""
         self.deaf = True
-        self.unfinished = None
+        self.unfinished = self.slow = self._on_head = None
         del self._parser
 
     def _begin(self) -> Request:
@@ -135,6 +148,10 @@ class RequestReader:
             self._refuse(request, "too_large")
         else:
             self.expects = request.http11 and request.headers.get("expect", "").lower() == "100-continue"
+            if self._on_head is not None:
+                self._on_head(request)
+                if request.bytes_per_s:
+                    self.slow = request
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
