@@ -253,7 +253,7 @@ def test_over_sockets_five_loads_fare_as_in_the_simulation(
         )
         for _ in LOADS
     ]
-    lasting_s = 6.0
+    lasting_s = 4.5
 
     async def offer() -> None:
         sent = []
