@@ -1,13 +1,13 @@
 """Latency of a model that is served in one continuous batch, as engines such as vLLM do. A pure state machine.
 
 The model. At most `slots` requests run at once, at most `queue` wait, in the order in which they came; one that comes
-when both are full is turned away. The engine works in steps, one after the other, and is idle when nobody is there;
-then an arrival begins a step at once. Between two steps, and only there, requests leave their slots and those that
-wait take free ones.
+when `slots + queue` are there is turned away. The engine works in steps, one after the other, and is idle when nobody
+is there; then an arrival takes a slot and begins a step at once. Between two steps, and only there, requests leave
+their slots and those that wait take free ones.
 
 One step decodes a token of every sequence whose prompt is done (a request for n choices is n sequences) and processes
 prompts, in the order in which their requests got slots, up to `prompt_tokens_per_step` tokens in all; what is left of
-a prompt is for the next step. A long prompt so holds decoding up by a bounded time (chunked prefill). A step takes
+a prompt is for the next step (an empty prompt counts as one token). A long prompt so holds decoding up by a bounded time (chunked prefill). A step takes
 
     (step + step_per_sequence * sequences decoded + prompt tokens processed / prompt_tokens_per_s) * noise
 
