@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Charging
 from tensorix_simulator.distributions import Distribution, Quantity
+from tensorix_simulator.limits.limit_text import FORMS, KINDS, read_limit
 
 __all__ = ["CHECKS", "DISTRIBUTIONS", "Check"]
 
@@ -62,6 +63,19 @@ def _texts(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, str) and item for item in value)
 
 
+def _limits(value: object) -> bool:
+    """Raises SettingsError that says what is wrong with a limit's text."""
+    if not _texts(value):
+        return False
+    assert isinstance(value, tuple)
+    for text in value:
+        try:
+            read_limit(text)
+        except SettingsError as error:
+            raise SettingsError(f"setting 'more_limits': {error}") from None
+    return True
+
+
 def _path(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value) is not None
 
@@ -77,10 +91,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "count_refused": (_flag, "true or false"),
     "count_bad_requests": (_flag, "true or false"),
     "count_models": (_flag, "true or false"),
-    "limiter": _one_of("fixed_window", "clock_window", "sliding_log", "sliding_counter", "token_bucket"),
+    "limiter": _one_of(*KINDS),
     "burst": (_optional(_whole(1, 10**12)), "a whole number from 1 on, or null for rpm"),
     "burst_tokens": (_optional(_whole(1, 10**12)), "a whole number from 1 on, or null for tpm"),
-    "more_limits": (_texts, "a list of limits, each as '2 requests/1s'"),
+    "more_limits": (_limits, f"a list of limits: {', '.join(FORMS)}"),
     "over_limit": _one_of("refuse", "delay"),
     "longest_delay_s": (_number(0.0, 1e6), "a number of seconds from 0 to 1000000"),
     "retry_after": _one_of("none", "honest", "fixed60"),
