@@ -7,7 +7,8 @@ their slots and those that wait take free ones.
 
 One step decodes a token of every sequence whose prompt is done (a request for n choices is n sequences) and processes
 prompts, in the order in which their requests got slots, up to `prompt_tokens_per_step` tokens in all; what is left of
-a prompt is for the next step (an empty prompt counts as one token). A long prompt so holds decoding up by a bounded time (chunked prefill). A step takes
+a prompt is for the next step (an empty prompt counts as one token). A long prompt so holds
+decoding up by a bounded time (chunked prefill). A step takes
 
     (step + step_per_sequence * sequences decoded + prompt tokens processed / prompt_tokens_per_s) * noise
 
