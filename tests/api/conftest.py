@@ -1,7 +1,7 @@
 """Oracles of the limiters: they keep the history and work everything out anew from it at each question.
 
 Written from the limiters' description and apart from their code: nothing is imported from them, nothing is kept but
-what came and when, sums are brute force, shares and rates are fractions. `trim` drops what can no longer matter, so
+what came and when, sums are brute force, shares are fractions. `trim` drops what can no longer matter, so
 that 10,000 arrivals are walked in time; that it changes no answer is a test of its own.
 """
 
@@ -36,11 +36,12 @@ class History:
     charges: list[Charge] = field(default_factory=list)
     arrivals: list[tuple[int, int]] = field(default_factory=list)
     """For the bucket: (time, units taken or given back), in order."""
-    tat_ns: Fraction = Fraction(0)
-    """For the bucket: the theoretical arrival time before the first of `arrivals`."""
+    tat: int = 0
+    """For the bucket: the theoretical arrival time before the first of `arrivals`, in 1 / limit ns: there the emission
+    interval T, window_ns / limit, is whole."""
     known: dict[int, int] = field(default_factory=dict)
     """Answers that were worked out since something last came, by time: a question asked twice is walked once."""
-    known_tat_ns: Fraction | None = None
+    known_tat: int | None = None
 
     def charge(self, now_ns: int, amount: int) -> Charge:
         """Put down a charge."""
@@ -58,14 +59,14 @@ class History:
 
     def _forget(self) -> None:
         self.known.clear()
-        self.known_tat_ns = None
+        self.known_tat = None
 
     def change(self, now_ns: int, limit: int, burst: int | None) -> None:
         """From now on another limit. What was used stays, in units."""
         if self.kind == "bucket":
-            ahead = max(self._tat() - now_ns, Fraction(0)) / self._interval
-            self.limit, self.burst = limit, burst
-            self.tat_ns = now_ns + ahead * self._interval
+            # As many emission intervals ahead as before; one is window_ns by either limit's measure of time.
+            self.tat = now_ns * limit + max(self._tat() - now_ns * self.limit, 0)
+            self.burst = burst
             self.arrivals.clear()
         self.limit = limit
         self._forget()
@@ -97,8 +98,8 @@ class History:
                 return floor(self.limit - self._counted(window) - share)
             case _:
                 # GCRA: n units conform if max(TAT, now) + n T <= now + burst T; the most that do are left.
-                tat_ns = self._tat()
-                return self.most if tat_ns <= now_ns else self.most + (now_ns - tat_ns) // self._interval
+                now = now_ns * self.limit
+                return (now + self.most * self.window_ns - max(self._tat(), now)) // self.window_ns
 
     def passes(self, now_ns: int, amount: int) -> bool:
         """Whether `amount` passes; one unit must be left where it is 0."""
@@ -121,24 +122,21 @@ class History:
         end_ns = start_ns + self.window_ns
         return sum([charge.amount for charge in self.charges if start_ns <= charge.at_ns < end_ns])
 
-    @property
-    def _interval(self) -> Fraction:
-        return Fraction(self.window_ns, self.limit)
-
-    def _tat(self) -> Fraction:
-        if self.known_tat_ns is None:
-            tat_ns = self.tat_ns
+    def _tat(self) -> int:
+        if self.known_tat is None:
+            tat = self.tat
             for at_ns, amount in self.arrivals:
                 # What is given back lowers it, but never into the past.
-                tat_ns = max(max(tat_ns, Fraction(at_ns)) + amount * self._interval, Fraction(at_ns))
-            self.known_tat_ns = tat_ns
-        return self.known_tat_ns
+                at = at_ns * self.limit
+                tat = max(max(tat, at) + amount * self.window_ns, at)
+            self.known_tat = tat
+        return self.known_tat
 
     def trim(self, now_ns: int) -> None:
         """Drop charges that no later question can reach."""
         self.known.clear()
         if self.kind == "bucket":
-            self.tat_ns = self._tat()
+            self.tat = self._tat()
             self.charges.clear()
         elif self.kind == "first":
             # Charges of a window that is over; the last one's first charge says where the next may open.
