@@ -7,57 +7,79 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_simulator.addresses import Addresses
-from tensorix_simulator.server import serve
+from tensorix_simulator.presets import PRESETS
 from tensorix_simulator.settings import SimulatorSettings
+from tensorix_simulator.settings_file import as_json, as_toml, gathered
+
+_EXTRA = "pip install 'tensorix-toolkit[simulator]'"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tensorix_simulator", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=0, help="port of the API; 0 for any that is free")
-    parser.add_argument("--control-port", type=int, default=0, help="port of the control interface, on 127.0.0.1")
-    parser.add_argument("--settings", metavar="FILE", help="settings as JSON; - for standard input")
-    parser.add_argument("--truth", metavar="FILE", type=Path, help="append the truth of each request to this file")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input, a pipe, is closed")
+    option = parser.add_argument
+    option("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    option("--port", type=int, default=0, help="port of the API; 0 for any that is free")
+    option("--control-port", type=int, default=0, help="port of the control interface, on 127.0.0.1")
+    option("--settings", metavar="FILE", help="settings as JSON or TOML; - for standard input")
+    option("--preset", metavar="NAME", action="append", help=f"settings by name: {', '.join(PRESETS)} (repeatable)")
+    option("--fault", metavar="TEXT", action="append", help="what goes wrong, as 'status 503, rate 5%%' (repeatable)")
+    option("--limit", metavar="TEXT", action="append", help="a limit besides, as '2 requests/1s' (repeatable)")
+    option("--set", metavar="NAME=VALUE", action="append", help="any other setting, as rpm=5 (repeatable)")
+    option("--tls", metavar="KIND", help="speak HTTPS: valid, expired, wrong_name or unknown_chain")
+    option("--ca-file", metavar="FILE", type=Path, help="where to write the authority's certificate (with --tls)")
+    option("--truth", metavar="FILE", type=Path, help="append the truth of each request to this file")
+    option("--print-settings", choices=["json", "toml"], help="print the settings as a file, and do not serve")
+    option("--with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     return parser.parse_args()
 
 
-def _settings(source: str | None) -> SimulatorSettings:
-    if source is None:
-        return SimulatorSettings()
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-        data: Any = json.loads(text)
-    except OSError as error:
-        raise SettingsError(f"the settings cannot be read from {source}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise SettingsError(f"the settings in {source} are not valid JSON") from None
-    return SimulatorSettings.from_dict(data)
+def _settings(arguments: argparse.Namespace) -> SimulatorSettings:
+    return gathered(
+        arguments.settings,
+        presets=arguments.preset,
+        options={"faults": arguments.fault, "more_limits": arguments.limit},
+        assigned=arguments.set,
+    )
 
 
 def _announce(addresses: Addresses) -> None:
+    if addresses.warning:
+        sys.stderr.write(f"{addresses.warning}\n")
+        sys.stderr.flush()
     sys.stdout.write(json.dumps(asdict(addresses)) + "\n")
     sys.stdout.flush()
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    if arguments.print_settings:
+        sys.stdout.write((as_toml if arguments.print_settings == "toml" else as_json)(settings) + "\n")
+        return
+    try:
+        from tensorix_simulator.server import serve
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error.name} is not installed, which the simulator needs: {_EXTRA}") from None
+    serve(
+        settings,
+        host=arguments.host,
+        port=arguments.port,
+        control_port=arguments.control_port,
+        truth_path=arguments.truth,
+        tls=arguments.tls,
+        ca_path=arguments.ca_file,
+        on_ready=_announce,
+        until_closed=sys.stdin.fileno() if arguments.with_parent else None,
+    )
 
 
 def main() -> int:
     """Returns the exit status: 0 after an end in order, 2 after a caller's mistake or where the disk is full."""
     arguments = _arguments()
     try:
-        settings = _settings(arguments.settings)
-        serve(
-            settings,
-            host=arguments.host,
-            port=arguments.port,
-            control_port=arguments.control_port,
-            truth_path=arguments.truth,
-            on_ready=_announce,
-            until_closed=sys.stdin.fileno() if arguments.with_parent else None,
-        )
+        _run(arguments)
     except TensorixError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

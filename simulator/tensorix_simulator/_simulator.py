@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_simulator.presets import preset_settings
 from tensorix_simulator.settings import SimulatorSettings
 
 __all__ = ["Simulator"]
@@ -27,10 +29,13 @@ class Simulator:
         with Simulator(rpm=5, ttft="50ms") as sim:
             client = openai.OpenAI(base_url=sim.base_url, api_key="any")
 
-    Keyword arguments are the fields of `tensorix_simulator.settings.SimulatorSettings`, or `settings` is given whole.
-    It is a process of its own, so it is not slowed by what it serves, and nothing of gevent reaches it. The truth of
-    its requests goes to `truth_path`, by default a file that goes with the block. Raises SettingsError for a wrong
-    setting, TensorixError where the process does not come up.
+    Keyword arguments are the fields of `tensorix_simulator.settings.SimulatorSettings` and `presets`, or `settings` is
+    given whole. With `tls` ("valid", "expired", "wrong_name" or "unknown_chain") it speaks HTTPS, and `ca_path` is what
+    clients are to trust. It is a process of its own, so it is not slowed by what it serves, and nothing of gevent
+    reaches it. The truth of its requests goes to `truth_path`, by default a file that goes with the block.
+
+    A block that is over may be followed by another; each is a new process. Raises SettingsError for a wrong setting,
+    TensorixError where the process does not come up, and where it is used while it does not run.
     """
 
     def __init__(
@@ -40,26 +45,49 @@ class Simulator:
         truth_path: Path | str | None = None,
         port: int = 0,
         control_port: int = 0,
+        tls: str | None = None,
         **changes: Any,
     ) -> None:
         self.settings = (settings or SimulatorSettings()).changed(changes)
         self._given_truth_path = None if truth_path is None else Path(truth_path)
         self._ports = (port, control_port)
+        self._tls = tls
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
         self.base_url = ""
-        """What `TENSORIX_BASE_URL` is set to."""
+        """What `TENSORIX_BASE_URL` is set to; empty while it does not run, as the next three."""
+        self.url = ""
+        """The same without the path."""
         self.control_url = ""
+        self.ca_path = ""
+        """With `tls`: the certificate, as PEM, of the authority that clients are to trust."""
         self.port = 0
-        self.truth_path = Path()
+        self.truth_path = self._given_truth_path or Path()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise TensorixError("the simulator is not running: use it within its `with` block")
+        return self._process
 
     @property
     def pid(self) -> int:
         """The process, for who wants to watch or kill it."""
-        assert self._process is not None
-        return self._process.pid
+        return self._running().pid
 
     def __enter__(self) -> Simulator:
+        if self._process is not None:
+            raise TensorixError("the simulator is running already: make another Simulator for a second server")
         # Mixed up with gevent's patching only in the engine: a child that inherits this would not patch itself.
         environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
         # The child finds the same packages, also where they are not installed but on the path.
@@ -67,15 +95,10 @@ class Simulator:
         self._folder = tempfile.TemporaryDirectory(prefix="tensorix-simulator-")
         folder = Path(self._folder.name)
         self.truth_path = self._given_truth_path or folder / "truth.jsonl"
-        settings_path = folder / "settings.json"
-        settings_path.write_text(json.dumps(self.settings.to_dict()), encoding="utf-8")
-        command = [sys.executable, "-m", "tensorix_simulator", "--settings", str(settings_path)]
-        command += ["--port", str(self._ports[0]), "--control-port", str(self._ports[1])]
-        command += ["--truth", str(self.truth_path), "--with-parent"]
         # What it complains about goes to a file: nobody reads a pipe while it runs.
         with (folder / "stderr").open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                command,
+                self._command(folder),
                 env=environment,
                 # Held open and never written to: it ends with this process, and the simulator with it.
                 stdin=subprocess.PIPE,
@@ -88,13 +111,26 @@ class Simulator:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            complaint = (folder / "stderr").read_text(errors="replace").strip().splitlines()
+            complaint = self.complaints().strip().splitlines()
             self._forget()
-            raise TensorixError(f"the simulator did not start: {complaint[-1] if complaint else 'no reason given'}")
+            said = complaint[-1].removeprefix("error: ") if complaint else "no reason given"
+            raise TensorixError(f"the simulator did not start: {said}")
         addresses = json.loads(line)
         self.base_url, self.control_url = addresses["base_url"], addresses["control_url"]
+        self.url = self.base_url.removesuffix(self.settings.prefix)
         self.port = addresses["port"]
+        self.ca_path = addresses["ca_path"] or ""
         return self
+
+    def _command(self, folder: Path) -> list[str]:
+        settings_path = folder / "settings.json"
+        settings_path.write_text(json.dumps(self.settings.to_dict()), encoding="utf-8")
+        command = [sys.executable, "-m", "tensorix_simulator", "--settings", str(settings_path)]
+        command += ["--port", str(self._ports[0]), "--control-port", str(self._ports[1])]
+        command += ["--truth", str(self.truth_path), "--with-parent"]
+        if self._tls is not None:
+            command += ["--tls", self._tls, "--ca-file", str(folder / "ca.pem")]
+        return command
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -112,39 +148,37 @@ class Simulator:
                 self._process.wait()
         self._forget()
 
-    def _forget(self) -> None:
-        if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    pipe.close()
-        self._process = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def truth(self) -> list[dict[str, Any]]:
-        """The truth so far, as `tensorix_simulator.truth` describes its lines. Only while it runs, or from a path
-        that was given.
+    def truth(self, *events: str) -> list[dict[str, Any]]:
+        """The truth so far, as `tensorix_simulator.truth` describes its lines; with `events`, such as "end", only
+        those. Only while it runs, or from a path that was given.
         """
+        if self._given_truth_path is None:
+            self._running()
         data = self.truth_path.read_bytes()
         # The last line may be half there.
-        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        lines = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        return [line for line in lines if not events or line["event"] in events]
 
     def complaints(self) -> str:
         """What it wrote to standard error: nothing, unless it has a defect. Only while it runs."""
+        self._running()
         assert self._folder is not None
         return (Path(self._folder.name) / "stderr").read_text(errors="replace")
 
-    def change(self, **changes: Any) -> None:
-        """Change settings while it runs. Raises SettingsError for a wrong one."""
-        self.settings = self.settings.changed(changes)
-        self._control("PUT", "/settings", self.settings.to_dict())
+    def change(self, *, presets: Sequence[str] = (), **changes: Any) -> None:
+        """Change settings while it runs, faults among them. Raises SettingsError for a wrong one."""
+        self._running()
+        wanted = self.settings.changed({"presets": presets, **changes}).to_dict()
+        # What else was changed by the control interface stays; and keys go as aliases.
+        sent = {name: wanted[name] for name in {**preset_settings(presets), **changes} if name != "format"}
+        self.settings = SimulatorSettings.from_dict(self._control("PATCH", "/settings", sent))
 
     def reset(self) -> None:
         """Forget what keys have used and which requests came before."""
         self._control("POST", "/reset")
 
     def _control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        self._running()
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.control_url + path, data=data, method=method)  # noqa: S310 - our own address
         try:
@@ -154,3 +188,7 @@ class Simulator:
         except HTTPError as error:
             with error:
                 raise SettingsError(json.loads(error.read())["error"]["message"]) from None
+        except (URLError, OSError) as error:
+            complaint = self.complaints().strip().splitlines()
+            said = complaint[-1] if complaint else getattr(error, "reason", error)
+            raise TensorixError(f"the simulator does not answer: {said}") from None

@@ -4,7 +4,9 @@
 `GET /settings`           the settings as they are
 `PUT /settings`           other settings: what is left out takes its default
 `PATCH /settings`         some settings changed
-`GET /truth?offset=N`     JSON lines of the truth from byte N on, some MB at once; `x-next-offset` says where to go on
+`GET /truth?offset=N`     JSON lines of the truth from byte N on, some MB at once; `x-next-offset` says where to go on,
+                          `x-offset` where they begin: later than N where the simulator writes no file and keeps
+                          what stood there no longer
 `POST /reset`             forget what keys have used
 
 A wrong setting is answered with 400 and the documented error object, whose message names it and what it may be.
@@ -78,7 +80,8 @@ class Control:
             return 200, encode_json({"status": "ok"}), []
         if request.path == "/truth":
             lines, next_offset = self._truth.read(_offset(request.query), _MOST_TRUTH_BYTES)
-            return 200, lines, [("x-next-offset", str(next_offset))]
+            begin = next_offset - len(lines)
+            return 200, lines, [("x-offset", str(begin)), ("x-next-offset", str(next_offset))]
         if request.method != "GET":
             changes = _object(bytes(request.body))
             base = service.settings if request.method == "PATCH" else SimulatorSettings()

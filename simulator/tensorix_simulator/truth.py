@@ -16,12 +16,14 @@ name says `unix`. One object a line, told apart by `event`:
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
             (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`, `unauthorised`, `no_credit`,
             `injected_error`, `overloaded` (no slot and no place to wait), `not_found`, `not_allowed`,
-            `too_large`, `malformed`, `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had left before it),
+            `too_large`, `malformed`, `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had
+            left before it),
             `remaining_requests` and `remaining_tokens` (after the decision; all four null where there is no key or no
             limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
             `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
-            `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`), `headers_sent_ns` (after the send of the response's head),
+            `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`), `headers_sent_ns` (after the
+            send of the response's head),
             `first_token_sent_ns`, `last_sent_ns`,
             `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries a chunk of
             each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
@@ -56,7 +58,9 @@ class TruthLog:
     def __init__(self, path: Path | None) -> None:
         """Raises SettingsError where the file cannot be written."""
         self.path = path
-        self._recent: deque[bytes] = deque(maxlen=_KEPT)
+        self._recent: deque[bytes] = deque()
+        self._forgotten = 0
+        """Bytes of the lines that are no longer kept: where the first that is has its offset."""
         self._fd: int | None = None
         self._failed = False
         if path is not None:
@@ -70,6 +74,8 @@ class TruthLog:
         line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
         if self._fd is None:
             self._recent.append(line)
+            if len(self._recent) > _KEPT:
+                self._forgotten += len(self._recent.popleft())
             return
         if self._failed:
             return
@@ -83,20 +89,47 @@ class TruthLog:
     def read(self, offset: int, most: int) -> tuple[bytes, int]:
         """Whole lines from a byte offset on, up to `most` bytes (at least a line), and the offset to go on from.
 
-        Without a file: all that is kept, whatever the offset.
+        Without a file, offsets count as if there were one; where what stood at `offset` is no longer kept, the lines
+        begin with the first that is (its offset is that to go on from less the length). Raises SettingsError for an
+        offset at which no line begins.
         """
         if self.path is None:
-            kept = b"".join(self._recent)
-            return kept, len(kept)
+            return self._read_kept(offset, most)
         with self.path.open("rb") as file:
-            file.seek(offset)
+            if offset > os.fstat(file.fileno()).st_size:
+                raise _no_line(offset)
+            if offset:
+                file.seek(offset - 1)
+                if file.read(1) != b"\n":
+                    raise _no_line(offset)
             data = file.read(most)
             if not data.endswith(b"\n"):
                 data += file.readline()
         return data, offset + len(data)
+
+    def _read_kept(self, offset: int, most: int) -> tuple[bytes, int]:
+        at, lines = self._forgotten, list[bytes]()
+        offset = max(offset, at)
+        end = offset
+        for line in self._recent:
+            if at >= offset:
+                if lines and end + len(line) - offset > most:
+                    break
+                if at != end:
+                    raise _no_line(offset)
+                lines.append(line)
+                end += len(line)
+            at += len(line)
+        if at < offset or (not lines and at != offset):
+            raise _no_line(offset)
+        return b"".join(lines), end
 
     def close(self) -> None:
         """Close the file; nothing is buffered."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _no_line(offset: int) -> SettingsError:
+    return SettingsError(f"offset {offset} is not where a line begins: 0, or what x-next-offset said")

@@ -54,6 +54,100 @@ def test_it_says_where_and_ends_in_order(subprocess_environment: dict[str, str],
             process.send_signal(number)
             out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (0, b"", b"")
+    assert addresses["loopback"] is True
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "base_url", "warned"),
+    [
+        ("0.0.0.0", [], "http://127.0.0.1:", "keys that are sent to it travel in clear"),
+        ("0.0.0.0", ["--tls", "valid"], "https://127.0.0.1:", "everybody who reaches this machine can use it\n"),
+        ("::", [], "http://[::1]:", "listening on :: port"),
+        ("localhost", [], "http://localhost:", None),
+        ("127.0.0.2", [], "http://127.0.0.2:", None),
+    ],
+)
+def test_it_says_loudly_that_others_can_reach_it(
+    subprocess_environment: dict[str, str], host: str, tls: list[str], base_url: str, warned: str | None
+) -> None:
+    """A warning on standard error and `loopback` false, unless only this machine reaches it."""
+    if host == "::" and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    process, addresses = started(subprocess_environment, "--host", host, *tls)
+    with process:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+    assert addresses["base_url"].startswith(base_url)
+    assert addresses["loopback"] is (warned is None)
+    # The control port is for this machine alone, whatever the other one is.
+    assert addresses["control_url"].startswith("http://127.0.0.1:")
+    if warned is None:
+        assert err == b""
+    else:
+        assert err.startswith(b"WARNING: listening on ")
+        assert warned.encode() in err
+
+
+def test_what_is_missing_is_named(subprocess_environment: dict[str, str]) -> None:
+    """Without the parts of its extra it says in one line what to install; and so it does for TLS."""
+    for module, arguments in (("httptools", []), ("trustme", ["--tls", "valid"])):
+        code = (
+            f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}\n"
+            "from tensorix_simulator.__main__ import main; sys.exit(main())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=subprocess_environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {module} is not installed")
+        assert done.stderr.endswith("pip install 'tensorix-toolkit[simulator]'\n")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_simulator_is_used_within_its_block(tmp_path: Path) -> None:
+    """Twice at once, or while it does not run, is the caller's mistake, and said so; one block after another is not."""
+    simulator = Simulator(rpm=5)
+
+    def all_refused() -> None:
+        for use in (simulator.truth, simulator.reset, simulator.complaints, lambda: simulator.pid, simulator.change):
+            with pytest.raises(TensorixError, match="not running"):
+                use()
+        assert (simulator.base_url, simulator.url, simulator.port) == ("", "", 0)
+
+    all_refused()
+    for _ in range(2):
+        with simulator:
+            assert simulator.base_url == simulator.url + "/v1"
+            with pytest.raises(TensorixError, match="running already"):
+                simulator.__enter__()
+            assert [line["event"] for line in simulator.truth()] == ["start"]
+        all_refused()
+
+
+def test_a_simulator_that_has_died_is_said() -> None:
+    """Whoever talks to it afterwards gets one exception of the toolkit's own."""
+    with Simulator() as simulator:
+        os.kill(simulator.pid, signal.SIGKILL)
+        with pytest.raises(TensorixError, match="does not answer"):
+            simulator.reset()
+
+
+def test_changes_from_both_sides_add_up() -> None:
+    """`change` changes what it names and leaves what the control interface has changed; presets and faults too."""
+    with Simulator(rpm=5) as simulator:
+        httpx.patch(f"{simulator.control_url}/settings", json={"tpm": 77}, trust_env=False)
+        simulator.change(presets=["fast-chat"], faults=["status 503, rate 5%"], valid_keys=["sk-secret"])
+        settings = httpx.get(f"{simulator.control_url}/settings", trust_env=False).json()
+        assert simulator.settings.to_dict() == settings
+        assert (settings["rpm"], settings["tpm"], settings["latency"]) == (5, 77, "batch")
+        assert settings["faults"] == ["status 503, rate 5%"]
+        assert "sk-secret" not in simulator.truth_path.read_text()
 
 
 def test_a_port_in_use(subprocess_environment: dict[str, str]) -> None:
@@ -72,9 +166,14 @@ def test_a_port_in_use(subprocess_environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [
-        (["--settings", "-"], '{"rpm": -5}', "error: setting 'rpm' must be a whole number from 0 on"),
-        (["--settings", "-"], "{", "error: the settings in - are not valid JSON"),
-        (["--settings", "-"], "[]", "error: settings must be a JSON object"),
+        (["--settings", "-"], '{"rpm": -5}', "error: standard input, line 1: setting 'rpm' must be a whole number"),
+        (["--settings", "-"], "{", "error: standard input, line 1, column 2: no valid JSON"),
+        (["--settings", "-"], "[]", "error: standard input: settings must be a JSON object"),
+        (["--set", "rpm=-5"], "", "error: setting 'rpm' must be a whole number from 0 on"),
+        (["--set", "rpm"], "", "error: 'rpm' sets nothing: write NAME=VALUE"),
+        (["--preset", "huge"], "", "error: unknown preset 'huge': one of fast-chat, "),
+        (["--tls", "odd"], "", "error: tls must be one of valid, expired, wrong_name, unknown_chain, not 'odd'"),
+        (["--tls", "valid", "--ca-file", "no/ca.pem"], "", "error: the certificate cannot be written to no/ca.pem"),
         (["--settings", "missing.json"], "", "error: the settings cannot be read from missing.json"),
         (["--truth", "missing/truth"], "", "error: the truth cannot be written to missing/truth"),
         (["--port", "70000"], "", "error: port 70000 is no port"),
@@ -168,9 +267,50 @@ def test_truth_without_a_file_is_kept_in_memory_up_to_a_bound() -> None:
     log = TruthLog(None)
     for k in range(12_000):
         log.write("arrival", {"n": k})
-    data, _ = log.read(0, 100)
+    data, _ = log.read(0, 10**9)
     kept = [json.loads(line)["n"] for line in data.splitlines()]
     assert kept == list(range(2_000, 12_000))
+
+
+def test_truth_without_a_file_is_read_on_from_where_one_was(tmp_path: Path) -> None:
+    """It pages as a file does, offset for offset; a gap shows, for what is no longer kept is skipped and counted."""
+    kept, written = TruthLog(None), TruthLog(tmp_path / "truth.jsonl")
+    for k in range(500):
+        for log in (kept, written):
+            log.write("arrival", {"n": k})
+    assert kept.read(0, 1_000_000) == written.read(0, 1_000_000)
+    offset, lines = 0, list[bytes]()
+    while True:
+        data, following = kept.read(offset, 1_000)
+        assert following == offset + len(data)
+        if not data:
+            break
+        assert len(data) <= 1_000
+        lines += data.splitlines()
+        offset = following
+    assert [json.loads(line)["n"] for line in lines] == list(range(500))
+    kept.write("arrival", {"n": 500})
+    assert json.loads(kept.read(offset, 1)[0])["n"] == 500
+    for k in range(501, 10_600):
+        kept.write("arrival", {"n": k})
+    data, following = kept.read(offset, 1)
+    assert json.loads(data)["n"] == 600
+    assert following - len(data) > offset
+    written.close()
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+@pytest.mark.parametrize("offset", [1, 25, 27, 10**14])
+def test_an_offset_in_the_middle_of_a_line_is_refused(tmp_path: Path, offset: int, in_a_file: bool) -> None:
+    """Half a line is never given: neither within one nor beyond the end."""
+    log = TruthLog(tmp_path / "truth.jsonl" if in_a_file else None)
+    log.write("arrival", {"n": 1})
+    log.write("arrival", {"n": 2})
+    with pytest.raises(SettingsError, match=f"offset {offset} is not where a line begins"):
+        log.read(offset, 100)
+    assert log.read(26, 100)[0] == b'{"event":"arrival","n":2}\n'
+    assert log.read(52, 100) == (b"", 52)
+    log.close()
 
 
 def test_a_truth_that_cannot_be_written_is_said(tmp_path: Path) -> None:
