@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tensorix_api.limiters import AllOf, Cost, Grant, Resource
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
 from tensorix_simulator.http.wire import Headers, head
-from tensorix_simulator.limits.rate_headers import AnswerKind, documented_headers
+from tensorix_simulator.limits.ledger import NO_END, NO_LEDGER, Ledger
+from tensorix_simulator.limits.rate_headers import AnswerKind, RateHeaders
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.styles.style import Context, Refusal, Style
 from tensorix_simulator.truth import TruthLog
@@ -26,8 +26,8 @@ class Exchange:
     """Writes an arrival line and an end line, and in between answers."""
 
     __slots__ = (
-        "_before", "_truth", "_usage", "alias", "chat", "connection", "ended", "grant", "kind", "limiter", "model",
-        "number", "refusal", "remaining", "request", "request_id", "settings", "status", "style",
+        "_rate_headers", "_truth", "_usage", "alias", "chat", "connection", "ended", "kind", "ledger", "model",
+        "number", "refusal", "request", "request_id", "settings", "status", "style",
     )  # fmt: skip
 
     def __init__(
@@ -48,45 +48,31 @@ class Exchange:
         self.style = style
         self.request_id = request.headers.get("x-request-id", "")[:_MOST_ID] or f"req-{uuid.uuid4().hex}"
         self.alias: str | None = None
-        self.limiter: AllOf | None = None
-        self.grant: Grant | None = None
+        self.ledger: Ledger | None = None
+        """None until the key is known."""
+        self._rate_headers: RateHeaders | None = None
         self.kind = AnswerKind.ERROR
         self.chat = False
         self.model = ""
         self.refusal: Refusal | None = None
         self._usage: Mapping[str, Any] = {}
-        self.remaining: Mapping[Resource, int] = {}
-        self._before: Mapping[Resource, int] = {}
         self.status = 0
         self.ended = False
 
-    def _look(self) -> None:
-        if self.limiter is not None:
-            self.remaining = self.limiter.remaining(time.monotonic_ns())
-
-    def _left(self) -> dict[str, int | None]:
-        return {
-            "remaining_requests": self.remaining.get("requests"),
-            "remaining_tokens": self.remaining.get("tokens"),
-        }
-
-    def belongs_to(self, alias: str, limiter: AllOf) -> None:
+    def belongs_to(self, ledger: Ledger, rate_headers: RateHeaders) -> None:
         """The key is known, and with it the limits that hold; nothing is charged yet."""
-        self.alias = alias
-        self.limiter = limiter
-        self._look()
-        self._before = self.remaining
+        self.alias = ledger.alias
+        self.ledger = ledger
+        self._rate_headers = rate_headers
 
     def settle(self, tokens: int) -> None:
         """Charge what was really used, once."""
-        if self.limiter is not None and self.grant is not None:
-            grant, self.grant = self.grant, None
-            self.limiter.settle(time.monotonic_ns(), grant, Cost(grant.cost.requests, tokens))
+        if self.ledger is not None:
+            self.ledger.settle(tokens)
 
     def decide(self, decision: str, status: int, plan: Mapping[str, Any] | None = None) -> None:
         """Write the arrival line."""
         self.status = status
-        self._look()
         request = self.request
         self._truth.write(
             "arrival",
@@ -105,9 +91,7 @@ class Exchange:
                 "decided_ns": time.monotonic_ns(),
                 "decision": decision,
                 "status": status,
-                "before_requests": self._before.get("requests"),
-                "before_tokens": self._before.get("tokens"),
-                **self._left(),
+                **(self.ledger.decided() if self.ledger else NO_LEDGER),
                 **(plan or {}),
             },
         )
@@ -132,22 +116,26 @@ class Exchange:
             model=self.model,
             elapsed_ns=now_ns - (self.request.body_ns or now_ns),
             refusal=self.refusal,
-            remaining=self.remaining,
+            remaining=self.ledger.remaining if self.ledger else {},
+            over=self.ledger.over if self.ledger else None,
             usage=self._usage,
         )
 
     def head(self, content: Headers) -> bytes:
         """The response's head: the id, what remains for the key, and `content`'s headers."""
-        self._look()
-        headers: Headers = [*self.style.headers(self._context()), *self._rate_headers(), *content]
+        if self.ledger is not None:
+            self.ledger.look_again()
+        headers: Headers = [*self.style.headers(self._context()), *self._limit_headers(), *content]
         if not self.request.keep_alive:
             headers.append(("connection", "close"))
         elif not self.request.http11:
             headers.append(("connection", "keep-alive"))
         return head(self.status, headers)
 
-    def _rate_headers(self) -> Headers:
-        return documented_headers(self.remaining)
+    def _limit_headers(self) -> Headers:
+        if self.ledger is None or self._rate_headers is None:
+            return []
+        return self._rate_headers.of(self.settings, self.kind, self.ledger)
 
     def answer(self, body: bytes, headers: Headers | None = None, facts: Mapping[str, Any] | None = None) -> None:
         """Send a whole response and end. `facts` are the tokens, as `end` takes them."""
@@ -174,7 +162,8 @@ class Exchange:
         if self.ended:
             return
         self.ended = True
-        self._look()
+        # What has not been settled by now has made no tokens.
+        self.settle(0)
         self._truth.write(
             "end",
             {
@@ -191,6 +180,6 @@ class Exchange:
                 "end_ns": time.monotonic_ns(),
                 **_NO_TOKENS,
                 **(facts or {}),
-                **self._left(),
+                **(self.ledger.ended() if self.ledger else NO_END),
             },
         )

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from tensorix_api.limiters import Charging, Cost, Decision
+from tensorix_api.errors import SettingsError
+from tensorix_api.limiters import Charging, Cost
 from tensorix_simulator.chat.parameters import BadParameter, ChatRequest
 from tensorix_simulator.chat.replies import Reply, ReplyMaker
 from tensorix_simulator.completion import Completion
 from tensorix_simulator.exchange import Exchange
+from tensorix_simulator.faults.choice import HEADER, FaultChoice
+from tensorix_simulator.faults.credit import Credit
+from tensorix_simulator.faults.fault_text import Fault, FaultKind
+from tensorix_simulator.faults.injected import INJECTED_ERROR, injected_refusal
+from tensorix_simulator.faults.schedule import Door, Outages
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
-from tensorix_simulator.http.wire import Headers, encode_json
+from tensorix_simulator.http.wire import encode_json
 from tensorix_simulator.latency.modes import Latency
 from tensorix_simulator.latency.pacing import Pacer
-from tensorix_simulator.limits.key_limits import KeyLimits
+from tensorix_simulator.limits.admission import Admission
 from tensorix_simulator.limits.rate_headers import AnswerKind
 from tensorix_simulator.settings import SimulatorSettings, alias_of
 from tensorix_simulator.styles.litellm import LiteLLM
-from tensorix_simulator.styles.style import Refusal, Style
+from tensorix_simulator.styles.style import Reading, Refusal, Style
 from tensorix_simulator.styles.tensorix import Tensorix
 from tensorix_simulator.truth import TruthLog
 
@@ -37,9 +42,13 @@ class Service:
         self.settings = settings
         self._truth = truth
         self._replies = ReplyMaker()
-        self._limits = KeyLimits(settings)
+        self._admission = Admission(settings, pacer)
         self._style: Style = _STYLES[settings.style]()
         self._latency = Latency(pacer, settings)
+        self._credit = Credit()
+        self._pacer = pacer
+        self.faults = FaultChoice(settings, pacer, time.monotonic_ns())
+        self._outages: Outages | None = None
         self._count = 0
         self.running: set[Completion] = set()
         """Completions that are not whole yet."""
@@ -52,21 +61,42 @@ class Service:
         for told in self.on_change:
             told(settings)
         self._style = _STYLES[settings.style]()
-        self._limits.change(settings)
+        self._admission.change(settings)
         self._latency.change(settings)
         self._truth.write("settings", {"at_ns": time.monotonic_ns(), "settings": settings.to_dict()})
+        self.faults.change(settings)
+        self._follow_outages()
 
     def reset(self) -> None:
         """Forget what keys have used and which requests came before."""
-        self._limits.forget()
+        self._admission.forget()
         self._replies.forget()
         self._latency.forget()
-        self._truth.write("reset", {"at_ns": time.monotonic_ns()})
+        self._credit.forget()
+        at_ns = time.monotonic_ns()
+        self._truth.write("reset", {"at_ns": at_ns})
+        self.faults.forget(at_ns)
+        self._follow_outages()
+
+    def begin(self, door: Door, at_ns: int) -> None:
+        """From now on scheduled faults count, from `at_ns`; outages close the door."""
+        self.faults.since_ns = at_ns
+        self._outages = Outages(self._pacer, door, self._tell_outage)
+        self._follow_outages()
+
+    def _follow_outages(self) -> None:
+        if self._outages is not None:
+            self._outages.set(self.faults.of_server, self.faults.since_ns)
+
+    def _tell_outage(self, what: str, at_ns: int, fault: Fault) -> None:
+        self._truth.write("outage", {"at_ns": at_ns, "what": what, "fault": fault.text})
 
     def stop(self) -> None:
         """Write the end of everything that is under way."""
         for completion in tuple(self.running):
             completion.stop()
+        for answer in tuple(self.faults.held):
+            answer.stop()
 
     # Requests.
 
@@ -77,6 +107,8 @@ class Service:
     def unserved(self, request: Request, connection: Connection) -> None:
         """Put down a request whose client went before it was whole, or before its turn came."""
         exchange = self._exchange(request, connection)
+        if request.slow is not None:
+            exchange.faults = self.faults.of_reading(request)
         exchange.decide("incomplete", 0)
         exchange.end("idle" if request.problem == "idle" else "client_gone")
 
@@ -85,6 +117,13 @@ class Service:
         exchange = self._exchange(request, connection)
         if request.problem is not None:
             exchange.refuse(_unreadable(request.problem, self.settings.max_body_bytes))
+            return
+        try:
+            exchange.faults = self.faults.plan(request)
+        except SettingsError as error:
+            exchange.refuse(
+                Refusal(decision="bad_request", status=400, message=str(error), code="invalid_fault", param=HEADER)
+            )
             return
         path, prefix = request.path, self.settings.prefix
         page = path[len(prefix) :] if path.startswith(prefix) else ""
@@ -118,44 +157,19 @@ class Service:
             return False
         if valid is not None and alias not in (*valid, *self.settings.no_credit_keys):
             return False
-        exchange.belongs_to(alias, self._limits.of(alias))
+        self._admission.identify(exchange, alias)
         return True
-
-    def _admit(self, exchange: Exchange, cost: Cost) -> bool:
-        """Charge the key; where its limit is spent, answer with 429."""
-        assert exchange.limiter is not None
-        now_ns = time.monotonic_ns()
-        decision = exchange.limiter.admit(now_ns, cost)
-        exchange.grant = decision.grant
-        if decision.admitted:
-            return True
-        if self.settings.counting.refused:
-            exchange.limiter.charge(now_ns, Cost(1, 0))
-        limits = {"requests": (self.settings.rpm, "RPM"), "tokens": (self.settings.tpm, "TPM")}
-        limit, unit = limits[decision.binding or "requests"]
-        exchange.refuse(
-            Refusal(
-                decision=f"refused_{decision.binding}",
-                status=429,
-                message=f"Rate limit exceeded: {limit} {unit} per API key. Please try again later.",
-                code="rate_limit_exceeded",
-                headers=self._retry_after(decision, now_ns),
-            )
-        )
-        return False
-
-    def _retry_after(self, decision: Decision, now_ns: int) -> Headers:
-        if self.settings.retry_after == "fixed60":
-            return [("retry-after", "60")]
-        if self.settings.retry_after == "honest" and decision.retry_at_ns is not None:
-            return [("retry-after", str(math.ceil((decision.retry_at_ns - now_ns) / 1e9)))]
-        return []
 
     def _models(self, exchange: Exchange, name: str) -> None:
         """The list, or one model where a name is given."""
-        if self.settings.counting.models and not self._admit(exchange, Cost(1, 0)):
-            return
-        if name and name not in self.settings.models:
+        if self.settings.counting.models:
+            self._admission.ask(exchange, Cost(1, 0), None, lambda: self._list(exchange, name))
+        else:
+            self._list(exchange, name)
+
+    def _list(self, exchange: Exchange, name: str) -> None:
+        models = self.faults.settings_at(exchange.request.arrival_ns).models
+        if name and name not in models:
             message = f"The model '{name[:200]}' does not exist."
             exchange.refuse(
                 Refusal(
@@ -168,20 +182,28 @@ class Service:
                 )
             )
             return
+        if self._inject(exchange):
+            return
         exchange.kind = AnswerKind.MODELS
         exchange.decide("admitted", 200)
         style = exchange.style
-        exchange.answer(encode_json(style.model(name) if name else style.models(self.settings.models)))
+        exchange.answer(encode_json(style.model(name) if name else style.models(models)))
 
     def _chat(self, exchange: Exchange) -> None:
-        settings, body = self.settings, bytes(exchange.request.body)
-        if exchange.alias in settings.no_credit_keys:
+        settings = self.faults.settings_at(exchange.request.arrival_ns)
+        body = bytes(exchange.request.body)
+        if self._without_credit(exchange):
             exchange.refuse(_NO_CREDIT)
             return
         reading = exchange.style.read(body, settings)
-        if reading.cost is not None and not self._admit(exchange, reading.cost):
-            return
-        request = reading.request
+        if reading.cost is not None:
+            self._admission.ask(exchange, reading.cost, reading.model, lambda: self._complete(exchange, reading, body))
+        else:
+            self._complete(exchange, reading, body)
+
+    def _complete(self, exchange: Exchange, reading: Reading, body: bytes) -> None:
+        """Answer a chat completion that the limits let pass."""
+        settings, request = exchange.settings, reading.request
         if isinstance(request, BadParameter):
             # The request counts, where it does, its tokens do not.
             exchange.settle(0)
@@ -192,13 +214,17 @@ class Service:
         if reply.fails:
             # The request counts, its tokens do not.
             exchange.settle(0)
-            exchange.refuse(replace(_INJECTED, model=request.model))
+            exchange.refuse(replace(INJECTED_ERROR, model=request.model))
             return
         exchange.model = request.model
+        if self._inject(exchange):
+            return
+        exchange.credit = self._credit
         exchange.kind = AnswerKind.STREAM if request.stream else AnswerKind.COMPLETION
         completion = Completion(exchange, request, reply, charging, self.running)
         due = completion.token_due if request.stream else completion.whole_due
-        start_ns = exchange.request.body_ns or time.monotonic_ns()
+        waited = exchange.ledger is not None and exchange.ledger.waited_ns
+        start_ns = (not waited and exchange.request.body_ns) or time.monotonic_ns()
         ticket = self._latency.begin(
             start_ns, request.prompt_tokens, reply, due, whole=not request.stream, sequences=request.n
         )
@@ -208,6 +234,28 @@ class Service:
             return
         exchange.decide("admitted", 200, _plan(request, reply, reserved))
         completion.start(ticket)
+
+    def _without_credit(self, exchange: Exchange) -> bool:
+        settings = exchange.settings
+        if exchange.alias in settings.no_credit_keys or self._credit.spent(exchange.alias, settings.credit_tokens):
+            return True
+        exchange.injected = exchange.faults.of(FaultKind.OUT_OF_CREDIT) if exchange.faults else None
+        return exchange.injected is not None
+
+    def _inject(self, exchange: Exchange) -> bool:
+        """Answer as a fault wants it, where one does. The request counts, its tokens do not."""
+        fault = exchange.faults.instead if exchange.faults else None
+        if fault is None:
+            return False
+        exchange.injected = fault
+        exchange.settle(0)
+        if fault.kind is FaultKind.RESET:
+            exchange.decide("injected_reset", 0)
+            exchange.end("reset")
+            exchange.connection.reset()
+        else:
+            exchange.refuse(injected_refusal(fault.status, exchange.settings.retry_after, exchange.model or None))
+        return True
 
 
 _UNAUTHORISED = Refusal(
@@ -221,12 +269,6 @@ _NO_CREDIT = Refusal(
     status=402,
     message="Insufficient credits: top up your account.",
     code="insufficient_credits",
-)
-_INJECTED = Refusal(
-    decision="injected_error",
-    status=500,
-    message="The server had an error: try again later.",
-    code="internal_error",
 )
 _OVERLOADED = Refusal(
     decision="overloaded",

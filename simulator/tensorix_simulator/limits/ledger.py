@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorix_api.limiters import AllOf, Cost, Decision, Grant, Resource
 
-__all__ = ["NO_LEDGER", "Ledger", "OverLimit"]
+__all__ = ["NO_END", "NO_LEDGER", "Ledger", "OverLimit"]
 
 NO_LEDGER: Mapping[str, Any] = {
     "before_requests": None,
@@ -20,7 +20,10 @@ NO_LEDGER: Mapping[str, Any] = {
     "waited_ns": 0,
     "over": None,
 }
-"""The facts of a request that has no key."""
+"""What is said of a request without a key when it is decided."""
+
+NO_END: Mapping[str, Any] = {"settled_ns": None, "remaining_requests": None, "remaining_tokens": None}
+"""And when it has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +86,32 @@ class Ledger:
         self.limiter.settle(now_ns, grant, Cost(grant.cost.requests, tokens))
         self._freed(self.alias)
 
-    def left(self) -> dict[str, int | None]:
-        """What is left, as the truth names it."""
+    def look_again(self) -> None:
+        """Read what is left now."""
+        self.remaining = self.limiter.remaining(time.monotonic_ns())
+
+    def _left(self) -> dict[str, int | None]:
         return {
             "remaining_requests": self.remaining.get("requests"),
             "remaining_tokens": self.remaining.get("tokens"),
         }
 
-    def facts(self) -> dict[str, Any]:
-        """As the truth names them, when the request is decided."""
+    def decided(self) -> dict[str, Any]:
+        """What the truth says when the request is decided."""
+        if not self.at_ns:
+            self.look(time.monotonic_ns())
+        elif self.settled_ns is not None:
+            self.remaining = self.limiter.remaining(self.settled_ns)
         return {
             "before_requests": self.before.get("requests"),
             "before_tokens": self.before.get("tokens"),
-            **self.left(),
+            **self._left(),
             "ledger_ns": self.at_ns,
             "waited_ns": self.waited_ns,
             "over": self.over.name if self.over else None,
         }
+
+    def ended(self) -> dict[str, Any]:
+        """What the truth says when the request has ended."""
+        self.look_again()
+        return {"settled_ns": self.settled_ns, **self._left()}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tensorix_api.limiters import Cost, Resource
 from tensorix_simulator.chat.parameters import BadParameter, ChatRequest
 from tensorix_simulator.http.wire import Headers
+from tensorix_simulator.limits.ledger import OverLimit
 from tensorix_simulator.limits.rate_headers import AnswerKind
 from tensorix_simulator.settings import SimulatorSettings
 
@@ -50,6 +51,8 @@ class Context:
     """Since the request was whole."""
     refusal: Refusal | None
     remaining: Mapping[Resource, int]
+    over: OverLimit | None
+    """With a 429, the limit."""
     usage: Mapping[str, Any]
     """Of a completion that is whole: prompt_tokens, completion_tokens, reasoning_tokens."""
 
