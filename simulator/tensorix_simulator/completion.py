@@ -11,6 +11,7 @@ from tensorix_simulator.chat.parameters import ChatRequest
 from tensorix_simulator.chat.replies import Reply
 from tensorix_simulator.delivery import Delivery
 from tensorix_simulator.exchange import Exchange
+from tensorix_simulator.faults.faulty_delivery import FaultyDelivery
 from tensorix_simulator.http.wire import Headers, encode_json
 from tensorix_simulator.latency.timing import Ticket
 from tensorix_simulator.styles.style import StreamEvents
@@ -66,8 +67,16 @@ class Completion:
             include_usage=request.include_usage,
             chunked=chunked,
         )
+        if exchange.faults is not None:
+            self._delivery = FaultyDelivery(
+                exchange.connection,
+                exchange.faults,
+                chunked=chunked,
+                error_event=exchange.error_body,
+                on_broken=self._gone,
+            )
         roles = b"".join(events.role(choice) for choice in range(request.n))
-        self._delivery.begin(exchange.head(content) + roles)
+        self._delivery.begin(exchange.head(content), roles)
 
     def token_due(self, due_ns: int) -> bool:
         """Send the next token of each choice; returns whether there are more."""
@@ -146,11 +155,13 @@ class Completion:
 
     def _settle(self) -> None:
         counts = self._counts()
+        self._exchange.spend(counts["prompt_tokens"] + counts["completion_tokens"])
         self._exchange.settle(self._charging.settled(counts["prompt_tokens"], counts["completion_tokens"]))
 
     def _end(self, ended: str, last_sent_ns: int | None) -> None:
         self._running.discard(self)
         delivery = self._delivery
+        delivery.stop()
         self._exchange.end(
             ended,
             headers_sent_ns=delivery.headers_ns,

@@ -13,10 +13,11 @@ __all__ = ["Delivery"]
 class Delivery:
     """Sends in order. While the client does not read, what falls due waits, and goes out as soon as it reads again."""
 
-    __slots__ = ("_connection", "_held", "_on_sent", "blocked", "headers_ns", "lateness_ns", "sent_ns")
+    __slots__ = ("_connection", "_held", "_on_sent", "_send", "blocked", "headers_ns", "lateness_ns", "sent_ns")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._send = connection.send
         self._held: deque[tuple[int, bytes]] = deque()
         self._on_sent: Callable[[int], None] | None = None
         self.headers_ns: int | None = None
@@ -28,9 +29,9 @@ class Delivery:
         self.blocked = 0
         """How often a token had to wait because the client did not read."""
 
-    def begin(self, head: bytes) -> None:
-        """Send the head, and what goes with it."""
-        self.headers_ns = self._connection.send(head)
+    def begin(self, head: bytes, events: bytes = b"") -> None:
+        """Send the head, and the events that go with it."""
+        self.headers_ns = self._send(head + events)
 
     def token(self, due_ns: int, data: bytes) -> None:
         """Send the token that is due, or hold it."""
@@ -39,14 +40,14 @@ class Delivery:
             self._held.append((due_ns, data))
             self._connection.on_drained = self._drain
             return
-        sent_ns = self._connection.send(data)
+        sent_ns = self._send(data)
         self.sent_ns.append(sent_ns)
         self.lateness_ns.append(sent_ns - due_ns)
 
     def finish(self, data: bytes, on_sent: Callable[[int], None]) -> None:
         """Send what ends the stream, after everything that is held; `on_sent` gets the stamp after it."""
         if not self._held and not self._connection.blocked:
-            on_sent(self._connection.send(data))
+            on_sent(self._send(data))
             return
         self._on_sent = on_sent
         self._held.append((0, data))
@@ -56,7 +57,7 @@ class Delivery:
         """The client has read what was sent: go on, until it stops reading again."""
         while self._held and not self._connection.blocked and not self._connection.closed:
             due_ns, data = self._held.popleft()
-            sent_ns = self._connection.send(data)
+            sent_ns = self._send(data)
             if due_ns:
                 self.sent_ns.append(sent_ns)
                 self.lateness_ns.append(sent_ns - due_ns)
@@ -65,6 +66,9 @@ class Delivery:
                 return
         if self._held:
             self._connection.on_drained = self._drain
+
+    def stop(self) -> None:
+        """It is over, whole or not."""
 
     @property
     def last_ns(self) -> int | None:

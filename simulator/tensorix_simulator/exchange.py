@@ -7,6 +7,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from tensorix_simulator.faults.credit import Credit
+from tensorix_simulator.faults.fault_text import Fault, FaultKind
+from tensorix_simulator.faults.faulty_answer import FaultyAnswer
+from tensorix_simulator.faults.injected import INJECTED_ERROR
+from tensorix_simulator.faults.plan import Form, Plan
 from tensorix_simulator.http.connection import Connection
 from tensorix_simulator.http.requests import Request
 from tensorix_simulator.http.wire import Headers, head
@@ -26,8 +31,8 @@ class Exchange:
     """Writes an arrival line and an end line, and in between answers."""
 
     __slots__ = (
-        "_rate_headers", "_truth", "_usage", "alias", "chat", "connection", "ended", "kind", "ledger", "model",
-        "number", "refusal", "request", "request_id", "settings", "status", "style",
+        "_rate_headers", "_truth", "_usage", "alias", "chat", "connection", "credit", "ended", "faults", "injected",
+        "kind", "ledger", "model", "number", "refusal", "request", "request_id", "settings", "status", "style",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +60,11 @@ class Exchange:
         self.chat = False
         self.model = ""
         self.refusal: Refusal | None = None
+        self.faults: Plan | None = None
+        """What goes wrong with it; from the decision on only what will be seen of that."""
+        self.injected: Fault | None = None
+        """What came instead of an answer."""
+        self.credit: Credit | None = None
         self._usage: Mapping[str, Any] = {}
         self.status = 0
         self.ended = False
@@ -69,6 +79,27 @@ class Exchange:
         """Charge what was really used, once."""
         if self.ledger is not None:
             self.ledger.settle(tokens)
+
+    def spend(self, tokens: int) -> None:
+        """Take from what the key has paid for, once."""
+        credit, self.credit = self.credit, None
+        if credit is not None and self.alias is not None:
+            credit.spend(self.alias, tokens)
+
+    def _suffer(self, decision: str, tokens: int) -> str | None:
+        """Keep of the faults what will be seen; returns their names."""
+        if self.faults is None:
+            return None
+        form = Form.REFUSED
+        if self.status == 0:
+            form = Form.NONE
+        elif self.injected is not None or decision == "admitted":
+            form = Form.STREAM if self.kind is AnswerKind.STREAM else Form.WHOLE
+        self.faults = self.faults.narrowed(form, tokens, self.injected)
+        if self.faults.of(FaultKind.CONNECTION_CLOSE) is not None:
+            self.request.keep_alive = False
+            self.connection.close_after()
+        return self.faults.text
 
     def decide(self, decision: str, status: int, plan: Mapping[str, Any] | None = None) -> None:
         """Write the arrival line."""
@@ -92,6 +123,7 @@ class Exchange:
                 "decision": decision,
                 "status": status,
                 **(self.ledger.decided() if self.ledger else NO_LEDGER),
+                "fault": self._suffer(decision, (plan or {}).get("reply_tokens", 0)),
                 **(plan or {}),
             },
         )
@@ -103,6 +135,10 @@ class Exchange:
         self.decide(refusal.decision, refusal.status)
         body, headers = self.style.refusal(refusal, self._context())
         self.answer(body, headers)
+
+    def error_body(self) -> bytes:
+        """The body of a server's error in the set style."""
+        return self.style.refusal(INJECTED_ERROR, self._context())[0]
 
     def _context(self) -> Context:
         now_ns = time.monotonic_ns()
@@ -142,7 +178,11 @@ class Exchange:
         content: Headers = [*(headers or [])]
         self._usage = facts or {}
         if self.status != 204:
-            content += [("content-type", "application/json"), ("content-length", str(len(body)))]
+            content.append(("content-type", "application/json"))
+            if self.faults is not None and self.request.method != "HEAD":
+                FaultyAnswer(self, self.faults, body, content, facts).start()
+                return
+            content.append(("content-length", str(len(body))))
         sent_ns = self.connection.send(self.head(content) + (b"" if self.request.method == "HEAD" else body))
         self.end("complete", headers_sent_ns=sent_ns, last_sent_ns=sent_ns, facts=facts)
         self.connection.finish()
@@ -162,6 +202,8 @@ class Exchange:
         if self.ended:
             return
         self.ended = True
+        if ended == "client_gone" and self.connection.was_reset:
+            ended = "reset"
         # What has not been settled by now has made no tokens.
         self.settle(0)
         self._truth.write(

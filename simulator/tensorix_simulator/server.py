@@ -158,6 +158,7 @@ def _run(
         max_body_bytes=lambda: service.settings.max_body_bytes,
         unserved=service.unserved,
         tls=tls,
+        on_head=service.faults.read_head,
     )
     listener.close_idle_after(settings.idle_s)
     service.on_change.append(lambda changed: listener.close_idle_after(changed.idle_s))
@@ -174,10 +175,11 @@ def _run(
             "format": FORMAT,
             "pid": os.getpid(),
             "settings": settings.to_dict(),
-            "monotonic_ns": time.monotonic_ns(),
+            "monotonic_ns": (started_ns := time.monotonic_ns()),
             "unix_ns": time.time_ns(),
         },
     )
+    service.begin(listener, started_ns)
     collector = _Collector(loop, lambda: bool(service.running))
     failures: list[Exception] = []
 
