@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from tensorix_api.limiters import Charging
+from tensorix_simulator.chat.choices import Choice
 from tensorix_simulator.chat.parameters import ChatRequest
 from tensorix_simulator.chat.replies import Reply
 from tensorix_simulator.delivery import Delivery
@@ -17,6 +18,19 @@ from tensorix_simulator.latency.timing import Ticket
 from tensorix_simulator.styles.style import StreamEvents
 
 __all__ = ["Completion"]
+
+
+def _chunk(events: StreamEvents, number: int, choice: Choice, index: int) -> bytes:
+    """The event of a choice's token; nothing where it has ended, or has nothing to show."""
+    if index < choice.plain:
+        return events.token(number, choice.token(index), index < choice.reasoning_tokens)
+    if index >= choice.tokens or (delta := choice.script[index - choice.plain]) == {"content": ""}:
+        return b""
+    return events.delta(number, delta)
+
+
+def _choice(number: int, choice: Choice) -> dict[str, Any]:
+    return {"index": number, "message": choice.message(), "logprobs": None, "finish_reason": choice.finish_reason}
 
 
 class Completion:
@@ -80,25 +94,25 @@ class Completion:
 
     def token_due(self, due_ns: int) -> bool:
         """Send the next token of each choice; returns whether there are more."""
-        reply, index, events = self._reply, self._token, self._events
+        index, events = self._token, self._events
         assert events is not None
-        reasoning = index < reply.reasoning_tokens
-        if self._request.n == 1:
-            data = events.token(0, reply.token(0, index), reasoning)
+        choices = self._reply.choices
+        if len(choices) == 1:
+            data = _chunk(events, 0, choices[0], index)
         else:
-            data = b"".join(
-                events.token(choice, reply.token(choice, index), reasoning) for choice in range(self._request.n)
-            )
+            data = b"".join(_chunk(events, number, choice, index) for number, choice in enumerate(choices))
         self._token = index + 1
-        self._delivery.token(due_ns, data)
-        if self._token < reply.tokens:
+        # Nothing is shown of a token that only ends a text.
+        if data:
+            self._delivery.token(due_ns, data)
+        if self._token < self._reply.tokens:
             return True
         self._finish_stream(events)
         return False
 
     def _finish_stream(self, events: StreamEvents) -> None:
         self._settle()
-        parts = [events.finish(choice, self._reply.finish_reason) for choice in range(self._request.n)]
+        parts = [events.finish(number, choice.finish_reason) for number, choice in enumerate(self._reply.choices)]
         if self._request.include_usage:
             parts.append(events.usage(self._usage()))
         self._delivery.finish(b"".join(parts) + events.done(), self._streamed)
@@ -115,28 +129,20 @@ class Completion:
             identity=self._identity,
             created=self._created,
             model=self._request.model,
-            choices=[self._choice(index) for index in range(self._request.n)],
+            choices=[_choice(number, choice) for number, choice in enumerate(self._reply.choices)],
             usage=self._usage(),
         )
         self._running.discard(self)
         self._exchange.answer(encode_json(body), facts=self._facts())
         return False
 
-    def _choice(self, index: int) -> dict[str, Any]:
-        reply = self._reply
-        message: dict[str, Any] = {"role": "assistant"}
-        if reply.reasoning_tokens:
-            message["reasoning_content"] = reply.text(index, 0, reply.reasoning_tokens)
-        message["content"] = reply.text(index, reply.reasoning_tokens, reply.tokens)
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
-
     def _counts(self) -> dict[str, int]:
         """What was made so far, of all choices."""
-        n = self._request.n
+        made, choices = self._token, self._reply.choices
         return {
             "prompt_tokens": self._request.prompt_tokens,
-            "completion_tokens": self._token * n,
-            "reasoning_tokens": min(self._token, self._reply.reasoning_tokens) * n,
+            "completion_tokens": sum(min(made, choice.tokens) for choice in choices),
+            "reasoning_tokens": sum(min(made, choice.reasoning_tokens) for choice in choices),
         }
 
     def _facts(self) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class Service:
             exchange.refuse(_bad_request(request, reading.model))
             return
         charging, reserved = Charging(settings.charging), reading.cost.tokens if reading.cost else 0
-        reply = self._replies.make(settings, body, request)
+        reply = self._replies.make(settings, request)
         if reply.fails:
             # The request counts, its tokens do not.
             exchange.settle(0)

@@ -101,6 +101,7 @@ def test_models(client: httpx.Client) -> None:
 
 
 TOO_DEEP = b"[" * 100_000
+NO_JSON = [b'{"temperature": %s}' % value for value in (b"NaN", b"Infinity", b"1e999", b"9" * 5000)]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,6 @@ TOO_DEEP = b"[" * 100_000
         ({"max_completion_tokens": -1}, "max_completion_tokens", "out_of_range"),
         ({"temperature": 2.1}, "temperature", "out_of_range"),
         ({"temperature": "hot"}, "temperature", "invalid_type"),
-        ({"temperature": float("nan")}, "temperature", "out_of_range"),
         ({"top_p": -0.1}, "top_p", "out_of_range"),
         ({"n": 0}, "n", "out_of_range"),
         ({"stream": "yes"}, "stream", "invalid_type"),
@@ -158,7 +158,7 @@ def test_a_wrong_parameter_is_named(
     assert param in error["message"] or code == "model_not_found"
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b"9" * 5000, TOO_DEEP])
+@pytest.mark.parametrize("data", [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b"9" * 5000, TOO_DEEP, *NO_JSON])
 def test_a_body_that_is_no_json_object(client: httpx.Client, data: bytes) -> None:
     """400 without a parameter, and the connection goes on."""
     response = client.post("/chat/completions", content=data)
@@ -169,7 +169,7 @@ def test_a_body_that_is_no_json_object(client: httpx.Client, data: bytes) -> Non
 
 def test_parameters_that_are_accepted(client: httpx.Client, body: Body) -> None:
     """Nulls, parts of text, and what other servers of this kind know besides."""
-    parts = [{"role": "user", "content": [{"type": "text", "text": "a" * 8}]}, {"role": "assistant", "tool_calls": []}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a" * 8}]}, {"role": "assistant", "refusal": "no"}]
     accepted = body(messages=parts, temperature=0, top_p=1, stop="x", n=None, seed=5, top_k=40, stream=None, user="me")
     response = client.post("/chat/completions", json=accepted)
     assert response.status_code == 200, response.text

@@ -1,32 +1,66 @@
 """What a chat completion's body may hold, checked as OpenAI does: a wrong one is refused and its parameter named.
 
 Ranges are those of OpenAI's reference for `POST /chat/completions`. A few parameters that other servers of this kind
-know (vLLM's `top_k`, `min_p`, …) are checked and accepted too. What would change the reply in a way that the simulator
-cannot show (`logprobs`) is refused rather than ignored.
+know (vLLM's `top_k`, `min_p`, …) are checked and accepted too. What is accepted either does what it says or could not
+be seen in random text (`temperature`, the penalties, `user`, …); what would change the reply in a way that the
+simulator cannot show (`logprobs`, `logit_bias`, `prediction`, `audio`, …) is refused rather than ignored.
+
+- `stop`: the text ends before the sequence. `response_format`, `tools`, `tool_choice`, `functions`: see `tools`.
+- `temperature: 0` and `seed`: the same request gets the same text each time, not the same times.
+- `reasoning_effort`: scales the reasoning's length (`REASONING`); `none`, and the chat template's `enable_thinking` or
+  `thinking` if false, leave it out. `verbosity`: scales a drawn length (`VERBOSITY`).
+- `ignore_eos`: as many tokens as `max_tokens` says. `min_tokens`: not fewer than these.
+- Of a name that comes twice in an object, the last counts, as in most servers. NaN and infinities are no JSON.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from tensorix_simulator.chat.checks import (
+    BadParameter,
+    Check,
+    RefusedError,
+    flag,
+    known_names,
+    missing,
+    mistyped,
+    nothing_but,
+    number,
+    one_of,
+    out_of_range,
+    text,
+    typed,
+    whole,
+)
+from tensorix_simulator.chat.messages import characters_of, check_messages, last_question, mentions_json, tokens_for
+from tensorix_simulator.chat.schemas import Schema
+from tensorix_simulator.chat.tool_parameters import (
+    check_format,
+    check_functions,
+    check_tools,
+    format_schema,
+    tool_use,
+)
+from tensorix_simulator.chat.tools import ToolUse
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["BadParameter", "ChatRequest", "prompt_tokens_of", "read_chat_request"]
+__all__ = ["REASONING", "VERBOSITY", "BadParameter", "ChatRequest", "read_chat_request"]
 
-_MAX_N = 128
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+REASONING: Mapping[str, float] = {
+    "none": 0.0, "minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0, "xhigh": 3.0, "max": 4.0,
+}  # fmt: skip
+"""By how much `reasoning_effort` lengthens the reasoning that is drawn: chosen, not measured."""
 
+VERBOSITY: Mapping[str, float] = {"low": 0.5, "medium": 1.0, "high": 2.0}
+"""By how much `verbosity` lengthens a reply whose length is drawn: chosen, not measured."""
 
-@dataclass(frozen=True, slots=True)
-class BadParameter:
-    """Why a body is refused: the message, the parameter (None for the body as a whole) and a code."""
-
-    message: str
-    param: str | None
-    code: str
+_MOST_N = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,192 +73,280 @@ class ChatRequest:
     n: int
     max_tokens: int | None
     prompt_tokens: int
-
-
-class _RefusedError(Exception):
-    def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
-        super().__init__(message)
-        self.reason = BadParameter(message, param, code)
-
-
-def _mistyped(param: str, wanted: str) -> _RefusedError:
-    return _RefusedError(f"Invalid type for '{param}': expected {wanted}.", param, "invalid_type")
-
-
-_Check = Callable[[str, Any], None]
-
-
-def _whole(low: int, high: int) -> _Check:
-    def check(param: str, value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise _mistyped(param, "an integer")
-        if not low <= value <= high:
-            raise _RefusedError(f"Invalid '{param}': must be from {low} to {high}.", param, "out_of_range")
-
-    return check
-
-
-def _number(low: float, high: float) -> _Check:
-    def check(param: str, value: Any) -> None:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise _mistyped(param, "a number")
-        if not low <= value <= high:
-            raise _RefusedError(f"Invalid '{param}': must be from {low:g} to {high:g}.", param, "out_of_range")
-
-    return check
-
-
-def _typed(kind: type, wanted: str) -> _Check:
-    def check(param: str, value: Any) -> None:
-        if not isinstance(value, kind):
-            raise _mistyped(param, wanted)
-
-    return check
+    digest: bytes = b""
+    """Of all that decides the reply: the body as JSON less `stream` and `stream_options`."""
+    room: int = 10**6
+    """The tokens that the context has left after the prompt."""
+    question: str | None = None
+    """The last message, where a user wrote it."""
+    after_call: bool = False
+    """The last message is what a tool gave."""
+    tools: ToolUse | None = None
+    """None where no call may be made."""
+    schema: Schema | None = None
+    """What the reply has to satisfy, as JSON; None for text."""
+    stops: tuple[str, ...] = ()
+    repeatable: bool = False
+    """The same request gets the same text each time."""
+    reasoning_scale: float = 1.0
+    length_scale: float = 1.0
+    min_tokens: int = 0
+    ignore_eos: bool = False
 
 
 def _stop(param: str, value: Any) -> None:
     texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
-        raise _mistyped(param, "a string or an array of strings")
+    if not all(isinstance(one, str) for one in texts):
+        raise mistyped(param, "a string or an array of strings")
     if len(texts) > 4:
-        raise _RefusedError(f"Invalid '{param}': at most 4 sequences.", param, "out_of_range")
+        raise out_of_range(param, "at most 4 sequences")
+    if "" in texts:
+        raise RefusedError(f"Invalid '{param}': a sequence cannot be empty.", param)
 
 
-def _string_or_object(param: str, value: Any) -> None:
-    if not isinstance(value, str | dict):
-        raise _mistyped(param, "a string or an object")
+def _metadata(param: str, value: Any) -> None:
+    typed(dict, "an object")(param, value)
+    if len(value) > 16:
+        raise out_of_range(param, "at most 16 pairs")
+    for name, one in value.items():
+        text(64)(f"{param}.{name[:100]}", name)
+        text(512)(f"{param}.{name}", one)
 
 
-def _no_logprobs(param: str, value: Any) -> None:
-    _typed(bool, "a boolean")(param, value)
-    if value:
-        raise _RefusedError("Invalid 'logprobs': this model returns no log probabilities.", param, "unsupported_value")
+def _modalities(param: str, value: Any) -> None:
+    typed(list, "an array")(param, value)
+    nothing_but(["text"], why="this model makes text only")(param, value)
 
 
-def _stream_options(param: str, value: Any) -> None:
-    _typed(dict, "an object")(param, value)
-    for name, option in value.items():
-        if name not in ("include_usage", "include_obfuscation"):
-            raise _RefusedError(f"Unknown parameter: '{param}.{name}'.", f"{param}.{name}", "unknown_parameter")
-        _typed(bool, "a boolean")(f"{param}.{name}", option)
+def _service_tier(param: str, value: Any) -> None:
+    one_of("auto", "default", "flex", "scale", "priority", "fast")(param, value)
+    nothing_but("auto", "default", why="there is no other tier")(param, value)
 
 
-def _message(param: str, value: Any) -> None:
-    _typed(dict, "an object")(param, value)
-    role = value.get("role")
-    if role is None:
-        raise _RefusedError(
-            f"Missing required parameter: '{param}.role'.", f"{param}.role", "missing_required_parameter"
-        )
-    if role not in _ROLES:
-        raise _RefusedError(f"Invalid '{param}.role': one of {', '.join(_ROLES)}.", f"{param}.role")
-    content = value.get("content")
-    if content is None:
-        if role == "assistant" and ("tool_calls" in value or "function_call" in value or "refusal" in value):
-            return
-        where = f"{param}.content"
-        raise _RefusedError(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    if isinstance(content, list):
-        for index, part in enumerate(content):
-            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                raise _mistyped(f"{param}.content[{index}]", "an object with a type")
-            if part["type"] == "text" and not isinstance(part.get("text"), str):
-                raise _mistyped(f"{param}.content[{index}].text", "a string")
-    elif not isinstance(content, str):
-        raise _mistyped(f"{param}.content", "a string or an array of parts")
+def _logprobs(param: str, value: Any) -> None:
+    flag(param, value)
+    nothing_but(False, why="this model returns no log probabilities")(param, value)
 
 
-def _messages(param: str, value: Any) -> None:
-    _typed(list, "an array")(param, value)
-    if not value:
-        raise _RefusedError(f"Invalid '{param}': at least one message.", param, "empty_array")
-    for index, message in enumerate(value):
-        _message(f"{param}[{index}]", message)
+def _logit_bias(param: str, value: Any) -> None:
+    typed(dict, "an object")(param, value)
+    for token, bias in value.items():
+        number(-100, 100)(f"{param}.{token[:100]}", bias)
+    nothing_but({}, why="this model's tokens have no ids")(param, value)
 
 
-_CHECKS: dict[str, _Check] = {
-    "model": _typed(str, "a string"),
-    "messages": _messages,
-    "stream": _typed(bool, "a boolean"),
-    "stream_options": _stream_options,
-    "n": _whole(1, _MAX_N),
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
+def _template(param: str, value: Any) -> None:
+    typed(dict, "an object")(param, value)
+    known_names(param, value, ("enable_thinking", "thinking"))
+    for name, one in value.items():
+        flag(f"{param}.{name}", one)
+
+
+def _cache_options(param: str, value: Any) -> None:
+    typed(dict, "an object")(param, value)
+    known_names(param, value, ("mode", "ttl"))
+    for name, one in value.items():
+        one_of(*(("implicit", "explicit") if name == "mode" else ("30m",)))(f"{param}.{name}", one)
+
+
+_PLAIN: Mapping[str, Check] = {
+    "model": text(),
+    "stream": flag,
+    "n": whole(1, _MOST_N),
+    "temperature": number(0, 2),
+    "top_p": number(0, 1),
+    "presence_penalty": number(-2, 2),
+    "frequency_penalty": number(-2, 2),
     "stop": _stop,
-    "seed": _whole(-(2**63), 2**63 - 1),
-    "user": _typed(str, "a string"),
-    "logprobs": _no_logprobs,
-    "top_logprobs": _whole(0, 20),
-    "logit_bias": _typed(dict, "an object"),
-    "response_format": _typed(dict, "an object"),
-    "tools": _typed(list, "an array"),
-    "tool_choice": _string_or_object,
-    "parallel_tool_calls": _typed(bool, "a boolean"),
-    "functions": _typed(list, "an array"),
-    "function_call": _string_or_object,
-    "metadata": _typed(dict, "an object"),
-    "store": _typed(bool, "a boolean"),
-    "service_tier": _typed(str, "a string"),
-    "reasoning_effort": _typed(str, "a string"),
-    "verbosity": _typed(str, "a string"),
-    "prompt_cache_key": _typed(str, "a string"),
-    "safety_identifier": _typed(str, "a string"),
-    "modalities": _typed(list, "an array"),
-    "prediction": _typed(dict, "an object"),
+    "seed": whole(-(2**63), 2**63 - 1),
+    "user": text(),
+    "safety_identifier": text(128),
+    "metadata": _metadata,
+    # What these two may be depends on the tools.
+    "tool_choice": typed(object, "a string or an object"),
+    "function_call": typed(object, "a string or an object"),
+    "parallel_tool_calls": flag,
+    "reasoning_effort": one_of(*REASONING),
+    "verbosity": one_of(*VERBOSITY),
+    "service_tier": _service_tier,
+    "prompt_cache_key": text(),
+    "prompt_cache_retention": one_of("in_memory", "24h"),
+    "prompt_cache_options": _cache_options,
+    # What would show, and cannot be shown.
+    "logprobs": _logprobs,
+    "top_logprobs": whole(0, 20),
+    "logit_bias": _logit_bias,
+    "store": nothing_but(False, why="replies are not kept"),
+    "modalities": _modalities,
+    "audio": nothing_but(why="this model makes text only"),
+    "prediction": nothing_but(why="this model takes no predicted output"),
+    "web_search_options": nothing_but(why="this model does not search"),
+    "moderation": nothing_but(why="replies are not moderated"),
     # Not OpenAI's: what vLLM, SGLang and llama.cpp take besides.
-    "top_k": _whole(-1, 2**31),
-    "min_p": _number(0, 1),
-    "repetition_penalty": _number(0, 10),
-    "ignore_eos": _typed(bool, "a boolean"),
-    "min_tokens": _whole(0, 10**6),
-    "chat_template_kwargs": _typed(dict, "an object"),
+    "top_k": whole(-1, 2**31),
+    "min_p": number(0, 1),
+    "repetition_penalty": number(0, 10),
+    "ignore_eos": flag,
+    "min_tokens": whole(0, 10**6),
+    "chat_template_kwargs": _template,
 }
 
 
-def prompt_tokens_of(messages: list[dict[str, Any]]) -> int:
-    """An estimate that needs no tokenizer: a token for every four characters of text, rounded up, and at least one."""
-    characters = 0
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            characters += len(content)
-        elif isinstance(content, list):
-            characters += sum(len(part["text"]) for part in content if part["type"] == "text")
-    return max(1, -(-characters // 4))
+def _stream_options(param: str, value: Any, strict: bool) -> None:
+    typed(dict, "an object")(param, value)
+    if strict:
+        known_names(param, value, ("include_usage", "include_obfuscation"))
+    for name in ("include_usage", "include_obfuscation"):
+        if value.get(name) is not None:
+            flag(f"{param}.{name}", value[name])
+
+
+_LENGTHS = ("max_tokens", "max_completion_tokens")
+_NESTED = {
+    "messages": check_messages,
+    "stream_options": _stream_options,
+    "tools": check_tools,
+    "functions": check_functions,
+    "response_format": check_format,
+}
+
+
+def _check(param: str, value: Any, settings: SimulatorSettings) -> None:
+    """One parameter; null is as good as none, if there is such a parameter."""
+    strict = settings.unknown_parameters == "refuse"
+    known = param in _NESTED or param in _PLAIN or param in _LENGTHS
+    if not known and strict:
+        raise RefusedError(f"Unknown parameter: '{param[:100]}'.", param[:100], "unknown_parameter")
+    if value is None or not known:
+        return
+    if param in _NESTED:
+        _NESTED[param](param, value, strict)
+    elif param in _LENGTHS:
+        whole(1, settings.context_tokens)(param, value)
+    else:
+        _PLAIN[param](param, value)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        _no_number(digits)
+    return value
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise RefusedError("The body of the request is not valid JSON.", None, "invalid_json") from None
+    if not isinstance(data, dict):
+        raise RefusedError("The body of the request must be a JSON object.", None, "invalid_type")
+    return data
+
+
+def _given(data: Mapping[str, Any], *names: str) -> list[str]:
+    return [name for name in names if data.get(name) is not None]
+
+
+def _check_together(data: Mapping[str, Any]) -> None:
+    """What is wrong only in company."""
+    if _given(data, "stream_options") and not data.get("stream"):
+        raise RefusedError("Invalid 'stream_options': only allowed when 'stream' is true.", "stream_options")
+    if _given(data, "top_logprobs"):
+        raise RefusedError("Invalid 'top_logprobs': only allowed when 'logprobs' is true.", "top_logprobs")
+    if len(_given(data, *_LENGTHS)) == 2:
+        message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
+        raise RefusedError(message, "max_tokens", "invalid_parameter_combination")
+    form = data.get("response_format")
+    if form and form["type"] == "json_object" and not mentions_json(data["messages"]):
+        message = (
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+        )
+        raise RefusedError(message, "messages")
+
+
+def _check_length(data: Mapping[str, Any], tools: ToolUse | None, most: int | None) -> None:
+    """What sets a length cannot be set beside what has a length of its own."""
+    param = "ignore_eos" if data.get("ignore_eos") else "min_tokens"
+    if not data.get(param):
+        return
+    if param == "min_tokens" and most is not None and data[param] > most:
+        raise out_of_range(param, f"must not be more than 'max_tokens', {most}")
+    if (tools is not None and tools.must) or (data.get("response_format") or {}).get("type", "text") != "text":
+        message = f"'{param}' is not supported beside a tool call or a response format that is asked for."
+        raise RefusedError(message, param, "invalid_parameter_combination")
+
+
+def _check_room(data: Mapping[str, Any], prompt: int, most: int | None, context: int) -> None:
+    wanted = most or 1
+    if prompt + wanted > context:
+        message = (
+            f"This model's maximum context length is {context} tokens. However, you requested {prompt + wanted} tokens "
+            f"({prompt} in the messages, {wanted} in the completion). Please reduce the length of the messages or "
+            "completion."
+        )
+        raise RefusedError(message, "messages", "context_length_exceeded")
+
+
+def _prompt_tokens(data: Mapping[str, Any]) -> int:
+    """Messages, and the definitions of tools and of the reply's form, which models are shown as text."""
+    characters = characters_of(data["messages"])
+    for name in _given(data, "tools", "functions"):
+        characters += len(json.dumps(data[name], separators=(",", ":"), ensure_ascii=False))
+    if form := (data.get("response_format") or {}).get("json_schema"):
+        characters += len(json.dumps(form, separators=(",", ":"), ensure_ascii=False))
+    return max(1, tokens_for(characters))
+
+
+def _digest(data: Mapping[str, Any]) -> bytes:
+    decisive = {name: value for name, value in data.items() if name not in ("stream", "stream_options")}
+    return hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def _thinks(data: Mapping[str, Any]) -> bool:
+    return all((data.get("chat_template_kwargs") or {}).values())
 
 
 def _read(body: bytes, settings: SimulatorSettings) -> ChatRequest:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _RefusedError("The body of the request is not valid JSON.", None, "invalid_json") from None
-    if not isinstance(data, dict):
-        raise _RefusedError("The body of the request must be a JSON object.", None, "invalid_type")
-    for required in ("model", "messages"):
-        if data.get(required) is None:
-            raise _RefusedError(f"Missing required parameter: '{required}'.", required, "missing_required_parameter")
-    tokens = _whole(1, settings.context_tokens)
+    data = _parsed(body)
+    for name in ("model", "messages"):
+        if data.get(name) is None:
+            raise missing(name)
     for param, value in data.items():
-        check = tokens if param in ("max_tokens", "max_completion_tokens") else _CHECKS.get(param)
-        if check is None and settings.unknown_parameters == "refuse":
-            raise _RefusedError(f"Unknown parameter: '{param[:100]}'.", param[:100], "unknown_parameter")
-        if check is not None and value is not None:
-            check(param, value)
+        _check(param, value, settings)
     if data["model"] not in settings.models:
-        raise _RefusedError(f"The model '{data['model'][:200]}' does not exist.", "model", "model_not_found")
-    stream, options = data.get("stream") or False, data.get("stream_options")
-    if options is not None and not stream:
-        raise _RefusedError("Invalid 'stream_options': only allowed when 'stream' is true.", "stream_options")
-    limits = [data[name] for name in ("max_completion_tokens", "max_tokens") if data.get(name) is not None]
+        raise RefusedError(f"The model '{data['model'][:200]}' does not exist.", "model", "model_not_found")
+    _check_together(data)
+    tools = tool_use(data)
+    most = data.get("max_completion_tokens") or data.get("max_tokens")
+    _check_length(data, tools, most)
+    prompt = _prompt_tokens(data)
+    _check_room(data, prompt, most, settings.context_tokens)
+    stop, options = data.get("stop") or (), data.get("stream_options") or {}
+    effort = data.get("reasoning_effort") or "medium"
     return ChatRequest(
         model=data["model"],
-        stream=stream,
-        include_usage=bool(options and options.get("include_usage")),
+        stream=data.get("stream") or False,
+        include_usage=bool(options.get("include_usage")),
         n=data.get("n") or 1,
-        max_tokens=min(limits) if limits else None,
-        prompt_tokens=prompt_tokens_of(data["messages"]),
+        max_tokens=most,
+        prompt_tokens=prompt,
+        digest=_digest(data),
+        room=settings.context_tokens - prompt,
+        question=last_question(data["messages"]),
+        after_call=data["messages"][-1]["role"] in ("tool", "function"),
+        tools=tools,
+        schema=format_schema(data.get("response_format")),
+        stops=(stop,) if isinstance(stop, str) else tuple(stop),
+        repeatable=data.get("seed") is not None or data.get("temperature") == 0,
+        reasoning_scale=REASONING[effort] if _thinks(data) else 0.0,
+        length_scale=VERBOSITY[data.get("verbosity") or "medium"],
+        min_tokens=data.get("min_tokens") or 0,
+        ignore_eos=data.get("ignore_eos") or False,
     )
 
 
@@ -232,5 +354,7 @@ def read_chat_request(body: bytes, settings: SimulatorSettings) -> ChatRequest |
     """A body read and checked; what is wrong with it where it is refused. Never raises."""
     try:
         return _read(body, settings)
-    except _RefusedError as refused:
+    except RefusedError as refused:
         return refused.reason
+    except RecursionError:
+        return BadParameter("The body of the request is nested too deeply.", None, "invalid_json")

@@ -1,43 +1,37 @@
-"""What a reply says and when: text, length and times of one chat completion, all from a seed.
+"""What a reply says and when: texts, lengths and times of one chat completion, all from a seed.
 
-A request draws from a generator of its own, seeded with the simulator's seed, the digest of its body and how often
-that body came before. So the same requests get the same replies, in whatever order connections bring them.
+A request draws from a generator of its own, seeded with the simulator's seed, the digest of what it asks for and how
+often that came before. So the same requests get the same replies, in whatever order connections bring them, and
+streamed the same as not: `stream` and `stream_options` are not in the digest. With `temperature: 0` or a `seed` of its
+own a request gets the same text however often it came. Only ids are new each time.
+
+How long a reply is: words are as many as `reply_tokens` says, or as `max_tokens` allows, or `default_max_tokens`. A
+known answer, JSON and calls have a length of their own; all of them are cut at `max_tokens` (`finish_reason: length`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tensorix_simulator.chat.answers import answer_to, configured_answer
+from tensorix_simulator.chat.choices import Choice, spoken, texts, written
+from tensorix_simulator.chat.json_values import value_for
 from tensorix_simulator.chat.parameters import ChatRequest
+from tensorix_simulator.chat.tools import call_deltas, calls_made
+from tensorix_simulator.chat.words import CYCLE
 from tensorix_simulator.distributions import Distribution, Quantity
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["TOKENS", "Reply", "ReplyMaker"]
+__all__ = ["Reply", "ReplyMaker"]
 
-_TEXT = (
-    "the a of to and in that is it for on with as at by from or an be this which one all would there their what so up "
-    "out if about who get when make can like time no just him know take people into year your good some could them see "
-    "other than then now look only come its over think also back after use two how our work first well way even new "
-    "want because any these give day most us water light stone river field morning letter answer question number"
-)
-_WORDS = _TEXT.split()
-# A prime number of tokens, so that steps through the cycle do not repeat within a reply of usual length.
-_CYCLE = 4093
 _MOST_BODIES = 100_000
 _MOST_DRAWS = 1_000
-
-
-def _make_tokens() -> tuple[str, ...]:
-    generator = random.Random(20_26)  # noqa: S311 - text, not secrets
-    return tuple(" " + generator.choice(_WORDS) for _ in range(_CYCLE))
-
-
-TOKENS = _make_tokens()
-"""The cycle that every text is a stretch of; each is one token and one chunk."""
+# Choices of one reply are stretches of the same cycle, so far apart.
+_APART = 97
 
 
 @lru_cache(maxsize=64)
@@ -45,26 +39,17 @@ def _parsed(text: str, quantity: Quantity) -> Distribution:
     return Distribution.parse(text, quantity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One completion as it will be. Tokens are per choice; `finish_reason` is the same for all choices."""
+    """One completion as it will be."""
 
     fails: bool
     """To be answered with an injected 500."""
+    choices: tuple[Choice, ...]
     tokens: int
-    reasoning_tokens: int
-    finish_reason: str
-    text_start: int
+    """Of the longest choice."""
     ttft_ns: int
     next_gap_ns: Callable[[], float]
-
-    def token(self, choice: int, index: int) -> int:
-        """The index in `TOKENS` of a choice's token."""
-        return (self.text_start + choice * 97 + index) % _CYCLE
-
-    def text(self, choice: int, start: int, end: int) -> str:
-        """The text of a choice's tokens from `start` up to `end`."""
-        return "".join(TOKENS[self.token(choice, index)] for index in range(start, end))
 
     def rest_ns(self) -> int:
         """From the first token to the last; beyond 1,000 gaps by the mean of a thousand, to bound the work."""
@@ -75,8 +60,72 @@ class Reply:
         return round(sum(self.next_gap_ns() for _ in range(drawn)) * (gaps / drawn))
 
 
+class _Draws:
+    """What is drawn for a request, in one order whatever the settings: changing one leaves the others' draws alone."""
+
+    __slots__ = ("chance", "content", "gaps", "length", "reasoning", "start", "ttft")
+
+    def __init__(self, seed: int, times: int, digest: bytes) -> None:
+        generator = random.Random(b"%d %d %s" % (seed, times, digest))  # noqa: S311 - times and text
+        self.chance = generator.random()
+        self.start = generator.randrange(CYCLE)
+        self.ttft, self.gaps, self.length, self.reasoning, self.content = (generator.random() for _ in range(5))
+
+
+def _seeded(seed: float | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - times and text
+
+
+def _known_answer(settings: SimulatorSettings, request: ChatRequest) -> str | None:
+    if request.question is None or request.ignore_eos or request.min_tokens:
+        return None
+    answer = configured_answer(request.question, settings.answers)
+    return answer_to(request.question) if answer is None and request.schema is None else answer
+
+
+def _choice(settings: SimulatorSettings, request: ChatRequest, draws: _Draws, index: int) -> Choice:
+    """One of the choices; each has a generator of its own."""
+    start = draws.start + index * _APART
+    own = _seeded(f"{draws.content} {index}")
+    wanted = None
+    if settings.reply_tokens is not None:
+        wanted = _parsed(settings.reply_tokens, "count").sampler(_seeded(draws.length))() * request.length_scale
+    thought = _parsed(settings.reasoning_tokens, "count").sampler(_seeded(draws.reasoning))()
+    reasoning = max(0, round(thought * request.reasoning_scale))
+    calls = own.random() < settings.tool_call_rate and not request.after_call
+
+    most = min(request.max_tokens or request.room, request.room)
+    room = max(0, most - reasoning)
+    answer, tools = _known_answer(settings, request), request.tools
+    if tools is not None and (tools.must or (calls and answer is None)):
+        script = call_deltas(calls_made(tools, own), tools.legacy)
+        finish = "function_call" if tools.legacy else "tool_calls"
+        return written(start=start, reasoning=reasoning, script=script, finish=finish, most=most)
+    if answer is None and request.schema is not None:
+        answer = json.dumps(value_for(request.schema, own), ensure_ascii=False)
+    if answer is not None:
+        script = iter(texts(answer, request.stops, room))
+        return written(start=start, reasoning=reasoning, script=script, finish="stop", most=most)
+
+    if request.max_tokens is None:
+        most = min(settings.default_max_tokens, request.room)
+    if wanted is None or request.ignore_eos:
+        tokens, finish = most, "length" if request.max_tokens or request.ignore_eos else "stop"
+    else:
+        length = max(1, round(wanted), request.min_tokens)
+        tokens, finish = min(length, most), "length" if length > most else "stop"
+    return spoken(
+        start=start,
+        tokens=tokens,
+        reasoning=min(tokens, reasoning),
+        finish=finish,
+        stops=request.stops,
+        not_before=request.min_tokens,
+    )
+
+
 class ReplyMaker:
-    """Makes replies, and remembers how often each body came (up to 100,000 of them, then it forgets all)."""
+    """Makes replies, and remembers how often each request came (up to 100,000 of them, then it forgets all)."""
 
     def __init__(self) -> None:
         self._seen: dict[bytes, int] = {}
@@ -85,35 +134,21 @@ class ReplyMaker:
         """As if no request had come yet."""
         self._seen.clear()
 
-    def make(self, settings: SimulatorSettings, body: bytes, request: ChatRequest) -> Reply:
-        """The reply to a valid body."""
-        digest = hashlib.blake2b(body, digest_size=16).digest()
+    def make(self, settings: SimulatorSettings, request: ChatRequest) -> Reply:
+        """The reply to a valid request."""
+        digest = request.digest
         if len(self._seen) >= _MOST_BODIES:
             self._seen.clear()
         times = self._seen.get(digest, 0)
         self._seen[digest] = times + 1
-        generator = random.Random(b"%d %d %s" % (settings.seed, times, digest))  # noqa: S311 - times and text
-
-        # Everything is drawn in one order whatever the settings, so that changing one leaves the others' draws alone.
-        fails = generator.random() < settings.error_rate
-        text_start = generator.randrange(_CYCLE)
-        ttft = _parsed(settings.ttft, "time").sampler(random.Random(generator.random()))()  # noqa: S311
-        lengths = random.Random(generator.random())  # noqa: S311
-        gaps = random.Random(generator.random())  # noqa: S311
-
-        most = request.max_tokens or settings.default_max_tokens
-        if settings.reply_tokens is None:
-            tokens, finish = most, "length" if request.max_tokens else "stop"
-        else:
-            wanted = max(1, round(_parsed(settings.reply_tokens, "count").sampler(lengths)()))
-            tokens, finish = min(wanted, most), "length" if wanted > most else "stop"
-        reasoning = min(tokens, round(_parsed(settings.reasoning_tokens, "count").sampler(lengths)()))
+        draws = said = _Draws(settings.seed, times, digest)
+        if request.repeatable and times:
+            said = _Draws(settings.seed, 0, digest)
+        choices = tuple(_choice(settings, request, said, index) for index in range(request.n))
         return Reply(
-            fails=fails,
-            tokens=tokens,
-            reasoning_tokens=reasoning,
-            finish_reason=finish,
-            text_start=text_start,
-            ttft_ns=round(ttft),
-            next_gap_ns=_parsed(settings.between_tokens, "time").sampler(gaps),
+            fails=draws.chance < settings.error_rate,
+            choices=choices,
+            tokens=max(choice.tokens for choice in choices),
+            ttft_ns=round(_parsed(settings.ttft, "time").sampler(_seeded(draws.ttft))()),
+            next_gap_ns=_parsed(settings.between_tokens, "time").sampler(_seeded(draws.gaps)),
         )

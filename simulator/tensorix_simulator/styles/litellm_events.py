@@ -64,6 +64,13 @@ class GatewayEvents:
         payload = self._openings[reasoning][choice] + TOKEN_BYTES[token] + b'"}}]}\n\n'
         return b"%x\r\n%s\r\n" % (len(payload), payload) if self._chunked else payload
 
+    def delta(self, choice: int, delta: Mapping[str, Any]) -> bytes:
+        """One token that is no word of the cycle."""
+        if self._unspoken:
+            self._unspoken = False
+            delta = {"role": "assistant", **delta}
+        return self._event(choice, encode_json(delta))
+
     def finish(self, choice: int, reason: str) -> bytes:
         """The chunk that says why it ended, of the first choice."""
         return b"" if choice else self._event(0, b"{}", b',"finish_reason":' + encode_json(reason))

@@ -79,6 +79,10 @@ class StreamEvents(Protocol):
         """One token of one choice, by its index in the cycle of tokens."""
         ...
 
+    def delta(self, choice: int, delta: Mapping[str, Any]) -> bytes:
+        """One token of one choice that is not a word of the cycle: a piece of a known text, or of a call."""
+        ...
+
     def finish(self, choice: int, reason: str) -> bytes:
         """The chunk that says why a choice ended."""
         ...

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorix_api.limiters import Charging, Cost
 from tensorix_simulator.chat.parameters import BadParameter, read_chat_request
-from tensorix_simulator.chat.replies import TOKENS
+from tensorix_simulator.chat.words import TOKENS
 from tensorix_simulator.http.wire import Headers, encode_json, frame, last_chunk
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.styles.style import Context, Reading, Refusal
@@ -123,6 +123,10 @@ class StreamText:
         """One token of one choice, by its index in the cycle of tokens."""
         payload = (self._reasoning if reasoning else self._content)[choice] + TOKEN_BYTES[token] + self._tail
         return b"%x\r\n%s\r\n" % (len(payload), payload) if self._chunked else payload
+
+    def delta(self, choice: int, delta: Mapping[str, Any]) -> bytes:
+        """A token that is no word of the cycle."""
+        return self._choice(choice, encode_json(delta), b"null")
 
     def _choice(self, index: int, delta: bytes, finish: bytes) -> bytes:
         choice = b'{"index":%d,"delta":%s,"logprobs":null,"finish_reason":%s}' % (index, delta, finish)
