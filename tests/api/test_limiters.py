@@ -56,6 +56,17 @@ def test_settlement_after_the_window_changes_nothing() -> None:
     assert limiter.remaining(SECOND + 1) == {"tokens": 50}
 
 
+def test_a_window_that_was_over_when_it_was_settled_stays_as_it_was() -> None:
+    """Made longer, a window that no other has followed counts again what was charged in it, as it was at its end."""
+    limiter = FixedWindow("tokens", 100, SECOND)
+    grant = admit(limiter, 0, tokens=60).grant
+    assert grant is not None
+    limiter.settle(SECOND, grant, Cost(1, 5))
+    limiter.window_ns = 2 * SECOND
+    assert limiter.remaining(SECOND + 1) == {"tokens": 40}
+    assert limiter.remaining(2 * SECOND) == {"tokens": 100}
+
+
 def test_overdrawn_tokens_show_as_none_left() -> None:
     """What is charged afterwards may overdraw the limit; then nothing passes, not even a cost of 0."""
     limiter = FixedWindow("tokens", 100, SECOND)

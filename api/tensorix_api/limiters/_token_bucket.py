@@ -74,7 +74,7 @@ class TokenBucket:
     def settle(self, now_ns: int, grant: Grant, actual: Cost) -> None:
         """Take now what `actual` is more than the reservation, or give back what it is less, up to the burst."""
         more = actual.of(self.resource) - grant.cost.of(self.resource)
-        self._lack = max(0, self._flow(now_ns) + more * self.window_ns)
+        self._lack = self._flow(now_ns) + more * self.window_ns  # below 0 it is cut off by the next flow
 
     def release(self, now_ns: int, grant: Grant) -> None:
         """Give the reservation back, up to the burst."""
