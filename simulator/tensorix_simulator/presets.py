@@ -50,7 +50,9 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "litellm": {
         "style": "litellm",
         "headers": "litellm",
+        "limiter": "gateway_window",
         "charging": "reserve",
+        "count_refused": True,
         "count_bad_requests": True,
         "retry_after": "fixed60",
     },

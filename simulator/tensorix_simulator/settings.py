@@ -50,7 +50,7 @@ class SimulatorSettings:
     """The "minute", which the documentation does not say how to count: see `limiter`."""
     limiter: str = "fixed_window"
     """How rpm and tpm are counted: `fixed_window` (from a key's first request), `clock_window` (on the clock),
-    `sliding_log`, `sliding_counter` (two windows weighed) or `token_bucket` (GCRA)."""
+    `sliding_log`, `sliding_counter` (two windows weighed), `token_bucket` (GCRA) or `gateway_window` (as LiteLLM)."""
     burst: int | None = None
     """With `token_bucket`, the requests that may come at once; None: rpm."""
     burst_tokens: int | None = None

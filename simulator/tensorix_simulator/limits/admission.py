@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tensorix_api.limiters import Cost, Decision
+from tensorix_api.limiters import Cost
 from tensorix_simulator.exchange import Exchange
 from tensorix_simulator.http.wire import Headers
 from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.limits.key_limits import KeyLimits
 from tensorix_simulator.limits.ledger import Ledger, OverLimit
+from tensorix_simulator.limits.outlook import Outlook
 from tensorix_simulator.limits.rate_headers import RateHeaders
+from tensorix_simulator.limits.waiting import Waiting, WaitingLines
 from tensorix_simulator.settings import SimulatorSettings
 from tensorix_simulator.styles.style import Refusal
 
@@ -25,6 +27,7 @@ class Admission:
         self._limits = KeyLimits(settings)
         self._rate_headers = RateHeaders()
         self._settings = settings
+        self._waiting = WaitingLines(pacer, self._limits, self._refuse_held)
 
     def change(self, settings: SimulatorSettings) -> None:
         """From now on other limits. What keys have used so far stays used where the kind of limiter stays."""
@@ -32,18 +35,21 @@ class Admission:
             self._rate_headers.forget()
         self._settings = settings
         self._limits.change(settings)
+        self._waiting.replan()
 
     def forget(self) -> None:
         """Forget what keys have used."""
         self._limits.forget()
         self._rate_headers.forget()
+        self._waiting.replan()
+
+    def stop(self) -> None:
+        """Write the end of every request that waits."""
+        self._waiting.stop()
 
     def identify(self, exchange: Exchange, alias: str) -> None:
         """The request is this key's; nothing is charged yet."""
-        exchange.belongs_to(Ledger(alias, self._limits.of(alias), self._freed), self._rate_headers)
-
-    def _freed(self, alias: str) -> None:
-        pass
+        exchange.belongs_to(Ledger(alias, self._limits.of(alias), self._waiting.freed), self._rate_headers)
 
     def ask(self, exchange: Exchange, cost: Cost, model: str | None, passed: Callable[[], None]) -> None:
         """Charge `cost` and go on with `passed`, now or when it fits; or answer with 429.
@@ -55,22 +61,41 @@ class Admission:
         if self._limits.by_model:
             ledger.limiter = self._limits.of(ledger.alias, model)
         now_ns = time.monotonic_ns()
+        delay = exchange.settings.over_limit == "delay"
+        if delay and self._waiting.must_join(ledger.alias, model):
+            self._join(Waiting(exchange, ledger, cost, model, passed, now_ns))
+            return
         decision = ledger.ask(now_ns, cost)
         if decision.admitted:
             passed()
+        elif delay:
+            self._join(Waiting(exchange, ledger, cost, model, passed, now_ns))
         else:
-            self._refuse(exchange, self._over(decision, now_ns), now_ns)
+            self._refuse(exchange, decision.binding, decision.retry_at_ns, now_ns)
 
-    def _over(self, decision: Decision, now_ns: int) -> OverLimit:
-        limit = self._limits.named(decision.binding)
-        wait_ns = None if decision.retry_at_ns is None else decision.retry_at_ns - now_ns
-        return OverLimit(name=limit.name, resource=limit.resource, limit=limit.amount, wait_ns=wait_ns)
+    def _join(self, one: Waiting) -> None:
+        held = self._waiting.join(one)
+        if held is not None:
+            one.ledger.look(one.since_ns)
+            self._refuse_held(one.exchange, held, one.since_ns)
 
-    def _refuse(self, exchange: Exchange, over: OverLimit, now_ns: int) -> None:
-        assert exchange.ledger is not None
+    def _refuse_held(self, exchange: Exchange, held: Outlook, now_ns: int) -> None:
+        self._refuse(exchange, held.held_by.name if held.held_by else None, held.at_ns, now_ns)
+
+    def _refuse(self, exchange: Exchange, name: str | None, at_ns: int | None, now_ns: int) -> None:
+        """Answer with 429; `name` is the limiter's that holds the request until `at_ns`, None where others do."""
+        ledger = exchange.ledger
+        assert ledger is not None
         if exchange.settings.counting.refused:
-            exchange.ledger.charge(now_ns, Cost(1, 0))
-        exchange.ledger.over = over
+            ledger.charge(now_ns, Cost(1, 0))
+        limit = self._limits.named(name or ledger.limiter.limiters[0].name)
+        over = OverLimit(
+            name=limit.name,
+            resource=limit.resource,
+            limit=limit.amount,
+            wait_ns=None if at_ns is None else at_ns - now_ns,
+        )
+        ledger.over = over
         exchange.refuse(
             Refusal(
                 decision=f"refused_{over.resource or 'in_flight'}",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tensorix_api.limiters import Cost, Decision, Grant, Limiter, Resource, Standing
+from tensorix_api.limiters import Cost, Decision, Grant, Resource, Standing
 
-__all__ = ["GatewayWindow", "gateway_limiters"]
+__all__ = ["GatewayLimit", "GatewayWindow"]
 
 _SECOND_NS = 1_000_000_000
 
@@ -23,9 +23,9 @@ class GatewayWindow:
 
     __slots__ = ("_expires_ns", "_start_ns", "limits", "phase_ns", "used", "window_ns")
 
-    def __init__(self, limits: Mapping[Resource, int], window_ns: int, phase_ns: int) -> None:
+    def __init__(self, window_ns: int, phase_ns: int) -> None:
         """`phase_ns` is any instant at which a second of the clock turns."""
-        self.limits = dict(limits)
+        self.limits: dict[Resource, int] = {}
         self.window_ns = window_ns
         self.phase_ns = phase_ns
         self.used: dict[Resource, int] = {"requests": 0, "tokens": 0}
@@ -68,22 +68,38 @@ class GatewayWindow:
         seconds = -(-self.window_ns // _SECOND_NS)
         return min(self._start_ns + seconds * _SECOND_NS, self._expires_ns + 1)
 
-    def left(self, now_ns: int, resource: Resource) -> int:
-        """The limit without what was used."""
-        return self.limits[resource] - (self.used[resource] if self.is_open(now_ns) else 0)
 
-
-class _Share:
-    """One resource of a key's window, as a limiter."""
+class GatewayLimit:
+    """One resource of such a window, as a limiter. The gateway looks at requests first: so they stand first."""
 
     __slots__ = ("_resource", "_window", "name")
 
-    def __init__(self, window: GatewayWindow, resource: Resource) -> None:
-        self.name: str = resource
+    def __init__(self, resource: Resource, limit: int, window: GatewayWindow, *, name: str | None = None) -> None:
+        self.name = name or resource
         self._resource: Resource = resource
         self._window = window
+        self.limit = limit
+
+    @property
+    def limit(self) -> int:
+        """May be assigned at any time; what was used stays."""
+        return self._window.limits[self._resource]
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._window.limits[self._resource] = limit
+
+    @property
+    def window_ns(self) -> int:
+        """May be assigned at any time, for the window's other resource too; counts expire when they were to."""
+        return self._window.window_ns
+
+    @window_ns.setter
+    def window_ns(self, window_ns: int) -> None:
+        self._window.window_ns = window_ns
 
     def admit(self, now_ns: int, cost: Cost) -> Decision:
+        """Reserve `cost` if it fits; charge nothing if not."""
         at_ns = self.earliest(now_ns, cost)
         if at_ns != now_ns:
             return Decision(False, self.remaining(now_ns), self.name, at_ns)
@@ -91,33 +107,36 @@ class _Share:
         return Decision(True, self.remaining(now_ns), grant=grant)
 
     def charge(self, now_ns: int, cost: Cost) -> Grant:
+        """Take `cost` whether it fits or not."""
         self._window.roll(now_ns)
         self._window.used[self._resource] += cost.of(self._resource)
         return Grant(cost)
 
     def settle(self, now_ns: int, grant: Grant, actual: Cost) -> None:
-        # Whichever window is open now bears it: after an edge what is given back makes more than the limit.
+        """Put `actual` in place of the reservation, whichever window is open by now: more than a limit may be left."""
         if self._window.is_kept(now_ns):
             self._window.used[self._resource] += actual.of(self._resource) - grant.cost.of(self._resource)
 
     def release(self, now_ns: int, grant: Grant) -> None:
+        """Give the reservation back, likewise."""
         self.settle(now_ns, grant, Cost(0, 0))
 
     def earliest(self, now_ns: int, cost: Cost) -> int | None:
+        """Now, or when the open window is over; None where `cost` is more than a whole window's limit."""
         need = cost.of(self._resource) or 1
-        if need <= self._window.left(now_ns, self._resource):
+        if need <= self._left(now_ns):
             return now_ns
-        return self._window.over_ns(now_ns) if need <= self._window.limits[self._resource] else None
+        return self._window.over_ns(now_ns) if need <= self.limit else None
+
+    def _left(self, now_ns: int) -> int:
+        return self.limit - (self._window.used[self._resource] if self._window.is_open(now_ns) else 0)
 
     def remaining(self, now_ns: int) -> Mapping[Resource, int]:
-        return {self._resource: max(0, self._window.left(now_ns, self._resource))}
+        """What is left in the window that is open, or would open now."""
+        return {self._resource: max(0, self._left(now_ns))}
 
     def standing(self, now_ns: int) -> Mapping[Resource, Standing]:
-        left, limit = self._window.left(now_ns, self._resource), self._window.limits[self._resource]
-        whole_at_ns = self._window.over_ns(now_ns) if left < limit else now_ns
-        return {self._resource: Standing(self.name, limit, left, whole_at_ns)}
-
-
-def gateway_limiters(window: GatewayWindow) -> list[Limiter]:
-    """The limiters of a window, for `AllOf`: requests first, since the gateway looks at them first."""
-    return [_Share(window, resource) for resource in ("requests", "tokens") if resource in window.limits]
+        """Limit and what is left of it; whole when the open window is over."""
+        left = self._left(now_ns)
+        whole_at_ns = self._window.over_ns(now_ns) if left < self.limit else now_ns
+        return {self._resource: Standing(self.name, self.limit, left, whole_at_ns)}

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from tensorix_api.limiters import AllOf, FixedWindow, InFlight, Limiter, SlidingCounter, SlidingLog, TokenBucket
 from tensorix_simulator.http.stamps import unix_less_monotonic_ns
+from tensorix_simulator.limits.gateway_window import GatewayLimit, GatewayWindow
 from tensorix_simulator.limits.limit_text import Limit, read_limit
 from tensorix_simulator.settings import SimulatorSettings
 
 __all__ = ["KeyLimits", "limits_of"]
 
+_ON_CLOCK = ("clock_window", "sliding_counter", "gateway_window")
 _STEPPED_NS = 1_000_000
 
 
@@ -87,6 +89,7 @@ class KeyLimits:
         """`clocks_apart_ns` is how far the clock of windows on the clock is ahead of the one that times requests."""
         self._clocks_apart_ns = clocks_apart_ns
         self._limiters: dict[tuple[str | None, str | None, _Place], Limiter] = {}
+        self._windows: dict[tuple[str | None, str | None, _Place], GatewayWindow] = {}
         self._together: dict[tuple[str, str | None], AllOf] = {}
         self._set(settings)
 
@@ -96,7 +99,7 @@ class KeyLimits:
         """Whether it matters which model is asked for."""
         self.shared = any(limit.all_keys for limit in self._places.values())
         """Whether one key's requests can hold another's."""
-        self._on_clock = any(place.kind in ("clock_window", "sliding_counter") for place in self._places)
+        self._on_clock = any(place.kind in _ON_CLOCK for place in self._places)
         self._apart_ns = self._clocks_apart_ns()
 
     def of(self, alias: str, model: str | None = None) -> AllOf:
@@ -131,20 +134,34 @@ class KeyLimits:
         self._set(settings)
         self._together.clear()
         self._limiters = {key: limiter for key, limiter in self._limiters.items() if key[2] in self._places}
+        for window in self._windows.values():
+            window.limits.clear()
         for (_, _, place), limiter in self._limiters.items():
             _adjust(limiter, self._places[place])
 
     def forget(self) -> None:
         """Forget what keys have used."""
         self._together.clear()
+        self._windows.clear()
         self._limiters = {key: one for key, one in self._limiters.items() if isinstance(one, InFlight)}
 
     def _one(self, place: _Place, limit: Limit, alias: str, model: str | None) -> Limiter:
         key = (None if limit.all_keys else alias, model if limit.per_model else None, place)
         limiter = self._limiters.get(key)
         if limiter is None:
-            limiter = self._limiters[key] = _made(limit, place.kind, -self._apart_ns)
+            limiter = self._limiters[key] = self._made(key, limit)
         return limiter
+
+    def _made(self, key: tuple[str | None, str | None, _Place], limit: Limit) -> Limiter:
+        owner, model, place = key
+        if place.kind != "gateway_window" or limit.resource is None:
+            return _made(limit, place.kind, -self._apart_ns)
+        # A key's requests and tokens share one.
+        own = replace(place, what="") if limit.name in ("requests", "tokens") else place
+        window = self._windows.get((owner, model, own))
+        if window is None:
+            window = self._windows[owner, model, own] = GatewayWindow(limit.window_ns, -self._apart_ns)
+        return GatewayLimit(limit.resource, limit.amount, window, name=limit.name)
 
     def _follow_clock(self) -> None:
         """Where the clock was set, windows on it begin when it says; what was used stays."""
@@ -152,6 +169,8 @@ class KeyLimits:
         if abs(apart_ns - self._apart_ns) < _STEPPED_NS:
             return
         self._apart_ns = apart_ns
+        for window in self._windows.values():
+            window.phase_ns = -apart_ns
         for limiter in self._limiters.values():
             if isinstance(limiter, SlidingCounter) or (
                 isinstance(limiter, FixedWindow) and limiter.phase_ns is not None
@@ -162,7 +181,7 @@ class KeyLimits:
 def _adjust(limiter: Limiter, limit: Limit) -> None:
     """The same limiter with what it has counted, as it is set now."""
     limiter.name = limit.name
-    assert isinstance(limiter, FixedWindow | SlidingLog | SlidingCounter | TokenBucket | InFlight)
+    assert isinstance(limiter, FixedWindow | SlidingLog | SlidingCounter | TokenBucket | GatewayLimit | InFlight)
     limiter.limit = limit.amount
     if not isinstance(limiter, InFlight):
         limiter.window_ns = limit.window_ns

@@ -43,7 +43,8 @@ class Ledger:
     """What was left before the request and after it, what it reserved, and that this is settled once."""
 
     __slots__ = (
-        "_freed", "_grant", "alias", "at_ns", "before", "limiter", "over", "remaining", "settled_ns", "waited_ns",
+        "_freed", "_grant", "alias", "at_ns", "before", "granted", "limiter", "over", "remaining", "settled_ns",
+        "waited_ns",
     )  # fmt: skip
 
     def __init__(self, alias: str, limiter: AllOf, freed: Callable[[str], None]) -> None:
@@ -52,6 +53,8 @@ class Ledger:
         self.limiter = limiter
         self.before: Mapping[Resource, int] = {}
         self.remaining: Mapping[Resource, int] = {}
+        self.granted: Mapping[Resource, int] = {}
+        """What was left when the limits had been asked, nothing settled yet."""
         self.at_ns = 0
         """When the limits were asked, or looked at where nothing is charged; 0: not yet."""
         self.settled_ns: int | None = None
@@ -69,7 +72,8 @@ class Ledger:
         """Reserve `cost`, or nothing."""
         self.look(now_ns)
         decision = self.limiter.admit(now_ns, cost)
-        self.remaining, self._grant = decision.remaining, decision.grant
+        self.remaining = self.granted = decision.remaining
+        self._grant = decision.grant
         return decision
 
     def charge(self, now_ns: int, cost: Cost) -> None:

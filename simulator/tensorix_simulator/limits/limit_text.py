@@ -11,8 +11,8 @@ from tensorix_api.limiters import Resource
 
 __all__ = ["FORMS", "KINDS", "Limit", "read_limit"]
 
-KINDS = ("fixed_window", "clock_window", "sliding_log", "sliding_counter", "token_bucket")
-"""How a window may be counted; what each means is in `tensorix_api.limiters`."""
+KINDS = ("fixed_window", "clock_window", "sliding_log", "sliding_counter", "token_bucket", "gateway_window")
+"""How a window may be counted; what each means is in `tensorix_api.limiters`, of the last in `gateway_window`."""
 
 FORMS = (
     "'2 requests/1s'",

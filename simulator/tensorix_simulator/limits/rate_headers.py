@@ -48,7 +48,8 @@ class RateHeaders:
         shown = {resource: self._shown(settings, ledger.alias, resource, one) for resource, one in standing.items()}
         match settings.headers:
             case "litellm":
-                return _litellm(shown, standing)
+                # The gateway notes what is left when it lets a request pass, and settles after the answer.
+                return _litellm({**shown, **ledger.granted} if settings.header_lie is None else shown, standing)
             case "openai":
                 return _openai(shown, standing, now_ns)
             case _:

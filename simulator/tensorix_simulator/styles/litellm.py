@@ -11,11 +11,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tensorix_api.limiters import Charging, Cost, Resource
-from tensorix_simulator.chat.parameters import BadParameter, read_chat_request
+from tensorix_simulator.chat.parameters import BadParameter, ChatRequest, read_chat_request
 from tensorix_simulator.http.wire import Headers, encode_json
 from tensorix_simulator.limits.rate_headers import AnswerKind
 from tensorix_simulator.settings import SimulatorSettings
@@ -30,6 +31,8 @@ _LISTED_SINCE = 1_677_610_602
 _PROMPT_PRICE, _COMPLETION_PRICE = 5e-07, 1.5e-06
 _FLOOR_TOKENS = 1_024
 _CHARACTERS_A_TOKEN = 4
+_MOCK_PROMPT_TOKENS = 10
+_MOCK_LOOKS_AT = ("model", "messages", "stream", "stream_options", "n")
 
 _EVERYWHERE: Headers = [
     ("vary", "Origin"),
@@ -78,7 +81,7 @@ class LiteLLM:
         model = data.get("model")
         if model not in settings.models:
             return Reading(request=BadParameter(f"{model}"[:200], "model", "model_not_found"), cost=cost)
-        request = read_chat_request(body, settings)
+        request = _read_mock(data, settings) if is_mock(model) else read_chat_request(body, settings)
         if not isinstance(request, BadParameter):
             cost = Cost(1, estimate(data, settings))
         return Reading(request=request, cost=cost, model=model)
@@ -170,6 +173,15 @@ class LiteLLM:
                 headers += [("request-id", context.request_id), ("x-litellm-timeout", "6000.0")]
             return headers
         return headers + _of_deployment(context, cost) + ([] if whole else [("x-accel-buffering", "no")])
+
+
+def _read_mock(data: Mapping[str, Any], settings: SimulatorSettings) -> ChatRequest | BadParameter:
+    """A mock looks at little, and says of every prompt that it has 10 tokens unless the reply is streamed."""
+    body = {name: value for name, value in data.items() if name in _MOCK_LOOKS_AT}
+    request = read_chat_request(encode_json(body), settings)
+    if isinstance(request, BadParameter) or request.stream:
+        return request
+    return replace(request, prompt_tokens=_MOCK_PROMPT_TOKENS)
 
 
 def is_mock(model: str) -> bool:

@@ -27,14 +27,16 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["DROPPED", "WINDOW_S", "Answer", "answers", "differences", "normal", "send", "sequence"]
+__all__ = ["DROPPED", "WINDOW_S", "Answer", "answers", "differences", "normal", "sent", "sequence"]
 
 WINDOW_S = 5
 """LITELLM_RATE_LIMIT_WINDOW_SIZE for the recording: a window's edge comes within it."""
@@ -65,7 +67,9 @@ _VALUES = {
 }
 _RESET = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b|\bkey-[0-9a-f]{8}\b")
+_WORDING = re.compile(r"(?<=OpenAIException - ).*(?=\n\nLiteLLM: )")
 _TEXTS = ("content", "reasoning_content", "arguments")
+_NONE = "(none)"
 _HERE = Path(__file__).resolve().parent
 
 
@@ -122,9 +126,9 @@ def send(base_url: str, ask: Ask, run: str) -> Answer:
         connection.close()
 
 
-def wait(ask: Ask, pauses: bool = True) -> None:
-    """Pause as asked; without `pauses` only where it is a window's edge or a place in a second."""
-    if pauses or ask.pause_s >= 1:
+def wait(ask: Ask, settle: bool) -> None:
+    """Pause as asked; without `settle` only where a window's edge is waited for."""
+    if settle or ask.pause_s >= 1:
         time.sleep(ask.pause_s)
     if ask.at_fraction is not None:
         time.sleep((ask.at_fraction - time.time()) % 1.0)
@@ -148,7 +152,8 @@ def _reset(text: str, answer: Answer) -> str:
 
 
 def _normal_text(text: str, answer: Answer) -> str:
-    return _DIGEST.sub("<id>", _reset(text, answer))
+    """Without what names a time or a key, and without the provider's own words that the gateway repeats."""
+    return _WORDING.sub("<text>", _DIGEST.sub("<id>", _reset(text, answer)))
 
 
 def _normal_headers(answer: Answer) -> list[str]:
@@ -207,31 +212,46 @@ def normal(answer: Answer) -> dict[str, Any]:
 
 
 def differences(expected: Any, got: Any, where: str = "") -> list[str]:
-    """Every place where two of JSON's values differ, with both."""
+    """Every place where two of JSON's values differ, with both. Of headers: the lines that only one of them has."""
     if isinstance(expected, dict) and isinstance(got, dict):
         return [
             line
             for name in sorted({*expected, *got})
-            for line in differences(expected.get(name, "(none)"), got.get(name, "(none)"), f"{where}.{name}")
+            for line in differences(expected.get(name, _NONE), got.get(name, _NONE), f"{where}.{name}")
         ]
-    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
-        pairs = enumerate(zip(expected, got, strict=True))
+    if isinstance(expected, list) and isinstance(got, list):
+        if where.endswith(".headers"):
+            expected, got = (
+                {name: [line for line in lines if _name(line) == name] for name in {_name(one) for one in lines}}
+                for lines in (expected, got)
+            )
+            return differences(expected, got, where)
+        pairs = enumerate(zip_longest(expected, got, fillvalue=_NONE))
         return [line for index, (one, other) in pairs for line in differences(one, other, f"{where}[{index}]")]
     same = expected == got and type(expected) is type(got)
     return [] if same else [f"{where}: the gateway {json.dumps(expected)}, the simulator {json.dumps(got)}"]
 
 
+def _name(header: str) -> str:
+    return header.split(":")[0]
+
+
 # The recording.
 
 
-def answers(base_url: str, asks: list[Ask]) -> list[dict[str, Any]]:
-    """Send them all; returns what was sent and what came, for each."""
-    run, kept = secrets.token_hex(4), []
+def sent(number: int, ask: Ask) -> dict[str, Any]:
+    """What the recording says of a request."""
+    body = ask.raw if ask.raw is not None else ask.body
+    request = {"method": ask.method, "path": ask.path, "scheme": ask.scheme, "key": ask.key, "body": body}
+    waited = {"pause_s": ask.pause_s, "at_fraction": ask.at_fraction}
+    return {"request": number, "what": ask.what, "sent": request, "waited": waited}
+
+
+def answers(address: Callable[[Ask], str], asks: list[Ask], *, run: str, settle: bool) -> Iterator[dict[str, Any]]:
+    """Send them all, each to its address; gives what was sent and what came. `settle`: the server needs the pauses."""
     for number, ask in enumerate(asks, 1):
-        wait(ask)
-        answer = send(base_url, ask, run)
-        kept.append({"request": number, "what": ask.what, "key": ask.key, **normal(answer)})
-    return kept
+        wait(ask, settle)
+        yield {**sent(number, ask), **normal(send(address(ask), ask, run))}
 
 
 def main() -> None:
@@ -244,7 +264,8 @@ def main() -> None:
     given = parser.parse_args()
     settings: dict[str, Any] = json.loads((_HERE / "upstream.json").read_text(encoding="utf-8"))
     with Simulator(port=UPSTREAM_PORT, **settings):
-        recorded = answers(given.base_url, sequence())
+        run = secrets.token_hex(4)
+        recorded = list(answers(lambda _: given.base_url, sequence(), run=run, settle=True))
     given.out.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
