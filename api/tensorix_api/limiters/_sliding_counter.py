@@ -14,7 +14,8 @@ class SlidingCounter:
 
     Windows begin at `phase_ns` + k * `window_ns` for every whole k. At e ns into a window there count
     ``last * (window_ns - e) / window_ns + this``: as if the last window's charges had come evenly. Exact in integers;
-    what is left is rounded down to whole units.
+    what is left is rounded down to whole units. At an edge the share has come to 0 and this count, now the last one's,
+    counts whole as before: what counts never jumps up.
 
     A settlement changes the count of the reservation's window while that is this one or the last one, and nothing
     afterwards. Where `window_ns` or `phase_ns` is changed, the counts stay with the window that holds the last call.
