@@ -93,6 +93,7 @@ class Service:
 
     def stop(self) -> None:
         """Write the end of everything that is under way."""
+        self._admission.stop()
         for completion in tuple(self.running):
             completion.stop()
         for answer in tuple(self.faults.held):
