@@ -56,11 +56,14 @@ class SimulatorSettings:
     burst_tokens: int | None = None
     """With `token_bucket`, the tokens that may come at once; None: tpm."""
     more_limits: tuple[str, ...] = ()
-    """Limits besides: `2 requests/1s`, `10000 requests/1d clock_window`, `8 in flight`, `30 requests/60s per model`."""
+    """Limits besides: `2 requests/1s`, `10000 requests/1d clock_window`, `8 in flight`, `30 requests/60s per model`,
+    `600 requests/60s all keys`, `60 requests/60s burst 5` (a token bucket). The kind is that of `limiter` unless named.
+    A request is in flight from when it is admitted until its last token is made or its client has gone."""
     over_limit: str = "refuse"
-    """What becomes of a request over the limit: `refuse` (429) or `delay` until it fits."""
+    """What becomes of a request over the limit: `refuse` (429) or `delay` until it fits, each key's in their order."""
     longest_delay_s: float = 60.0
-    """With `delay`: a request that would have to wait longer is refused after all."""
+    """With `delay`: a request is refused after all if it would have to wait longer by what is known when it comes, or
+    has waited so long."""
     charging: str = "actual"
     """A value of `tensorix_api.limiters.Charging`: which tokens count is not documented."""
     count_refused: bool = False
@@ -70,12 +73,14 @@ class SimulatorSettings:
     count_models: bool = False
     """Whether `GET /models` is charged, and refused when the limit is spent."""
     retry_after: str = "none"
-    """On a 429: `none` (as documented), `honest` (whole seconds, rounded up) or `fixed60` (always 60)."""
+    """On a 429: `none` (as documented), `honest` (until it would pass, in whole seconds, rounded up; none where too
+    many are in flight, of which nobody knows when they end) or `fixed60` (always 60)."""
     headers: str = "documented"
     """Rate-limit headers: `documented` (what remains, on every response), `litellm` (as that gateway sends them),
     `openai` (limit, remaining and reset in its spelling) or `none`."""
     header_lie: str | None = None
-    """What is wrong with them: `late` (a response behind), `negative`, `stuck` (always the first value), or null."""
+    """What is wrong with what they say remains: `late` (what the key's response before should have said), `negative`
+    (minus what was used, at most -1), `stuck` (for ever what the key's first said), or null."""
     style: str = "tensorix"
     """The bodies: `tensorix` (as documented) or `litellm` (as that gateway writes them)."""
 

@@ -14,12 +14,17 @@ name says `unix`. One object a line, told apart by `event`:
             `arrival_read_ns` (that read had returned: later by what the simulator was busy with),
             `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
-            (`admitted`, `refused_requests`, `refused_tokens`, `bad_request`, `unauthorised`, `no_credit`,
+            (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`, `bad_request`, `unauthorised`, `no_credit`,
             `injected_error`, `overloaded` (no slot and no place to wait), `not_found`, `not_allowed`,
-            `too_large`, `malformed`, `incomplete`), `status`, `before_requests` and `before_tokens` (what the key had
-            left before it),
-            `remaining_requests` and `remaining_tokens` (after the decision; all four null where there is no key or no
-            limit), and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
+            `too_large`, `malformed`, `incomplete`, `undecided` (it was waiting to fit a limit when its client went or
+            the simulator was stopped)), `status`; its key's ledger: `ledger_ns` (the one instant at which the limits
+            were asked and charged, or looked at where nothing is charged; null without a key), `before_requests` and
+            `before_tokens` (what was left just before it), `remaining_requests` and `remaining_tokens` (after it: less
+            what was charged or reserved, so with a refused request that counts too; never below 0), the least of every
+            limit that applies to it (of its key, of its model where that is known and has its own, of all keys;
+            requests in flight are no part of it; null where there is no such limit), `waited_ns` (how long it was
+            delayed to fit), `over` (of a 429 the limit that it was over: `requests`, `tokens`, or the text of another
+            one; else null); and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
             `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
             `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`), `headers_sent_ns` (after the
@@ -29,7 +34,8 @@ name says `unix`. One object a line, told apart by `event`:
             each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
             `blocked` (how often a chunk had to wait because the client did not read), `end_ns`, `prompt_tokens`,
             `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion: how long it
-            waited for a slot), `remaining_requests`, `remaining_tokens`.
+            waited for a slot), `settled_ns` (when what was reserved became what was really used, and a place in flight
+            was free again; null where nothing was reserved), `remaining_requests`, `remaining_tokens` (at the end).
 """
 
 from __future__ import annotations
