@@ -61,6 +61,8 @@ def _run(arguments: argparse.Namespace) -> None:
     try:
         from tensorix_simulator.server import serve
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("tensorix_"):
+            raise
         raise SettingsError(f"{error.name} is not installed, which the simulator needs: {_EXTRA}") from None
     serve(
         settings,
