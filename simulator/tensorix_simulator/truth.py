@@ -14,8 +14,8 @@ name says `unix`. One object a line, told apart by `event`:
             `arrival_read_ns` (that read had returned: later by what the simulator was busy with),
             `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
-            (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`, `bad_request`, `unauthorised`, `no_credit`,
-            `injected_error`, `overloaded` (no slot and no place to wait), `not_found`, `not_allowed`,
+            (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`, `bad_request`, `unauthorised`,
+            `no_credit`, `injected_error`, `overloaded` (no slot and no place to wait), `not_found`, `not_allowed`,
             `too_large`, `malformed`, `incomplete`, `undecided` (it was waiting to fit a limit when its client went or
             the simulator was stopped)), `status`; its key's ledger: `ledger_ns` (the one instant at which the limits
             were asked and charged, or looked at where nothing is charged; null without a key), `before_requests` and
