@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import email
 import tomllib
 import zipfile
@@ -38,6 +39,19 @@ def test_no_file_of_a_room_is_ignored_by_git(rooms: dict[str, Path], tracked: li
     """Every package has tracked files: a pattern of .gitignore that drops a room in silence would show here."""
     for package in rooms.values():
         assert [path for path in tracked if package in path.parents and path.suffix == ".py"], package
+
+
+def test_it_brings_the_command_and_the_fixtures(wheel: zipfile.ZipFile) -> None:
+    """`tensorix`, and the simulator's plugin of pytest, each of which names a module that is in the wheel."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    entries = configparser.ConfigParser()
+    entries.read_string(wheel.read(name).decode())
+    assert {section: dict(entries[section]) for section in entries.sections()} == {
+        "console_scripts": {"tensorix": "tensorix_cli:main"},
+        "pytest11": {"tensorix_simulator": "tensorix_simulator.pytest_plugin"},
+    }
+    there = wheel.namelist()
+    assert {"tensorix_cli/__init__.py", "tensorix_simulator/pytest_plugin.py"} <= set(there)
 
 
 def test_a_bare_install_brings_opentelemetry_api_only(wheel: zipfile.ZipFile, root: Path) -> None:
