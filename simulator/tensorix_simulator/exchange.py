@@ -31,8 +31,9 @@ class Exchange:
     """Writes an arrival line and an end line, and in between answers."""
 
     __slots__ = (
-        "_rate_headers", "_truth", "_usage", "alias", "chat", "connection", "credit", "ended", "faults", "injected",
-        "kind", "ledger", "model", "number", "refusal", "request", "request_id", "settings", "status", "style",
+        "_body_bytes", "_rate_headers", "_truth", "_usage", "alias", "chat", "connection", "credit", "ended", "faults",
+        "injected", "kind", "ledger", "model", "number", "refusal", "request", "request_id", "settings", "status",
+        "style",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Exchange:
         """What came instead of an answer."""
         self.credit: Credit | None = None
         self._usage: Mapping[str, Any] = {}
+        self._body_bytes: int | None = None
         self.status = 0
         self.ended = False
 
@@ -152,6 +154,7 @@ class Exchange:
             model=self.model,
             elapsed_ns=now_ns - (self.request.body_ns or now_ns),
             refusal=self.refusal,
+            body_bytes=self._body_bytes,
             remaining=self.ledger.remaining if self.ledger else {},
             over=self.ledger.over if self.ledger else None,
             usage=self._usage,
@@ -177,6 +180,7 @@ class Exchange:
         """Send a whole response and end. `facts` are the tokens, as `end` takes them."""
         content: Headers = [*(headers or [])]
         self._usage = facts or {}
+        self._body_bytes = len(body)
         if self.status != 204:
             content.append(("content-type", "application/json"))
             if self.faults is not None and self.request.method != "HEAD":

@@ -31,11 +31,13 @@ _LISTED_SINCE = 1_677_610_602
 _PROMPT_PRICE, _COMPLETION_PRICE = 5e-07, 1.5e-06
 _FLOOR_TOKENS = 1_024
 _CHARACTERS_A_TOKEN = 4
+_COMPRESSED_FROM_BYTES = 500
+_MOST_NAME = 10_000
+_MOST_STOPS = 4
 _MOCK_PROMPT_TOKENS = 10
 _MOCK_LOOKS_AT = ("model", "messages", "stream", "stream_options", "n")
 
 _EVERYWHERE: Headers = [
-    ("vary", "Origin"),
     ("x-frame-options", "DENY"),
     ("content-security-policy", "frame-ancestors 'none'"),
     ("x-content-type-options", "nosniff"),
@@ -50,6 +52,7 @@ _ERRORS = {
     503: "ServiceUnavailableError: ServiceUnavailableError",
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "throttling_error"}
+_OWN = (("missing_required_parameter", "messages"), ("invalid_type", "model"))
 _UNROUTED = ("not_found", "not_allowed", "unauthorised", "malformed", "too_large")
 
 
@@ -69,19 +72,27 @@ class LiteLLM:
         """An object is charged first, whatever else is wrong with it; a body that is empty is an empty object."""
         try:
             data = json.loads(body or b"{}")
+            if b"\\ud" in body or b"\\uD" in body:
+                # Its parser takes no half of a pair.
+                json.dumps(data, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             return Reading(request=_unreadable(error))
         if not isinstance(data, dict):
-            # The gateway breaks on it.
-            return Reading(request=BadParameter("Internal Server Error", None, "invalid_type"))
+            # The gateway itself breaks here, with a 500 in plain text.
+            return Reading(request=BadParameter("Invalid JSON payload: not an object", None, "invalid_json"))
+        model = data.get("model")
+        if model is not None and not isinstance(model, str):
+            return Reading(request=BadParameter("'model' must be a string.", "model", "invalid_type"))
         cost = Cost(1, estimate(data, settings)) if settings.counting.bad_requests else None
         if data.get("messages") is None:
             message = "Missing required parameter: 'messages'."
             return Reading(request=BadParameter(message, "messages", "missing_required_parameter"), cost=cost)
-        model = data.get("model")
         if model not in settings.models:
-            return Reading(request=BadParameter(f"{model}"[:200], "model", "model_not_found"), cost=cost)
-        request = _read_mock(data, settings) if is_mock(model) else read_chat_request(body, settings)
+            return Reading(request=BadParameter(f"{model}"[:_MOST_NAME], "model", "model_not_found"), cost=cost)
+        if _unwalkable(data["messages"]):
+            message = "Invalid request format: 'str' object has no attribute 'get'"
+            return Reading(request=BadParameter(message, None, "invalid_format"), cost=cost, model=model)
+        request = _read_mock(data, settings) if is_mock(model) else _read_passed_on(data, settings)
         if not isinstance(request, BadParameter):
             cost = Cost(1, estimate(data, settings))
         return Reading(request=request, cost=cost, model=model)
@@ -109,6 +120,10 @@ class LiteLLM:
                 "Call `/v1/models` to view available models for your key."
             )
             return _error(message, "invalid_request_error", None, status, {"error": message}), []
+        if refusal.code == "invalid_format":
+            return _error(refusal.message, "invalid_request_error", None, status), []
+        if refusal.code == "invalid_type" and refusal.param == "model":
+            return _error(refusal.message, "bad_request_error", "model", status), []
         if refusal.code == "missing_required_parameter" and refusal.param == "messages":
             return _error(message, "invalid_request_error", "messages", status), []
         return _error(_wrapped(refusal), _type(status), refusal.param, status), refusal.headers or []
@@ -154,7 +169,8 @@ class LiteLLM:
 
     def headers(self, context: Context) -> Headers:
         """What every response has, and what the gateway says of a chat completion. No `x-request-id`."""
-        headers = [*_EVERYWHERE]
+        compressible = (context.body_bytes or 0) >= _COMPRESSED_FROM_BYTES
+        headers = [("vary", "Origin, Accept-Encoding" if compressible else "Origin"), *_EVERYWHERE]
         if context.kind is AnswerKind.MODELS or not context.chat:
             return headers
         refusal, settings = context.refusal, context.settings
@@ -178,10 +194,30 @@ class LiteLLM:
 def _read_mock(data: Mapping[str, Any], settings: SimulatorSettings) -> ChatRequest | BadParameter:
     """A mock looks at little, and says of every prompt that it has 10 tokens unless the reply is streamed."""
     body = {name: value for name, value in data.items() if name in _MOCK_LOOKS_AT}
-    request = read_chat_request(encode_json(body), settings)
+    request = _read_passed_on(body, settings)
+    if isinstance(request, BadParameter):
+        request = _read_passed_on({**body, "messages": [{"role": "user", "content": "-"}]}, settings)
     if isinstance(request, BadParameter) or request.stream:
         return request
     return replace(request, prompt_tokens=_MOCK_PROMPT_TOKENS)
+
+
+def _read_passed_on(data: Mapping[str, Any], settings: SimulatorSettings) -> ChatRequest | BadParameter:
+    """What the provider says of a body as the gateway passes it on, without what it mends in silence."""
+    body = dict(data)
+    body["stream"] = body.get("stream") is True
+    if not body["stream"]:
+        body.pop("stream_options", None)
+    if isinstance(body.get("stop"), list):
+        body["stop"] = body["stop"][:_MOST_STOPS]
+    return read_chat_request(encode_json(body), settings)
+
+
+def _unwalkable(messages: object) -> bool:
+    """Whether the gateway breaks on the messages before it passes them on."""
+    return isinstance(messages, str) or (
+        isinstance(messages, list) and any(isinstance(message, str) for message in messages)
+    )
 
 
 def is_mock(model: str) -> bool:
@@ -207,7 +243,7 @@ def estimate(data: Mapping[str, Any], settings: SimulatorSettings) -> int:
         # Where the quarter is the less, the gateway writes it into the request as its `max_tokens`.
         most = quarter if quarter < _FLOOR_TOKENS else max(_FLOOR_TOKENS, prompt) if characters else 0
     replies = _whole(data.get("n")) or 1
-    return max(1, prompt + max(0, most) * max(1, replies))
+    return max(1, prompt + most * max(1, replies))
 
 
 def _characters(messages: object) -> int:
@@ -284,9 +320,7 @@ def _type(status: int) -> str:
 
 
 def _is_providers(refusal: Refusal) -> bool:
-    own = refusal.code == "model_not_found" or (
-        refusal.code == "missing_required_parameter" and refusal.param == "messages"
-    )
+    own = refusal.code in ("model_not_found", "invalid_format") or (refusal.code, refusal.param) in _OWN
     return not own and not refusal.decision.startswith("refused")
 
 
@@ -329,9 +363,12 @@ def _choice(choice: Mapping[str, Any], mock: bool) -> dict[str, Any]:
 
 
 def _unreadable(error: Exception) -> BadParameter:
-    where = ""
-    if isinstance(error, json.JSONDecodeError):
-        # In the words of its parser.
+    """Roughly in the words of the gateway's parser."""
+    if not isinstance(error, json.JSONDecodeError):
+        return BadParameter("Invalid JSON payload: invalid string", None, "invalid_json")
+    if not error.doc.strip():
+        where = "input data is empty: line 1 column 1 (char 0)"
+    else:
         what = "unexpected end of data" if error.pos >= len(error.doc) else "unexpected character"
-        where = f": {what}: line {error.lineno} column {error.colno} (char {error.pos})"
-    return BadParameter(f"Invalid JSON payload{where}", None, "invalid_json")
+        where = f"{what}: line {error.lineno} column {error.colno} (char {error.pos})"
+    return BadParameter(f"Invalid JSON payload: {where}", None, "invalid_json")

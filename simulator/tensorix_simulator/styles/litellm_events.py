@@ -17,7 +17,7 @@ class GatewayEvents:
     Of several choices only the first has a role and a reason why it ended; a mock has its role in the first text.
     """
 
-    __slots__ = ("_chunked", "_common", "_cost", "_mock", "_openings", "_unspoken")
+    __slots__ = ("_called", "_chunked", "_common", "_cost", "_mock", "_openings", "_unspoken")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class GatewayEvents:
         self._chunked = chunked
         self._mock = mock
         self._cost = cost
+        self._called = False
         self._unspoken = mock
         self._openings = {
             reasoning: tuple(
@@ -69,6 +70,9 @@ class GatewayEvents:
         if self._unspoken:
             self._unspoken = False
             delta = {"role": "assistant", **delta}
+        if "tool_calls" in delta:
+            self._called = True
+            delta = {**delta, "tool_calls": [{**call, "type": "function"} for call in delta["tool_calls"]]}
         return self._event(choice, encode_json(delta))
 
     def finish(self, choice: int, reason: str) -> bytes:
@@ -83,12 +87,11 @@ class GatewayEvents:
             "completion_tokens": usage["completion_tokens"],
             "prompt_tokens": usage["prompt_tokens"],
             "total_tokens": usage["total_tokens"],
-            "completion_tokens_details": {
-                "reasoning_tokens": reasoning,
-                "text_tokens": usage["completion_tokens"] - reasoning,
-            },
             "cost": self._cost(usage),
         }
+        if not self._called:
+            text = usage["completion_tokens"] - reasoning
+            told["completion_tokens_details"] = {"reasoning_tokens": reasoning, "text_tokens": text}
         return self._event(0, b"{}", more=b',"usage":' + encode_json(told))
 
     def done(self) -> bytes:

@@ -49,6 +49,8 @@ class Context:
     """Of an admitted completion; else empty."""
     elapsed_ns: int
     """Since the request was whole."""
+    body_bytes: int | None
+    """Of a response that is not streamed."""
     refusal: Refusal | None
     remaining: Mapping[Resource, int]
     over: OverLimit | None
