@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -150,10 +151,14 @@ class Simulator:
 
     def truth(self, *events: str) -> list[dict[str, Any]]:
         """The truth so far, as `tensorix_simulator.truth` describes its lines; with `events`, such as "end", only
-        those. Only while it runs, or from a path that was given.
+        those. Whatever a client has seen the end of is in it. Only while it runs, or from a path that was given.
         """
         if self._given_truth_path is None:
             self._running()
+        if self._process is not None:
+            # It does one thing after another: when it has answered, the line that follows each answer is written.
+            with contextlib.suppress(TensorixError):
+                self._control("GET", "/healthz")
         data = self.truth_path.read_bytes()
         # The last line may be half there.
         lines = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
