@@ -108,7 +108,8 @@ def one_of(*allowed: str) -> Check:
         if not isinstance(value, str):
             raise mistyped(param, f"one of {', '.join(allowed)}")
         if value not in allowed:
-            raise RefusedError(f"Invalid value: '{value[:100]}'. Supported values are: {', '.join(allowed)}.", param)
+            message = f"Invalid value for '{param}': '{value[:100]}'. Supported values are: {', '.join(allowed)}."
+            raise RefusedError(message, param)
 
     return check
 

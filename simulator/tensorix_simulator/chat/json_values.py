@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import random
-import uuid
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
+from tensorix_simulator.chat.formats import FORMATS
+from tensorix_simulator.chat.numbers import number_within, whole_within
 from tensorix_simulator.chat.patterns import text_for
 from tensorix_simulator.chat.schemas import BadSchemaError, Schema, merged, resolved, satisfies
 from tensorix_simulator.chat.words import WORDS
@@ -36,6 +35,10 @@ _KINDS_BY_KEYWORD = {
 }
 
 
+class _TooMuchError(BadSchemaError):
+    """Another attempt would be no better."""
+
+
 class _Maker:
     """One attempt. Where it is deep, or has made much, it makes the least that is allowed: so recursion ends."""
 
@@ -44,6 +47,7 @@ class _Maker:
         self._random = generator
         self._always_lean = lean
         self._left = _MOST_VALUES
+        self._weights: dict[tuple[int, int], tuple[int, Schema]] = {}
 
     def _lean(self, depth: int) -> bool:
         return self._always_lean or depth > _LEAN_BELOW or self._left < _MOST_VALUES // 2
@@ -52,7 +56,7 @@ class _Maker:
         """Raises BadSchemaError where nothing is found that satisfies it."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
-            raise BadSchemaError("it asks for more values than the simulator makes")
+            raise _TooMuchError("it asks for more values than the simulator makes")
         schema = resolved(schema, self._root)
         if schema is False:
             raise BadSchemaError("nothing satisfies 'false'")
@@ -64,12 +68,22 @@ class _Maker:
             for part in schema["allOf"]:
                 whole = merged(whole, resolved(part, self._root))
             return self.make(whole, depth + 1)
+        if "if" in schema:
+            return self._conditional(schema, depth)
         if "const" in schema or "enum" in schema:
             return self._listed(schema)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 return self._branch(schema, keyword, depth)
         return self._typed(schema, depth)
+
+    def _conditional(self, schema: Mapping[str, Any], depth: int) -> Any:
+        """Either the condition and what follows from it, or what follows otherwise (and, with luck, not that)."""
+        rest: Schema = {name: value for name, value in schema.items() if name not in ("if", "then", "else")}
+        met = self._random.random() < 0.5
+        for part in ("if", "then") if met else ("else",):
+            rest = merged(rest, resolved(schema.get(part, True), self._root))
+        return self.make(rest, depth + 1)
 
     def _listed(self, schema: Mapping[str, Any]) -> Any:
         values = [schema["const"]] if "const" in schema else schema["enum"]
@@ -97,7 +111,12 @@ class _Maker:
 
     def _weight(self, schema: Schema, depth: int) -> int:
         """How much a schema asks for at the least, looked at so far down."""
-        schema = resolved(schema, self._root)
+        if (id(schema), depth) not in self._weights:
+            # Kept with the schema, whose identity would else be another's by and by.
+            self._weights[id(schema), depth] = (self._weighed(resolved(schema, self._root), depth), schema)
+        return self._weights[id(schema), depth][0]
+
+    def _weighed(self, schema: Schema, depth: int) -> int:
         if isinstance(schema, bool) or "const" in schema or "enum" in schema:
             return 0
         if depth == 0:
@@ -120,49 +139,13 @@ class _Maker:
         makers: Mapping[str, Callable[[], Any]] = {
             "null": lambda: None,
             "boolean": lambda: self._random.random() < 0.5,
-            "integer": lambda: self._whole(schema),
-            "number": lambda: self._number(schema),
+            "integer": lambda: whole_within(schema, self._random),
+            "number": lambda: number_within(schema, self._random),
             "string": lambda: self._text(schema),
             "array": lambda: self._array(schema, depth),
             "object": lambda: self._object(schema, depth),
         }
         return makers[kind]()
-
-    # Numbers.
-
-    def _bounds(self, schema: Mapping[str, Any], width: float) -> tuple[float, float]:
-        lows = [schema[name] for name in ("minimum", "exclusiveMinimum") if name in schema]
-        highs = [schema[name] for name in ("maximum", "exclusiveMaximum") if name in schema]
-        low = max(lows) if lows else min(0, min(highs) - width) if highs else 0
-        return low, min(highs) if highs else low + width
-
-    def _whole(self, schema: Mapping[str, Any]) -> int:
-        factor = schema.get("multipleOf", 1)
-        factor = int(factor) if float(factor).is_integer() else Decimal(str(factor)).as_integer_ratio()[0]
-        low, high = self._bounds(schema, 100 * factor)
-        first = math.ceil(low) + (low == schema.get("exclusiveMinimum"))
-        last = math.floor(high) - (high == schema.get("exclusiveMaximum"))
-        least, most = -(-first // factor), last // factor
-        if least > most:
-            raise BadSchemaError("no whole number is within its bounds")
-        return self._random.randint(least, most) * factor
-
-    def _number(self, schema: Mapping[str, Any]) -> float:
-        factor = schema.get("multipleOf")
-        low, high = self._bounds(schema, 100 * (factor or 1))
-        if factor is not None:
-            exact = Decimal(str(factor))
-            least = math.ceil(Decimal(str(low)) / exact) + (low == schema.get("exclusiveMinimum"))
-            most = math.floor(Decimal(str(high)) / exact) - (high == schema.get("exclusiveMaximum"))
-            if least > most:
-                raise BadSchemaError("no number is within its bounds")
-            return float(self._random.randint(least, most) * exact)
-        value = low + (high - low) * self._random.uniform(0.1, 0.9)
-        short = round(value, 2)
-        value = short if low < short < high else value
-        if not satisfies(value, {name: schema[name] for name in schema if name.endswith("imum")}, True):
-            raise BadSchemaError("no number is within its bounds")
-        return value
 
     # Texts.
 
@@ -172,8 +155,8 @@ class _Maker:
             raise BadSchemaError(f"no text is within its lengths (and none is made longer than {_LONGEST_TEXT})")
         if "pattern" in schema:
             return self._matching(schema["pattern"], least, most)
-        if (form := str(schema.get("format"))) in _FORMATS:
-            text = _FORMATS[form](self._random)
+        if (form := str(schema.get("format"))) in FORMATS:
+            text = FORMATS[form](self._random)
             if not least <= len(text) <= most:
                 raise BadSchemaError(f"the simulator's texts of format {form!r} are not of that length")
             return text
@@ -266,32 +249,6 @@ def _as_mapping(schema: Schema) -> Mapping[str, Any]:
     return {} if isinstance(schema, bool) else schema
 
 
-def _two(generator: random.Random, low: int, high: int) -> str:
-    return f"{generator.randint(low, high):02}"
-
-
-def _day(generator: random.Random) -> str:
-    return f"20{_two(generator, 20, 30)}-{_two(generator, 1, 12)}-{_two(generator, 1, 28)}"
-
-
-def _hour(generator: random.Random) -> str:
-    return f"{_two(generator, 0, 23)}:{_two(generator, 0, 59)}:{_two(generator, 0, 59)}Z"
-
-
-_FORMATS: Mapping[str, Callable[[random.Random], str]] = {
-    "date-time": lambda generator: f"{_day(generator)}T{_hour(generator)}",
-    "date": _day,
-    "time": _hour,
-    "duration": lambda generator: f"PT{generator.randint(1, 59)}M",
-    "email": lambda generator: f"{generator.choice(WORDS)}@example.com",
-    "hostname": lambda generator: f"{generator.choice(WORDS)}.example.com",
-    "ipv4": lambda generator: f"192.0.2.{generator.randint(1, 254)}",
-    "ipv6": lambda generator: f"2001:db8::{generator.randint(1, 0xFFFF):x}",
-    "uuid": lambda generator: str(uuid.UUID(int=generator.getrandbits(128), version=4)),
-    "uri": lambda generator: f"https://example.com/{generator.choice(WORDS)}",
-}
-
-
 def _attempt(schema: Schema, seed: str, lean: bool) -> Any:
     generator = random.Random(seed)  # noqa: S311 - arguments, not secrets
     try:
@@ -309,6 +266,8 @@ def lean_value(schema: Schema) -> Any:
     for attempt in range(_TRIES):
         try:
             return _attempt(schema, f"lean {attempt}", True)
+        except _TooMuchError:
+            raise
         except BadSchemaError as error:
             problem = error
     raise problem
@@ -319,6 +278,8 @@ def value_for(schema: Schema, generator: random.Random) -> Any:
     for _ in range(_TRIES):
         try:
             return _attempt(schema, str(generator.random()), False)
+        except _TooMuchError:
+            break
         except BadSchemaError:
             continue
     return lean_value(schema)

@@ -20,6 +20,7 @@ _CATEGORIES = {
     "CATEGORY_SPACE": " ",
 }
 _MOST_REPEATS = 3
+_MOST_STEPS = 10_000
 
 
 def _category(name: str) -> set[str]:
@@ -48,43 +49,61 @@ def _members(items: list[Any]) -> list[str]:
     return sorted(set(_PRINTABLE) - allowed if negated else allowed)
 
 
-def _written(parsed: Any, generator: random.Random, groups: dict[int | None, str]) -> str:
-    written = ""
-    for kind, value in parsed:
-        match str(kind):
+class _Writer:
+    """Writes one text. Its steps are bounded, since repeats of repeats could go on for ever."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._random = generator
+        self._groups: dict[int | None, str] = {}
+        self._steps = 0
+
+    def all(self, parsed: Any) -> str:
+        """Each part of an expression in turn."""
+        written = ""
+        for kind, value in parsed:
+            self._step()
+            written += self._one(str(kind), value)
+        return written
+
+    def _one(self, kind: str, value: Any) -> str:
+        match kind:
             case "LITERAL":
-                written += chr(value)
+                return chr(value)
             case "NOT_LITERAL":
-                written += generator.choice([one for one in _PRINTABLE if one != chr(value)])
+                return self._random.choice([one for one in _PRINTABLE if one != chr(value)])
             case "ANY":
-                written += generator.choice(string.ascii_lowercase)
+                return self._random.choice(string.ascii_lowercase)
             case "IN":
-                written += generator.choice(_members(value))
+                return self._random.choice(_members(value))
             case "BRANCH":
-                written += _written(generator.choice(value[1]), generator, groups)
+                return self.all(self._random.choice(value[1]))
             case "SUBPATTERN":
-                groups[value[0]] = _written(value[3], generator, groups)
-                written += groups[value[0]]
+                self._groups[value[0]] = written = self.all(value[3])
+                return written
             case "GROUPREF":
-                written += groups[value]
+                return self._groups[value]
             case "MAX_REPEAT" | "MIN_REPEAT":
-                low, high = value[0], min(int(value[1]), value[0] + _MOST_REPEATS)
-                if low > 10_000:
-                    raise ValueError("too many repeats")
-                written += "".join(_written(value[2], generator, groups) for _ in range(generator.randint(low, high)))
+                times = self._random.randint(value[0], min(int(value[1]), value[0] + _MOST_REPEATS))
+                return "".join(self._repeated(value[2]) for _ in range(times))
             case "AT":
                 # Anchors hold at the edges, which is where expressions have them.
-                continue
+                return ""
             case other:
                 raise ValueError(f"{other.lower()} in an expression")
-        if len(written) > 100_000:
-            raise ValueError("the text gets too long")
-    return written
+
+    def _repeated(self, parsed: Any) -> str:
+        self._step()
+        return self.all(parsed)
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise ValueError("it asks for too long a text")
 
 
 def text_for(pattern: str, generator: random.Random) -> str:
     """Some text that matches from its start to its end. Raises ValueError where none can be made."""
     try:
-        return _written(_read.parse(pattern), generator, {})
+        return _Writer(generator).all(_read.parse(pattern))
     except (re.error, KeyError, IndexError, RecursionError, OverflowError) as error:
         raise ValueError(str(error)) from None
