@@ -44,6 +44,7 @@ class FaultyDelivery(Delivery):
         """`error_event` gives the body of an error, `on_broken` is told how the stream ended where a fault ends it."""
         super().__init__(connection)
         if plan.of(FaultKind.SPLIT) is not None:
+            connection.send_apart(True)
             self._send = partial(_send_bytewise, connection)
         self._plan = plan
         self._ending = plan.ending
@@ -186,6 +187,7 @@ class FaultyDelivery(Delivery):
     def stop(self) -> None:
         """It is over: nothing is to come any more."""
         self._over = True
+        self._connection.send_apart(False)
         self._line.clear()
         for alarm in (self._alarm, self._ping_alarm):
             if alarm is not None:

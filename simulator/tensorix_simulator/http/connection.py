@@ -51,6 +51,7 @@ class Connection:
     ) -> None:
         self._loop = loop
         self._sock = sock
+        self._put: Callable[[bytes], int] = sock.send
         self._fd = sock.fileno()
         self._serve = serve
         self._on_closed = on_closed
@@ -184,7 +185,7 @@ class Connection:
                 return time.monotonic_ns()
         if not self._unsent:
             try:
-                sent = self._sock.send(data)
+                sent = self._put(data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
@@ -198,6 +199,12 @@ class Connection:
             self._loop.add_writer(self._fd, self._on_writable)
         self._unsent += data
         return time.monotonic_ns()
+
+    def send_apart(self, apart: bool) -> None:
+        """Whether each send shall be a packet of its own from now on, as far as the client keeps up."""
+        sock = self._sock
+        # The end of a record: what is sent later is not joined to it, also where it has to wait.
+        self._put = (lambda data: sock.send(data, socket.MSG_EOR)) if apart else sock.send
 
     @property
     def idle(self) -> bool:
