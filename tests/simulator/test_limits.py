@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,18 +12,21 @@ from typing import Any
 import httpx
 import pytest
 
+from tensorix_api.limiters import Cost, FixedWindow, Limiter, SlidingCounter, SlidingLog, TokenBucket
 from tensorix_simulator import Simulator
+
+S = 1_000_000_000
 
 Body = Callable[..., dict[str, Any]]
 
 
-def test_sixty_of_a_hundred_at_once_twenty_times(
+def test_sixty_at_once_a_hundred_times(
     start: Callable[..., Simulator], connect: Any, wire_request: Callable[..., bytes], body: Body
 ) -> None:
     """On a fresh key of 60 RPM, 96 requests through 16 connections at once: exactly 60 get 200, the rest 429."""
     simulator = start()
     wires = [connect(simulator) for _ in range(16)]
-    for k in range(20):
+    for k in range(100):
         data = wire_request(body(max_tokens=1, stream=k % 2 == 0), key=f"sk-fresh-{k}")
         for _ in range(6):
             for wire in wires:
@@ -33,6 +37,31 @@ def test_sixty_of_a_hundred_at_once_twenty_times(
             # A stream's headers are sent with the decision: each of the 60 sees one less than the one before.
             left = sorted(int(headers["x-ratelimit-api_key-remaining-requests"]) for _, headers, _ in answers)
             assert left == [0] * 36 + list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("limiter", "passing"),
+    [("clock_window", 60), ("sliding_log", 60), ("sliding_counter", 60), ("token_bucket", 60), ("burst", 25)],
+)
+def test_sixty_at_once_by_each_kind(
+    start: Callable[..., Simulator],
+    connect: Any,
+    wire_request: Callable[..., bytes],
+    body: Body,
+    limiter: str,
+    passing: int,
+) -> None:
+    """So it is with every kind of limiter; a bucket of a smaller burst lets pass as many as that."""
+    changes = {"limiter": "token_bucket", "burst": passing} if limiter == "burst" else {"limiter": limiter}
+    # A window so long that nothing flows back, and none on the clock ends, while this runs.
+    simulator = start(window_s=1e6, **changes)
+    wires = [connect(simulator) for _ in range(16)]
+    for k in range(10):
+        data = wire_request(body(max_tokens=1, stream=k % 2 == 0), key=f"sk-{limiter}-{k}")
+        for wire in wires:
+            wire.send(data * 6)
+        statuses = [wire.read_response()[0] for wire in wires for _ in range(6)]
+        assert Counter(statuses) == {200: passing, 429: 96 - passing}
 
 
 def test_sixty_at_once_from_threads(start: Callable[..., Simulator], body: Body) -> None:
@@ -107,6 +136,49 @@ def test_retry_after_when_set(start: Callable[..., Simulator], key: Callable[...
     assert client.ask().headers["retry-after"] in ("19", "20")
     simulator.change(retry_after="fixed60")
     assert client.ask().headers["retry-after"] == "60"
+
+
+def test_who_comes_back_when_told_passes(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+    """An honest Retry-After holds."""
+    simulator = start(rpm=1, window_s=0.9, retry_after="honest")
+    client = key(simulator)
+    client.ask()
+    assert client.ask().headers["retry-after"] == "1"
+    refused_ns = simulator.truth("arrival")[-1]["ledger_ns"]
+    time.sleep(max(0.0, refused_ns / 1e9 + 1 - time.monotonic()))
+    assert client.status() == 200
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        lambda phase_ns: FixedWindow("requests", 2, 5 * S),
+        lambda phase_ns: FixedWindow("requests", 2, 5 * S, phase_ns=phase_ns),
+        lambda phase_ns: SlidingLog("requests", 2, 5 * S),
+        lambda phase_ns: SlidingCounter("requests", 2, 5 * S, phase_ns=phase_ns),
+        lambda phase_ns: TokenBucket("requests", 2, 5 * S),
+    ],
+    ids=["fixed_window", "clock_window", "sliding_log", "sliding_counter", "token_bucket"],
+)
+def test_an_honest_retry_after_is_the_limiters(
+    start: Callable[..., Simulator],
+    key: Callable[..., Key],
+    limiter: Callable[[int], Limiter],
+    request: pytest.FixtureRequest,
+) -> None:
+    """With every kind it is the time at which a limiter of the same history would let it pass, in whole seconds."""
+    simulator = start(rpm=2, tpm=None, window_s=5, retry_after="honest", limiter=request.node.callspec.id)
+    client = key(simulator)
+    told = None
+    while told is None:
+        told = client.ask().headers.get("retry-after")
+    [begun] = simulator.truth("start")
+    oracle = limiter(begun["monotonic_ns"] - begun["unix_ns"])
+    for line in simulator.truth("arrival"):
+        decision = oracle.admit(line["ledger_ns"], Cost(1, 0))
+        assert decision.admitted == (line["status"] == 200)
+    assert decision.retry_at_ns is not None
+    assert int(told) == math.ceil((decision.retry_at_ns - line["ledger_ns"]) / 1e9)
 
 
 def test_the_window_ends_when_the_truth_says(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
