@@ -88,13 +88,16 @@ class Wire:
         status = int(lines[0].split()[1])
         if headers.get("transfer-encoding") == "chunked":
             return status, headers, self.read_until(b"\r\n0\r\n\r\n")
-        length = int(headers.get("content-length", "0"))
+        return status, headers, self.read_exactly(int(headers.get("content-length", "0")))
+
+    def read_exactly(self, length: int) -> bytes:
+        """So many bytes."""
         while len(self._rest) < length:
             data = self.socket.recv(65_536)
             assert data
             self._rest += data
         body, self._rest = self._rest[:length], self._rest[length:]
-        return status, headers, body
+        return body
 
 
 @pytest.fixture

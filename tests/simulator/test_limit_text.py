@@ -115,7 +115,7 @@ def test_a_burst_is_the_buckets_capacity() -> None:
         limiter="token_bucket", burst=3, burst_tokens=70, more_limits=("9 requests/1s burst 2",)
     )
     requests, tokens, more = KeyLimits(settings).of("key-1").limiters
-    assert [list(limiter.standing(0).values())[0].limit for limiter in (requests, tokens, more)] == [3, 70, 2]
+    assert [next(iter(limiter.standing(0).values())).limit for limiter in (requests, tokens, more)] == [3, 70, 2]
 
 
 @pytest.mark.parametrize(("limiter", "left"), [("clock_window", [0, 5, 5]), ("sliding_counter", [0, 0, 2])])
