@@ -44,6 +44,11 @@ class GatewayWindow:
         limit = self.limits.get("requests")
         return limit is not None and self.used["requests"] > limit and self.is_kept(now_ns)
 
+    def is_spent(self, now_ns: int) -> bool:
+        """Whether no request is left."""
+        limit = self.limits.get("requests")
+        return limit is not None and self.is_open(now_ns) and self.used["requests"] >= limit
+
     def is_open(self, now_ns: int) -> bool:
         """Whether what was counted counts."""
         if self.is_pinned(now_ns):
@@ -114,15 +119,19 @@ class GatewayLimit:
 
     def settle(self, now_ns: int, grant: Grant, actual: Cost) -> None:
         """Put `actual` in place of the reservation, whichever window is open by now: more than a limit may be left."""
-        if self._window.is_kept(now_ns):
-            self._window.used[self._resource] += actual.of(self._resource) - grant.cost.of(self._resource)
+        self._window.used[self._resource] += actual.of(self._resource) - grant.cost.of(self._resource)
 
     def release(self, now_ns: int, grant: Grant) -> None:
         """Give the reservation back, likewise."""
         self.settle(now_ns, grant, Cost(0, 0))
 
     def earliest(self, now_ns: int, cost: Cost) -> int | None:
-        """Now, or when the open window is over; None where `cost` is more than a whole window's limit."""
+        """Now, or when the open window is over; None where `cost` is more than a whole window's limit.
+
+        While its requests are spent nobody looks at its tokens: they hold nothing.
+        """
+        if self._resource == "tokens" and self._window.is_spent(now_ns):
+            return now_ns
         need = cost.of(self._resource) or 1
         if need <= self._left(now_ns):
             return now_ns
