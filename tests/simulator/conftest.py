@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from tensorix_simulator import Simulator
+from tensorix_simulator.chat.parameters import ChatRequest, read_chat_request
+from tensorix_simulator.chat.replies import ReplyMaker
+from tensorix_simulator.settings import SimulatorSettings
 
 QUICK: dict[str, Any] = {"ttft": "1ms", "between_tokens": "1ms"}
 
@@ -142,3 +145,19 @@ def wire_request() -> Callable[..., bytes]:
 def body() -> Callable[..., dict[str, Any]]:
     """`chat_body`, for the tests."""
     return chat_body
+
+
+@pytest.fixture
+def failing_once() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Settings under which a body gets a 500 when it first comes, and not when it comes again."""
+
+    def settings_for(asked: dict[str, Any]) -> dict[str, Any]:
+        request = read_chat_request(json.dumps(asked).encode(), SimulatorSettings())
+        assert isinstance(request, ChatRequest)
+        for seed in range(1000):
+            settings, maker = SimulatorSettings(seed=seed, error_rate=0.5), ReplyMaker()
+            if [maker.make(settings, request).fails for _ in range(3)] == [True, False, False]:
+                return {"seed": seed, "error_rate": 0.5}
+        raise AssertionError("no such seed")
+
+    return settings_for
