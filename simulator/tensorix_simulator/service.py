@@ -193,10 +193,10 @@ class Service:
     def _chat(self, exchange: Exchange) -> None:
         settings = self.faults.settings_at(exchange.request.arrival_ns)
         body = bytes(exchange.request.body)
-        if self._without_credit(exchange):
-            exchange.refuse(_NO_CREDIT)
-            return
         reading = exchange.style.read(body, settings)
+        if self._without_credit(exchange):
+            exchange.refuse(replace(_NO_CREDIT, model=reading.model))
+            return
         if reading.cost is not None:
             self._admission.ask(exchange, reading.cost, reading.model, lambda: self._complete(exchange, reading, body))
         else:
