@@ -15,6 +15,7 @@ from tensorix_cli import _options
 from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._extras import require
 from tensorix_cli._output import complain, say
+from tensorix_cli._simulate_help import SimulateCommand
 from tensorix_cli.exit_status import MEANING, ExitStatus
 
 __all__ = ["app", "run"]
@@ -168,42 +169,89 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
     write(run_folder)
 
 
-@app.command()
+@app.command(cls=SimulateCommand)
 def simulate(
     port: simulated.Port = 8000,
     host: simulated.Host = "127.0.0.1",
     control_port: simulated.ControlPort = 0,
     settings_file: simulated.SettingsFile = None,
+    presets: simulated.Presets = None,
+    assigned: simulated.Assigned = None,
     truth: simulated.TruthFile = None,
+    print_json: simulated.PrintSettings = False,
+    print_toml: simulated.PrintToml = False,
     rpm: simulated.Rpm = None,
     tpm: simulated.Tpm = None,
     window: simulated.Window = None,
+    limiter: simulated.Limiter = None,
+    burst: simulated.Burst = None,
+    more_limits: simulated.MoreLimits = None,
+    over_limit: simulated.OverLimit = None,
+    charging: simulated.Charging = None,
     retry_after: simulated.RetryAfter = None,
+    headers: simulated.Headers = None,
+    header_lie: simulated.HeaderLie = None,
+    style: simulated.Style = None,
+    models: simulated.Models = None,
+    latency: simulated.Latency = None,
     ttft: simulated.Ttft = None,
     between_tokens: simulated.BetweenTokens = None,
+    slots: simulated.Slots = None,
+    queue: simulated.Queue = None,
     reply_tokens: simulated.ReplyTokens = None,
-    error_rate: simulated.ErrorRate = None,
+    reasoning_tokens: simulated.ReasoningTokens = None,
     seed: simulated.Seed = None,
+    faults: simulated.Faults = None,
+    error_rate: simulated.ErrorRate = None,
+    valid_keys: simulated.ValidKeys = None,
+    credit_tokens: simulated.CreditTokens = None,
+    idle: simulated.Idle = None,
+    tls: simulated.Tls = None,
+    ca_file: simulated.CaFile = None,
 ) -> None:
     """Serve the documented contract on this machine, limits included, until Ctrl-C.
 
-    Any key is valid, but sk-invalid is answered with 401 and sk-no-credit with 402.
+    What is set comes from the file, over it presets, over them options, over all of them --set.
     """
-    require("simulator")
-    from tensorix_cli._simulate import run_simulator
-
-    changes = {
+    options = {
         "rpm": rpm,
         "tpm": tpm,
         "window_s": window,
+        "limiter": limiter,
+        "burst": burst,
+        "more_limits": more_limits,
+        "over_limit": over_limit,
+        "charging": charging,
         "retry_after": retry_after,
+        "headers": headers,
+        "header_lie": header_lie,
+        "style": style,
+        "models": models,
+        "latency": latency,
         "ttft": ttft,
         "between_tokens": between_tokens,
+        "slots": slots,
+        "queue": queue,
         "reply_tokens": reply_tokens,
-        "error_rate": error_rate,
+        "reasoning_tokens": reasoning_tokens,
         "seed": seed,
+        "faults": faults,
+        "error_rate": error_rate,
+        "valid_keys": valid_keys,
+        "credit_tokens": credit_tokens,
+        "idle_s": idle,
     }
-    run_simulator(settings_file, changes, host=host, port=port, control_port=control_port, truth=truth)
+    if not print_json and not print_toml:
+        require("simulator")
+    from tensorix_simulator.settings_file import as_json, as_toml, gathered
+
+    settings = gathered(settings_file, presets=presets, options=options, assigned=assigned)
+    if print_json or print_toml:
+        say(as_toml(settings) if print_toml else as_json(settings))
+        return
+    from tensorix_cli._simulate import run_simulator
+
+    run_simulator(settings, host=host, port=port, control_port=control_port, truth=truth, tls=tls, ca_file=ca_file)
 
 
 @app.command()

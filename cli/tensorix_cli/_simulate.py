@@ -1,48 +1,78 @@
-"""`tensorix simulate`: the settings of a file and of the options, and the server that keeps to them."""
+"""`tensorix simulate`: the server that keeps to the settings, and what is said of it when it listens."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import shlex
 from pathlib import Path
-from typing import Any
 
 from tensorix_api.errors import SettingsError
-from tensorix_cli._output import say
+from tensorix_cli._output import complain, say
 from tensorix_simulator.addresses import Addresses
 from tensorix_simulator.server import serve
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["run_simulator"]
+__all__ = ["announcement", "run_simulator"]
+
+_CERTIFICATES = {
+    "valid": "signed by the authority in",
+    "expired": "over; it was signed by the authority in",
+    "wrong_name": "for another server, and signed by the authority in",
+    "unknown_chain": "signed by an authority that nobody knows, not by the one in",
+}
+_KEY = "sk-any"
+
+
+def announcement(addresses: Addresses, settings: SimulatorSettings) -> str:
+    """Where it listens, and commands to try that work as they are."""
+    url, ca = addresses.base_url, shlex.quote(addresses.ca_path) if addresses.ca_path else None
+    body = f'{{"model": "{settings.models[0]}", "messages": [{{"role": "user", "content": "Hi"}}]}}'
+    lines = [
+        f"Simulating a chat API at {url} (Ctrl-C ends it)",
+        f"Settings and truth at    {addresses.control_url}/settings and {addresses.control_url}/truth",
+    ]
+    if addresses.tls:
+        lines += [
+            f"Its certificate is {_CERTIFICATES[addresses.tls]}",
+            f"  {addresses.ca_path}",
+            "which clients take by --ca-bundle FILE (tensorix load), --cacert FILE (curl), or the variables",
+            "SSL_CERT_FILE=FILE (openai and httpx in Python) and NODE_EXTRA_CA_CERTS=FILE (Node.js)",
+        ]
+    lines += [
+        "Try:",
+        f"  export TENSORIX_BASE_URL={url} TENSORIX_API_KEY={_KEY}",
+        f"  curl {f'--cacert {ca} ' if ca else ''}{url}/chat/completions "
+        f"-H 'Authorization: Bearer {_KEY}' -d {shlex.quote(body)}",
+        f"  tensorix load --users 5 --requests 50{f' --ca-bundle {ca}' if ca else ''}",
+    ]
+    return "\n".join(lines)
 
 
 def run_simulator(
-    file: Path | None, options: Mapping[str, Any], *, host: str, port: int, control_port: int, truth: Path | None
+    settings: SimulatorSettings,
+    *,
+    host: str,
+    port: int,
+    control_port: int,
+    truth: Path | None,
+    tls: str | None,
+    ca_file: Path | None,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises SettingsError for a wrong setting or an address that cannot be had."""
-    settings = _settings(file, options)
-    serve(settings, host=host, port=port, control_port=control_port, truth_path=truth, on_ready=_announce)
+    """Serve until Ctrl-C or SIGTERM. Raises SettingsError for an address that cannot be had."""
+    if ca_file is not None and tls is None:
+        raise SettingsError("--ca-file goes with --tls")
 
+    def announce(addresses: Addresses) -> None:
+        if addresses.warning:
+            complain(addresses.warning)
+        say(announcement(addresses, settings))
 
-def _announce(addresses: Addresses) -> None:
-    say(f"Simulating a chat API at {addresses.base_url} (Ctrl-C ends it)")
-    say(f"Settings and truth at   {addresses.control_url}")
-    say(f"Try: tensorix load --base-url {addresses.base_url} --users 5 --requests 100")
-
-
-def _settings(file: Path | None, options: Mapping[str, Any]) -> SimulatorSettings:
-    """The settings of the JSON `file` (or the defaults), changed by the options that are not None.
-
-    Raises SettingsError.
-    """
-    settings = SimulatorSettings()
-    if file is not None:
-        try:
-            settings = SimulatorSettings.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise SettingsError(f"the settings file {file} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise SettingsError(f"the settings file {file} is no JSON: {error}") from None
-        except RecursionError:
-            raise SettingsError(f"the settings file {file} is nested too deep for settings") from None
-    return settings.changed({name: value for name, value in options.items() if value is not None})
+    serve(
+        settings,
+        host=host,
+        port=port,
+        control_port=control_port,
+        truth_path=truth,
+        tls=tls,
+        ca_path=ca_file,
+        on_ready=announce,
+    )

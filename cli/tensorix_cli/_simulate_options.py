@@ -1,71 +1,196 @@
-"""The options of `tensorix simulate`. None means: as the settings file says, else the simulator's default."""
+"""The options of `tensorix simulate`. None means: as the settings file says, else the simulator's default.
+
+An option that is a setting has the setting's name as its parameter's; `_simulate_help` adds to its help what it may be
+and what it is by default, as the simulator that is installed says.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from tensorix_cli._load_options import option_of_time
 
 __all__ = [
+    "Assigned",
     "BetweenTokens",
+    "Burst",
+    "CaFile",
+    "Charging",
     "ControlPort",
+    "CreditTokens",
     "ErrorRate",
+    "Faults",
+    "HeaderLie",
+    "Headers",
     "Host",
+    "Idle",
+    "Latency",
+    "Limiter",
+    "Models",
+    "MoreLimits",
+    "OverLimit",
     "Port",
+    "Presets",
+    "PrintSettings",
+    "PrintToml",
+    "Queue",
+    "ReasoningTokens",
     "ReplyTokens",
     "RetryAfter",
     "Rpm",
     "Seed",
     "SettingsFile",
+    "Slots",
+    "Style",
+    "Tls",
     "Tpm",
     "TruthFile",
     "Ttft",
+    "ValidKeys",
     "Window",
 ]
 
-_LIMITS, _REPLIES = "Limits of a key", "Replies"
+_SERVER, _LIMITS, _HEADERS = "Server", "Limits of a key", "Headers and bodies"
+_REPLIES, _FAULTS, _KEYS, _CONNECTIONS = "Replies", "Faults", "Keys", "Connections and TLS"
 
-Port: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")]
-Host: TypeAlias = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
+
+def _number_or_none(text: Any) -> Any:
+    """A whole number from 0 on, or the text `null` for `none`: no limit."""
+    if not isinstance(text, str) or text in ("none", "null"):
+        return text if not isinstance(text, str) else "null"
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise typer.BadParameter(f"{text!r} is no limit: a whole number from 0 on, or none")
+    return int(text)
+
+
+def _limit(help_text: str) -> Any:
+    return typer.Option(parser=_number_or_none, metavar="N|none", help=help_text, rich_help_panel=_LIMITS)
+
+
+def _text(flag: str, metavar: str, help_text: str, panel: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=help_text, rich_help_panel=panel)
+
+
+def _count(flag: str, help_text: str, panel: str) -> Any:
+    return typer.Option(flag, metavar="N", min=0, help=help_text, rich_help_panel=panel)
+
+
+Port: TypeAlias = Annotated[
+    int, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=_SERVER)
+]
+Host: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="Where to listen: 0.0.0.0 lets everybody in who reaches it.", rich_help_panel=_SERVER
+    ),
+]
 ControlPort: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=0, max=65535, help="For the settings and the truth, on loopback; 0: a free one.")
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=65535,
+        help="For settings and truth, on loopback; 0: a free one.",
+        rich_help_panel=_SERVER,
+    ),
 ]
 SettingsFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--settings", metavar="FILE", help="A JSON file; options given here go first.")
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="JSON or TOML; - for standard input.", rich_help_panel=_SERVER),
+]
+Presets: TypeAlias = Annotated[
+    list[str] | None, _text("--preset", "NAME", "Settings by name, put over the file's; repeatable", _SERVER)
+]
+Assigned: TypeAlias = Annotated[
+    list[str] | None, _text("--set", "NAME=VALUE", "Any setting, put over everything; repeatable.", _SERVER)
+]
+PrintSettings: TypeAlias = Annotated[
+    bool,
+    typer.Option("--print-settings", help="Print all settings as JSON, and do not serve.", rich_help_panel=_SERVER),
+]
+PrintToml: TypeAlias = Annotated[
+    bool,
+    typer.Option("--print-settings-toml", help="The same as TOML, with what each may be.", rich_help_panel=_SERVER),
 ]
 TruthFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--truth", metavar="FILE", help="Log what was done to each request, as JSON lines.")
+    Path | None,
+    typer.Option(
+        "--truth", metavar="FILE", help="Log what was done to each request, as JSON lines.", rich_help_panel=_SERVER
+    ),
 ]
 
-Rpm: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Requests a window (default: 60).", rich_help_panel=_LIMITS)
-]
-Tpm: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Tokens a window (default: 2000000).", rich_help_panel=_LIMITS)
-]
+Rpm: TypeAlias = Annotated[Any, _limit("Requests a window")]
+Tpm: TypeAlias = Annotated[Any, _limit("Tokens a window")]
 Window: TypeAlias = Annotated[float | None, option_of_time("The length of the window", "60s", _LIMITS)]
-RetryAfter: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="HOW", help="On a 429: none (default), honest or fixed60.", rich_help_panel=_LIMITS),
+Limiter: TypeAlias = Annotated[str | None, _text("--limiter", "KIND", "How rpm and tpm are counted", _LIMITS)]
+Burst: TypeAlias = Annotated[
+    int | None, _count("--burst", "With token_bucket, requests that may come at once (default: rpm).", _LIMITS)
 ]
+MoreLimits: TypeAlias = Annotated[
+    list[str] | None, _text("--limit", "TEXT", "A limit besides, as '2 requests/1s'; repeatable, see below.", _LIMITS)
+]
+OverLimit: TypeAlias = Annotated[str | None, _text("--over-limit", "HOW", "What becomes of a request over it", _LIMITS)]
+Charging: TypeAlias = Annotated[str | None, _text("--charging", "HOW", "Which tokens count", _LIMITS)]
+RetryAfter: TypeAlias = Annotated[str | None, _text("--retry-after", "HOW", "The header of a 429", _LIMITS)]
 
+Headers: TypeAlias = Annotated[str | None, _text("--headers", "KIND", "The rate-limit headers", _HEADERS)]
+HeaderLie: TypeAlias = Annotated[str | None, _text("--header-lie", "KIND", "What is wrong with them", _HEADERS)]
+Style: TypeAlias = Annotated[str | None, _text("--style", "KIND", "Whose bodies are imitated", _HEADERS)]
+
+Models: TypeAlias = Annotated[list[str] | None, _text("--model", "NAME", "A model that there is; repeatable", _REPLIES)]
+Latency: TypeAlias = Annotated[str | None, _text("--latency", "KIND", "What times depend on", _REPLIES)]
 Ttft: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="TIMES", help="Time to first token, as 'lognormal(250ms, 0.4)'.", rich_help_panel=_REPLIES),
+    str | None, _text("--ttft", "TIMES", "With independent: to the first token, as 250ms", _REPLIES)
 ]
 BetweenTokens: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TIMES", help="Between two tokens, as '20ms'.", rich_help_panel=_REPLIES)
+    str | None, _text("--between-tokens", "TIMES", "With independent: between two tokens", _REPLIES)
+]
+Slots: TypeAlias = Annotated[int | None, _count("--slots", "Completions worked on at once (default: all).", _REPLIES)]
+Queue: TypeAlias = Annotated[
+    int | None, _count("--queue", "How many may wait for a slot; one more gets 503 (default: any number).", _REPLIES)
 ]
 ReplyTokens: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="COUNTS", help="Tokens of a reply (default: max_tokens).", rich_help_panel=_REPLIES),
+    str | None, _text("--reply-tokens", "COUNTS", "Tokens of a reply (default: max_tokens).", _REPLIES)
+]
+ReasoningTokens: TypeAlias = Annotated[
+    str | None, _text("--reasoning-tokens", "COUNTS", "Of these, reasoning that comes first", _REPLIES)
+]
+Seed: TypeAlias = Annotated[int | None, _count("--seed", "Of texts, lengths, times and faults", _REPLIES)]
+
+Faults: TypeAlias = Annotated[
+    list[str] | None,
+    _text("--fault", "TEXT", "What goes wrong, as 'status 503, rate 5%'; repeatable, see below.", _FAULTS),
 ]
 ErrorRate: TypeAlias = Annotated[
-    float | None, typer.Option(metavar="SHARE", help="Answered with 500, from 0 to 1.", rich_help_panel=_REPLIES)
+    float | None,
+    typer.Option(metavar="SHARE", help="Chat completions answered with 500, from 0 to 1", rich_help_panel=_FAULTS),
 ]
-Seed: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", help="Of texts, times and errors.", rich_help_panel=_REPLIES)
+
+ValidKeys: TypeAlias = Annotated[
+    list[str] | None,
+    _text("--valid-key", "KEY", "A key, or its alias, beside which none is valid; repeatable (default: any).", _KEYS),
+]
+CreditTokens: TypeAlias = Annotated[
+    int | None, _count("--credit-tokens", "Tokens a key has paid for: then 402 (default: endless).", _KEYS)
+]
+
+Idle: TypeAlias = Annotated[
+    float | None, option_of_time("Close a connection on which nothing came for so long", "never", _CONNECTIONS)
+]
+Tls: TypeAlias = Annotated[
+    str | None,
+    _text(
+        "--tls", "KIND", "HTTPS, with a certificate that is valid, expired, wrong_name or unknown_chain.", _CONNECTIONS
+    ),
+]
+CaFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="With --tls: write the certificate that clients are to trust there (default: a temporary file).",
+        rich_help_panel=_CONNECTIONS,
+    ),
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -96,12 +97,16 @@ def gathered(
     options: Mapping[str, Any] | None = None,
     assigned: Sequence[str] | None = None,
 ) -> SimulatorSettings:
-    """The settings of a file or the defaults, over them presets, then options that are not None, then `NAME=VALUE`.
+    """The settings of a file or the defaults, over them presets, then options, then `NAME=VALUE`.
 
-    Raises SettingsError.
+    An option that is None or an empty list is not given; the text `null` is. Raises SettingsError.
     """
     settings = SimulatorSettings() if source is None else read_settings(source)
-    given = {name: value for name, value in (options or {}).items() if value is not None}
+    given = {
+        name: None if value == "null" else value
+        for name, value in (options or {}).items()
+        if value is not None and value != []
+    }
     return settings.changed({"presets": list(presets or ()), **given, **_assignments(assigned or ())})
 
 
@@ -149,11 +154,18 @@ def as_json(settings: SimulatorSettings) -> str:
 def as_toml(settings: SimulatorSettings) -> str:
     """All settings, as a settings file in TOML that says of each what it may be."""
     values = settings.to_dict()
-    lines = ["# Settings of the Tensorix simulator.", f"# Distributions: {'; '.join(FORMS)}; times with a unit.", ""]
-    lines += [f"format = {values['format']}", ""]
+    lines = [
+        "# Settings of the Tensorix simulator.",
+        *_comment(f"Distributions: {'; '.join(FORMS)}; times with a unit."),
+    ]
+    lines += ["", f"format = {values['format']}"]
     for known in fields(settings):
-        lines += [f"# {allowed(known.name)}", f"{known.name} = {_toml_value(values[known.name])}", ""]
-    return "\n".join(lines).rstrip()
+        lines += ["", *_comment(allowed(known.name)), f"{known.name} = {_toml_value(values[known.name])}"]
+    return "\n".join(lines)
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
 
 
 def _toml_value(value: Any) -> str:
