@@ -45,7 +45,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     version = json.loads(package)["dependencies"]["openai"]
     cache = getattr(request.config, "cache", None)
     kept: Path = cache.mkdir("openai-js") if cache else tmp_path_factory.mktemp("openai-js")
-    place = kept / version
+    place: Path = kept / version
     if not place.exists():
         with TemporaryDirectory(dir=kept) as fresh:
             made = Path(fresh) / version
