@@ -153,7 +153,7 @@ def test_scopes() -> None:
     assert [one is two for one, two in zip((own, model, shared, shared_model), other, strict=True)] == [
         False, False, True, True,
     ]  # fmt: skip
-    assert limits.shared_of("key-1", "a") == [shared, shared_model]
+    assert limits.shared_of("key-1", "a") == {shared, shared_model}
 
 
 def test_what_a_change_keeps() -> None:

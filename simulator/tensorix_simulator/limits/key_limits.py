@@ -91,6 +91,8 @@ class KeyLimits:
         self._limiters: dict[tuple[str | None, str | None, _Place], Limiter] = {}
         self._windows: dict[tuple[str | None, str | None, _Place], GatewayWindow] = {}
         self._together: dict[tuple[str, str | None], AllOf] = {}
+        self._of_all: set[Limiter] = set()
+        """Those that count the requests of all keys."""
         self._set(settings)
 
     def _set(self, settings: SimulatorSettings) -> None:
@@ -118,12 +120,12 @@ class KeyLimits:
             )
         return together
 
-    def shared_of(self, alias: str, model: str | None) -> list[Limiter]:
+    def shared_of(self, alias: str, model: str | None) -> frozenset[Limiter]:
         """Those of a request's limiters that count the requests of all keys."""
         if not self.shared:
-            return []
-        others = {id(limiter) for (owner, _, _), limiter in self._limiters.items() if owner is None}
-        return [limiter for limiter in self.of(alias, model).limiters if id(limiter) in others]
+            return frozenset()
+        together = self.of(alias, model)
+        return frozenset(limiter for limiter in together.limiters if limiter in self._of_all)
 
     def named(self, name: str | None) -> Limit:
         """The limit of a limiter's name."""
@@ -138,18 +140,22 @@ class KeyLimits:
             window.limits.clear()
         for (_, _, place), limiter in self._limiters.items():
             _adjust(limiter, self._places[place])
+        self._of_all.intersection_update(self._limiters.values())
 
     def forget(self) -> None:
         """Forget what keys have used."""
         self._together.clear()
         self._windows.clear()
         self._limiters = {key: one for key, one in self._limiters.items() if isinstance(one, InFlight)}
+        self._of_all.intersection_update(self._limiters.values())
 
     def _one(self, place: _Place, limit: Limit, alias: str, model: str | None) -> Limiter:
         key = (None if limit.all_keys else alias, model if limit.per_model else None, place)
         limiter = self._limiters.get(key)
         if limiter is None:
             limiter = self._limiters[key] = self._made(key, limit)
+            if limit.all_keys:
+                self._of_all.add(limiter)
         return limiter
 
     def _made(self, key: tuple[str | None, str | None, _Place], limit: Limit) -> Limiter:

@@ -59,7 +59,7 @@ class _Line:
         self.next_ns = 0
         """When its first is worth a look; 0: at once, after anything has changed."""
         self.claims: frozenset[Limiter] = frozenset()
-        """Limiters of all keys that its first waits for: nobody who came later may take from them."""
+        """Limiters of all keys, where its first waits for nothing else: nobody who came later may take from them."""
         self.plan: Plan | None = None
 
     def first(self) -> Waiting | None:
@@ -72,8 +72,8 @@ class _Line:
 class WaitingLines:
     """A line a key, first come, first served; only its first is ever looked at, so a large one is not overtaken.
 
-    Limits of all keys are given in the order of arrival too: whoever waits at the head of its line for one of them has
-    a claim on all that it shares with others, until it has passed. So nothing starves.
+    Limits of all keys are given in the order of arrival too: whoever is first of its line and waits for them only has
+    a claim on all of them, until it has passed. So nothing starves.
     """
 
     def __init__(
@@ -183,23 +183,22 @@ class WaitingLines:
                 line.next_ns, line.claims = 0, frozenset()
                 continue
             if line.next_ns <= now_ns:
-                seen = outlook(limiters, now_ns, one.cost)
+                shared = self._limits.shared_of(one.alias, one.model)
+                seen = outlook((limiter for limiter in limiters if limiter not in shared), now_ns, one.cost)
+                line.claims = frozenset()
+                if seen.held_by is None and shared:
+                    # Nothing of its own holds it any more: now it is its turn.
+                    seen, line.claims = outlook(shared, now_ns, one.cost), shared
                 if seen.held_by is None:
                     return self._let_pass(line, one, now_ns)
                 if seen.at_ns is None and not seen.is_full:
                     return partial(self._send_away, one, seen, now_ns)
                 line.next_ns = seen.at_ns or _NEVER_NS
-                line.claims = self._claims(one, now_ns)
             claimed |= line.claims
             wake_ns = min(wake_ns, line.next_ns)
         if wake_ns < _NEVER_NS:
             self._arm(wake_ns)
         return None
-
-    def _claims(self, one: Waiting, now_ns: int) -> frozenset[Limiter]:
-        shared = self._limits.shared_of(one.alias, one.model)
-        held = any(limiter.earliest(now_ns, one.cost) != now_ns for limiter in shared)
-        return frozenset(shared) if held else frozenset()
 
     def _let_pass(self, line: _Line, one: Waiting, now_ns: int) -> Callable[[], None]:
         line.queue.popleft()
