@@ -367,9 +367,9 @@ class Exchange:
 
     def _event_failure(self, flags: int) -> Failure:
         if flags & MALFORMED:
-            return Failure(ErrorKind.MALFORMED, Phase.STREAM, f"an event of the stream: {self.chat.malformed_because}")
+            return Failure(ErrorKind.MALFORMED, self.phase, f"an event of the stream: {self.chat.malformed_because}")
         message = self.chat.reply.error.message if self.chat.reply.error else None
-        return Failure(ErrorKind.ERROR_EVENT, Phase.STREAM, message or "an error event in the stream")
+        return Failure(ErrorKind.ERROR_EVENT, self.phase, message or "an error event in the stream")
 
     def finish_events(self) -> None:
         """Look at what the last event left unfinished: some servers leave out the last line end."""

@@ -179,6 +179,7 @@ def test_malformed_events(answer: Serve, client: Client, event: bytes, tokens: i
     seen = client.send(answer(act).base_url)
     record = seen.record
     assert (record.outcome, record.stream_outcome, record.error_kind) == ("failed", "malformed", "malformed")
+    assert record.error_phase == ("stream" if tokens else "first_token")
     assert (record.status, record.chunks) == (200, tokens)
     assert not seen.answer["usable"]
 
@@ -226,6 +227,7 @@ def test_an_error_event(answer: Serve, client: Client, named: bool, tokens: int)
 
     record = client.send(answer(act).base_url).record
     assert (record.outcome, record.stream_outcome, record.error_kind) == ("failed", "error_event", "error_event")
+    assert record.error_phase == ("stream" if tokens else "first_token")
     assert (record.error_message, record.error_type, record.error_code) == ("Overloaded.", "server_error", "503")
     assert record.chunks == tokens
 

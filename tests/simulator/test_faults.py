@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import time
+import tomllib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -115,13 +116,18 @@ def _event(chunk: bytes) -> bytes:
 
 
 def _read_to_end(wire: Wire) -> tuple[bytes, str]:
-    """What comes, and whether it ends in order or by a reset."""
+    """What comes in the socket's time, and whether it ends in order, by a reset or not."""
     got = b""
+    deadline = time.monotonic() + (wire.socket.gettimeout() or 0)
     try:
         while data := wire.socket.recv(65_536):
             got += data
+            if time.monotonic() > deadline:
+                return got, "silence"
     except ConnectionResetError:
         return got, "reset"
+    except TimeoutError:
+        return got, "silence"
     return got, "end"
 
 
@@ -564,3 +570,28 @@ def test_the_header_can_be_switched_off(
     asked = Asked(start(fault_header=False), connect, wire_request)
     assert asked.open("status 500", _chat()).read_response()[0] == 200
     assert asked.open("sabotage; slow reading 1 bytes/s", _chat()).read_response()[0] == 200
+
+
+# the table that the official client and the load client are held to, too
+
+
+_ROWS: list[dict[str, str]] = tomllib.loads(Path(__file__).with_name("fault_table.toml").read_text())["cases"]
+
+
+@pytest.mark.parametrize("row", _ROWS, ids=lambda row: f"{row['ask']}, {row['fault']}")
+def test_how_the_bytes_begin_and_end(asked: Asked, row: dict[str, str]) -> None:
+    """The status, and whether the connection ends in order, by a reset or not at all."""
+    request: dict[str, Any] = {"connection": "close"}
+    body = _chat(stream=row["ask"] == "stream")
+    if row["ask"] == "models":
+        wire = asked.open(row["fault"], None, method="GET", path="/v1/models", **request)
+    else:
+        wire = asked.open(row["fault"], body, **request)
+    wire.socket.settimeout(0.25 if row["wire"].endswith("silence") else 10)
+    got, ended = _read_to_end(wire)
+    # What is still to come are at most comments.
+    assert f"{int(got[9:12] or 0)} {ended}" == row["wire"]
+    wire.socket.close()
+    if got:
+        arrival, _ = asked.truth()
+        assert str(arrival["status"]) == row["wire"].split()[0]
