@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tensorix_api import Secret
-from tensorix_api.limiters import Cost, FixedWindow, Limiter, SlidingCounter, SlidingLog, TokenBucket
+from tensorix_api.limiters import AllOf, Cost, FixedWindow, Limiter, SlidingCounter, SlidingLog, TokenBucket
 from tensorix_simulator import Simulator
 
 Body = Callable[..., dict[str, Any]]
@@ -276,3 +277,55 @@ def test_stopping_ends_those_who_wait(tmp_path: Path, connect: Any, wire_request
     ended = [line for line in simulator.truth("end") if line["ended"] == "stopped"]
     assert [line["n"] for line in lines] == [line["n"] for line in ended] == [2, 3]
     assert {line["key_alias"] for line in lines} == {Secret("sk-raw").alias}
+
+
+def test_many_of_many_keys(crowd: Callable[..., Crowd]) -> None:
+    """Eighty of four keys and two models, of which twelve leave: limits of a key, a model, all keys and in flight hold
+    at each moment, each key's pass in order, and in the end nobody waits and no place is taken."""
+    models, random_ = ("z-ai/glm-5", "deepseek/deepseek-r1-0528"), random.Random(5)
+    many = crowd(
+        rpm=6,
+        window_s=0.3,
+        longest_delay_s=60,
+        more_limits=["4 requests/200ms sliding_log per model", "9 requests/300ms all keys", "3 in flight"],
+        ttft="uniform(1ms, 30ms)",
+        models=models,
+    )
+    asked = {}
+    for k in range(80):
+        key, model = random_.randrange(4), random_.choice(models)
+        asked[f"r{k}"] = (f"sk-{key}", model)
+        many.send(f"r{k}", f"sk-{key}", model=model, stream=k % 3 == 0)
+        if k % 7 == 6:
+            many.wires[leaving := f"r{random_.randrange(k + 1)}"].close()
+            asked.pop(leaving, None)
+    assert [many.status(name) for name in asked] == [200] * len(asked)
+    lines = [line for line in many.arrivals(80) if line["decision"] == "admitted"]
+    assert {line["decision"] for line in many.arrivals(80)} == {"admitted", "undecided"}
+    for key in {line["key_alias"] for line in lines}:
+        numbers = [line["n"] for line in lines if line["key_alias"] == key]
+        assert numbers == sorted(numbers)
+    limits: dict[tuple[str | None, str | None], Limiter] = {}
+    shared = FixedWindow("requests", 9, 300 * MS)
+    for line in lines:
+        own = limits.setdefault((line["key_alias"], None), FixedWindow("requests", 6, 300 * MS))
+        of_model = limits.setdefault((line["key_alias"], line["model"]), SlidingLog("requests", 4, 200 * MS))
+        together = AllOf([own, of_model, shared])
+        assert line["before_requests"] == together.remaining(line["ledger_ns"])["requests"]
+        assert together.admit(line["ledger_ns"], Cost(1, 0)).admitted
+    deadline = time.monotonic() + 10
+    while len(ends := {line["n"]: line for line in many.simulator.truth("end")}) < 80:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for line in lines:
+        running = [
+            one
+            for one in lines
+            if one["key_alias"] == line["key_alias"]
+            and one["ledger_ns"] < line["ledger_ns"] < ends[one["n"]]["settled_ns"]
+        ]
+        assert len(running) < 3
+    many.simulator.change(rpm=None, more_limits=["3 in flight"], ttft=FOREVER)
+    for k in range(3):
+        many.send(f"last{k}", "sk-0")
+    assert [line["status"] for line in many.arrivals(83)[-3:]] == [200] * 3
