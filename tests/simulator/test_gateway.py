@@ -71,11 +71,7 @@ def test_sixty_answers_are_the_gateways(
 ) -> None:
     """Statuses, headers and their values, bodies and events are those recorded; only ids, times and text differ."""
     assert len(recording) == len(answered) == 60
-    found = [
-        f"request {expected['request']} ({expected['what']}){line}"
-        for expected, got in zip(recording, answered, strict=True)
-        for line in record.differences(expected, got)
-    ]
+    found = record.found(recording, answered)
     assert found == [], "\n" + "\n".join(found)
 
 

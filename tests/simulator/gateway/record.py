@@ -15,6 +15,8 @@ which takes about a quarter of a minute, starts on port 4301 the simulator that 
 provider, and stops it again. Each run uses keys of its own, so it may be repeated; two recordings are the same to the
 byte. But a gateway that has just seen dozens of keys forgets windows early: its cache holds 200 entries.
 
+With `--against recording.json` it prints where this gateway, of another version or with other settings, differs.
+
 What is kept of a response: status, headers, body; each event of a stream. `normal_*` put placeholders in the place of
 ids, times, text and addresses, and drop the headers of `DROPPED`; the test does the same to the simulator's answers.
 """
@@ -26,6 +28,7 @@ import http.client
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["DROPPED", "WINDOW_S", "Answer", "answers", "differences", "normal", "sent", "sequence"]
+__all__ = ["DROPPED", "WINDOW_S", "Answer", "answers", "differences", "found", "normal", "sent", "sequence"]
 
 WINDOW_S = 5
 """LITELLM_RATE_LIMIT_WINDOW_SIZE for the recording: a window's edge comes within it."""
@@ -105,9 +108,6 @@ def sequence() -> list[Ask]:
     return [Ask(**entry) for entry in json.loads((_HERE / "sequence.json").read_text(encoding="utf-8"))]
 
 
-# Sending.
-
-
 def send(base_url: str, ask: Ask, run: str) -> Answer:
     """One request on a connection of its own. `run` makes the keys of this run."""
     address = urlsplit(base_url)
@@ -127,14 +127,11 @@ def send(base_url: str, ask: Ask, run: str) -> Answer:
 
 
 def wait(ask: Ask, settle: bool) -> None:
-    """Pause as asked; without `settle` only where a window's edge is waited for."""
+    """Pause as asked; without `settle` only for a window's edge."""
     if settle or ask.pause_s >= 1:
         time.sleep(ask.pause_s)
     if ask.at_fraction is not None:
         time.sleep((ask.at_fraction - time.time()) % 1.0)
-
-
-# Making two answers comparable.
 
 
 def _reset(text: str, answer: Answer) -> str:
@@ -231,14 +228,22 @@ def differences(expected: Any, got: Any, where: str = "") -> list[str]:
         pairs = enumerate(zip_longest(expected, got, fillvalue=_NONE))
         return [line for index, (one, other) in pairs for line in differences(one, other, f"{where}[{index}]")]
     same = expected == got and type(expected) is type(got)
-    return [] if same else [f"{where}: the gateway {json.dumps(expected)}, the simulator {json.dumps(got)}"]
+    return [] if same else [f"{where}: recorded {json.dumps(expected)}, now {json.dumps(got)}"]
 
 
 def _name(header: str) -> str:
     return header.split(":")[0]
 
 
-# The recording.
+def found(recorded: list[dict[str, Any]], got: list[dict[str, Any]]) -> list[str]:
+    """The differences of two lists of answers, each with its request."""
+    nothing: dict[str, Any] = {}
+    pairs = enumerate(zip_longest(recorded, got, fillvalue=nothing), 1)
+    return [
+        f"request {number} ({one.get('what') or other['what']}){line}"
+        for number, (one, other) in pairs
+        for line in differences(one, other)
+    ]
 
 
 def sent(number: int, ask: Ask) -> dict[str, Any]:
@@ -256,20 +261,35 @@ def answers(address: Callable[[Ask], str], asks: list[Ask], *, run: str, settle:
         yield {**sent(number, ask), **normal(send(address(ask), ask, run))}
 
 
-def main() -> None:
+def main() -> int:
     """The command of this file's first lines."""
+    from tensorix_api.errors import TensorixError
     from tensorix_simulator import Simulator
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-url", required=True, help="of the gateway, without /v1")
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--base-url", required=True, help="of the gateway")
+    parser.add_argument("--out", type=Path, help="write a recording")
+    parser.add_argument("--against", type=Path, help="print where the gateway's answers are not those of a recording")
     given = parser.parse_args()
+    if given.out is None and given.against is None:
+        parser.error("say where to write with --out, or what to compare with --against")
+    base_url: str = given.base_url.rstrip("/").removesuffix("/v1")
     settings: dict[str, Any] = json.loads((_HERE / "upstream.json").read_text(encoding="utf-8"))
-    with Simulator(port=UPSTREAM_PORT, **settings):
-        run = secrets.token_hex(4)
-        recorded = list(answers(lambda _: given.base_url, sequence(), run=run, settle=True))
-    given.out.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        with Simulator(port=UPSTREAM_PORT, **settings):
+            run = secrets.token_hex(4)
+            recorded = list(answers(lambda _: base_url, sequence(), run=run, settle=True))
+    except (OSError, http.client.HTTPException, TensorixError) as error:
+        sys.stderr.write(f"no recording: {error}\n")
+        return 2
+    if given.out is not None:
+        given.out.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if given.against is None:
+        return 0
+    lines = found(json.loads(given.against.read_text(encoding="utf-8")), recorded)
+    sys.stdout.write(("\n".join(lines) or f"{len(recorded)} answers are those of {given.against}") + "\n")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
