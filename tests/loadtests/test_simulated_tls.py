@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,3 +71,36 @@ def test_no_tls_at_all_is_another_kind(client: Client) -> None:
         record = client.send(secure.base_url.replace("https:", "http:"), CALL, key="sk-a").record
         assert (record.outcome, record.error_phase) == ("failed", "headers")
         assert not (record.error_kind or "").startswith("tls")
+
+
+_TABLE = Path(__file__).parents[1] / "simulator" / "fault_table.toml"
+_FAULTS = [row for row in tomllib.loads(_TABLE.read_text())["cases"] if " timeout " not in row["client"]]
+
+
+def test_faults_are_told_apart_under_tls_too(client: Client) -> None:
+    """Each fault that ends by itself is recorded as it is without TLS: encryption hides no kind of error."""
+    assert len(_FAULTS) > 30
+    recorded: dict[tuple[str, str], str] = {}
+    with Simulator(**QUICK, tls="valid") as simulator:
+        for row in _FAULTS:
+            call = (
+                {"models": True}
+                if row["ask"] == "models"
+                else {**CALL, "max_tokens": 4, "stream": row["ask"] == "stream"}
+            )
+            seen = client.send(
+                simulator.base_url,
+                call,
+                key="sk-a",
+                headers={"x-simulator-fault": row["fault"]},
+                ca_bundle=simulator.ca_path,
+            )
+            record = seen.record
+            words: list[object] = [record.outcome, record.status or "-"]
+            if record.error_kind is not None or record.stream_outcome is not None:
+                words += [record.error_kind or "-", record.error_phase or "-"]
+            if record.stream_outcome is not None:
+                words += [record.stream_outcome, record.chunks, record.done_seen]
+            recorded[row["ask"], row["fault"]] = " ".join(map(str, words))
+        assert simulator.complaints() == ""
+    assert recorded == {(row["ask"], row["fault"]): row["client"] for row in _FAULTS}
