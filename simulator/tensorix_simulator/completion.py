@@ -111,13 +111,16 @@ class Completion:
         return False
 
     def _finish_stream(self, events: StreamEvents) -> None:
-        self._settle()
+        if self._exchange.faults is None:
+            # Else the stream may be stalled, and is in flight until its end.
+            self._settle()
         parts = [events.finish(number, choice.finish_reason) for number, choice in enumerate(self._reply.choices)]
         if self._request.include_usage:
             parts.append(events.usage(self._usage()))
         self._delivery.finish(b"".join(parts) + events.done(), self._streamed)
 
     def _streamed(self, sent_ns: int) -> None:
+        self._settle()
         self._end("complete", sent_ns)
         self._exchange.connection.finish()
 

@@ -95,6 +95,8 @@ class Exchange:
         form = Form.REFUSED
         if self.status == 0:
             form = Form.NONE
+        elif self.request.method == "HEAD":
+            form = Form.REFUSED
         elif self.injected is not None or decision == "admitted":
             form = Form.STREAM if self.kind is AnswerKind.STREAM else Form.WHOLE
         self.faults = self.faults.narrowed(form, tokens, self.injected)
@@ -183,8 +185,9 @@ class Exchange:
         self._body_bytes = len(body)
         if self.status != 204:
             content.append(("content-type", "application/json"))
-            if self.faults is not None and self.request.method != "HEAD":
-                FaultyAnswer(self, self.faults, body, content, facts).start()
+            if self.faults is not None:
+                head_only = self.request.method == "HEAD"
+                FaultyAnswer(self, self.faults, body, content, facts, head_only=head_only).start()
                 return
             content.append(("content-length", str(len(body))))
         sent_ns = self.connection.send(self.head(content) + (b"" if self.request.method == "HEAD" else body))

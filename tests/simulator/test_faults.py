@@ -30,6 +30,7 @@ _STATUSES = {
     504: ("server_error", "gateway_timeout"),
 }
 _STALL_NS = 200_000_000
+_ROWS: list[dict[str, str]] = tomllib.loads(Path(__file__).with_name("fault_table.toml").read_text())["cases"]
 
 
 class Wire(Protocol):
@@ -513,6 +514,21 @@ def test_several_choices(asked: Asked) -> None:
     assert got.count(b"finish_reason") == without.count(b"finish_reason") - 1
 
 
+def test_a_head_and_options(asked: Asked) -> None:
+    """A head alone can be late, or the last of its connection, and has the true length; OPTIONS meets no faults."""
+    fault = "content length too long; cut; stall 30ms before headers; connection close"
+    wire = asked.open(fault, None, method="HEAD", path="/v1/models")
+    head = wire.read_all()
+    assert head.endswith(b"\r\n\r\n")
+    assert b"connection: close\r\n" in head
+    whole = asked.open(None, None, method="GET", path="/v1/models").read_response()[2]
+    assert f"content-length: {len(whole)}\r\n".encode() in head
+    assert asked.open(fault, None, method="OPTIONS", path="/v1/models").read_response()[0] == 204
+    assert asked.truth()[0]["fault"] is None
+    arrivals = [line["fault"] for line in asked.simulator.truth() if line["event"] == "arrival"]
+    assert arrivals[-3] == "stall 30ms before headers; connection close"
+
+
 def test_http_1_0(asked: Asked) -> None:
     """Where only the end of the connection ends a body there are no chunks of HTTP's, with or without faults."""
     wire = asked.open("comments; error event after 1 chunk", _chat(stream=True), version="1.0")
@@ -573,9 +589,6 @@ def test_the_header_can_be_switched_off(
 
 
 # the table that the official client and the load client are held to, too
-
-
-_ROWS: list[dict[str, str]] = tomllib.loads(Path(__file__).with_name("fault_table.toml").read_text())["cases"]
 
 
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: f"{row['ask']}, {row['fault']}")

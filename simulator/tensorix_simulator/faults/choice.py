@@ -79,7 +79,7 @@ class FaultChoice:
     def plan(self, request: Request) -> Plan | None:
         """The faults that hit a request; None for none. Raises SettingsError for what its header asks wrongly."""
         asked = request.headers.get(HEADER) if self._settings.fault_header else None
-        if not self._of_requests and asked is None and request.slow is None:
+        if (not self._of_requests and asked is None and request.slow is None) or request.method == "OPTIONS":
             return None
         faults = list(self._of_requests)
         if asked is not None:

@@ -45,9 +45,16 @@ class FaultyAnswer:
     __slots__ = ("_alarm", "_by_reset", "_cut", "_exchange", "_facts", "_headers_ns", "_last_ns", "_parts", "_plan")
 
     def __init__(
-        self, exchange: Answered, plan: Plan, body: bytes, headers: Headers, facts: Mapping[str, Any] | None
+        self,
+        exchange: Answered,
+        plan: Plan,
+        body: bytes,
+        headers: Headers,
+        facts: Mapping[str, Any] | None,
+        *,
+        head_only: bool,
     ) -> None:
-        """`headers` are those of the content, without its length."""
+        """`headers` are those of the content, without its length; `head_only`: the body is not sent."""
         self._exchange = exchange
         self._plan = plan
         self._facts = facts
@@ -64,6 +71,8 @@ class FaultyAnswer:
         self._cut = kind is FaultKind.CUT
         self._by_reset = ending is not None and ending.by_reset
         head = exchange.head([*headers, ("content-length", str(length))])
+        if head_only:
+            body = b""
         waits = [stall.time_ns if (stall := plan.stall(at)) else 0 for at in ("headers", "first token", "chunks")]
         parts = zip(waits, (head, body[:half], b"" if self._cut else body[half:]), strict=True)
         self._parts: deque[tuple[int, bytes]] = deque()

@@ -22,7 +22,7 @@ class Form(StrEnum):
     WHOLE = "whole"
     """A body of known length, asked for or an injected error."""
     REFUSED = "refused"
-    """An error that would have come without a fault, too."""
+    """An error that would have come without a fault, too, or a head alone."""
     NONE = "none"
 
 
