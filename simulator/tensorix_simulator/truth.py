@@ -17,8 +17,8 @@ name says `unix`. One object a line, told apart by `event`:
             `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
             (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`, `bad_request`, `unauthorised`,
             `no_credit`, `injected_error`, `injected_reset` (status 0), `overloaded` (no slot and no place to wait),
-            `not_found`, `not_allowed`, `too_large`, `malformed`, `incomplete`, `undecided` (it was waiting to fit a limit when its client went or
-            the simulator was stopped)), `status`; its key's ledger: `ledger_ns` (the one instant at which the limits
+            `not_found`, `not_allowed`, `too_large`, `malformed`, `incomplete`, `undecided` (it was waiting to fit a
+            limit when its client went or the simulator was stopped)), `status`; its key's ledger: `ledger_ns` (the one instant at which the limits
             were asked and charged, or looked at where nothing is charged; null without a key), `before_requests` and
             `before_tokens` (what was left just before it), `remaining_requests` and `remaining_tokens` (after it: less
             what was charged or reserved, so with a refused request that counts too; never below 0), the least of every
