@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from tensorix_simulator import Simulator
-from tensorix_simulator.chat.accepted import REASONING
+from tensorix_simulator.chat.accepted import PARAMETERS, REASONING
 from tensorix_simulator.chat.parameters import BadParameter, ChatRequest, read_chat_request
 from tensorix_simulator.chat.replies import Reply, ReplyMaker
 from tensorix_simulator.chat.words import CYCLE, TOKENS, first_stop, stretch
@@ -365,6 +369,94 @@ CRAZY = [
     with_tool(b'{"properties": {"a": {"pattern": "(((x{999}){999}){999}){99}"}}, "required": ["a"]}'),
     with_tool(b'{"properties": {"a": {"type": "number", "minimum": 1%s}}, "required": ["a"]}' % (b"0" * 400)),
 ]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_LEAF = st.booleans() | st.fixed_dictionaries(
+    {"type": st.sampled_from(("integer", "number", "string", "boolean", "null", "object", "array", ["string", "null"]))},
+    optional={
+        "minimum": st.integers(-3, 3), "exclusiveMaximum": st.integers(0, 9), "multipleOf": st.sampled_from((1, 3, 0.5)),
+        "minLength": st.integers(0, 3), "maxLength": st.integers(1, 9), "enum": st.just([0, 1, "a", None, {}, [], True]),
+    },
+)  # fmt: skip
+
+
+def _above(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Schemas made of schemas."""
+    some = st.lists(inner, min_size=1, max_size=3)
+    named = st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    names = st.lists(st.sampled_from("abcd"), max_size=2, unique=True)
+    objects = st.fixed_dictionaries(
+        {"type": st.just("object"), "properties": named},
+        optional={
+            "required": names, "additionalProperties": inner, "minProperties": st.integers(0, 3),
+            "maxProperties": st.integers(1, 4), "dependentRequired": st.dictionaries(st.sampled_from("ab"), names),
+        },
+    )  # fmt: skip
+    arrays = st.fixed_dictionaries(
+        {"type": st.just("array"), "items": inner},
+        optional={
+            "minItems": st.integers(0, 3), "maxItems": st.integers(1, 4), "uniqueItems": st.booleans(),
+            "prefixItems": some, "contains": inner,
+        },
+    )  # fmt: skip
+    branches = st.fixed_dictionaries(
+        {},
+        optional={"anyOf": some, "oneOf": some, "allOf": some, "not": inner, "if": inner, "then": inner, "else": inner},
+    )
+    return objects | arrays | branches | st.sampled_from(({"$ref": "#"}, {"$ref": "#/$defs/x"}))
+
+
+_SCHEMA = st.builds(
+    lambda fields, defined: {
+        "type": "object", "properties": fields, "required": sorted(fields), "$defs": {"x": defined},
+    },
+    st.dictionaries(st.sampled_from("abc"), st.recursive(_LEAF, _above, max_leaves=6), min_size=1, max_size=2),
+    st.recursive(_LEAF, _above, max_leaves=3),
+)  # fmt: skip
+
+
+def answered(data: Any) -> None:
+    """Read, and answered where it is valid; what is answered can be written."""
+    request = read_chat_request(json.dumps(data).encode(), SETTINGS)
+    if isinstance(request, ChatRequest):
+        reply = ReplyMaker().make(SETTINGS, request)
+        json.dumps([choice.message() for choice in reply.choices])
+        assert reply.tokens >= 1
+    else:
+        assert request.message
+
+
+@given(name=st.sampled_from(sorted(PARAMETERS)), value=_JSON)
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_nothing_that_is_sent_is_too_much(name: str, value: Any) -> None:
+    """Any JSON as any parameter: a reply or a reason, never an exception."""
+    answered({"model": "z-ai/glm-5", "messages": [USER], name: value})
+
+
+@given(message=st.dictionaries(st.sampled_from(("role", "content", "tool_calls", "tool_call_id")), _JSON))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_no_message_is_too_much(message: dict[str, Any]) -> None:
+    """Nor any message."""
+    answered({"model": "z-ai/glm-5", "messages": [USER, message]})
+    answered({"model": "z-ai/glm-5", "messages": [{"role": "user", **message}]})
+
+
+@given(schema=_SCHEMA)
+@hypothesis_settings(max_examples=400, deadline=2000)
+def test_no_schema_is_too_much(schema: Any) -> None:
+    """Nor any schema; and a value that is made for one satisfies it, as another validator has it."""
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    data = {"model": "z-ai/glm-5", "messages": [USER], "tools": tools, "tool_choice": "required"}
+    request = read_chat_request(json.dumps(data).encode(), SETTINGS)
+    if isinstance(request, ChatRequest):
+        [choice] = ReplyMaker().make(SETTINGS, request).choices
+        arguments = json.loads(choice.message()["tool_calls"][0]["function"]["arguments"])
+        assert jsonschema.Draft202012Validator(schema).is_valid(arguments)
 
 
 @pytest.fixture

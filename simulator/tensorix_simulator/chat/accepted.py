@@ -26,7 +26,7 @@ from tensorix_simulator.chat.messages import check_messages
 from tensorix_simulator.chat.tool_parameters import check_format, check_functions, check_tools
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["LENGTHS", "REASONING", "VERBOSITY", "check_parameter"]
+__all__ = ["LENGTHS", "PARAMETERS", "REASONING", "VERBOSITY", "check_parameter"]
 
 REASONING: Mapping[str, float] = {
     "none": 0.0, "minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0, "xhigh": 3.0, "max": 4.0,
@@ -155,11 +155,14 @@ _NESTED = {
     "response_format": check_format,
 }
 
+PARAMETERS = frozenset((*_PLAIN, *_NESTED, *LENGTHS))
+"""Their names."""
+
 
 def check_parameter(param: str, value: Any, settings: SimulatorSettings) -> None:
     """One parameter; null is as good as none, if there is such a parameter."""
     strict = settings.unknown_parameters == "refuse"
-    known = param in _NESTED or param in _PLAIN or param in LENGTHS
+    known = param in PARAMETERS
     if not known and strict:
         raise RefusedError(f"Unknown parameter: '{param[:100]}'.", param[:100], "unknown_parameter")
     if value is None or not known:

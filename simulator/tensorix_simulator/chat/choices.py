@@ -95,7 +95,7 @@ def written(*, start: int, reasoning: int, script: Iterable[Mapping[str, Any]], 
 
 def texts(text: str, stops: Sequence[str], room: int) -> list[Mapping[str, Any]]:
     """The deltas of a known text up to the first of `stops` within `room` tokens; a token for four characters."""
-    made = text[: room * PIECE]
+    made, text = text[: room * PIECE], text[: (room + 1) * PIECE]
     ends = [at for stop in stops if (at := made.find(stop)) >= 0]
     if ends:
         text = text[: min(ends)]

@@ -19,6 +19,7 @@ _MOST_VALUES = 2_000
 _DEEPEST = 40
 _LEAN_BELOW = 5
 _LONGEST_TEXT = 10_000
+_TEXT_OF_A_VALUE = 100
 _TRIES = 20
 _KINDS_BY_KEYWORD = {
     "properties": "object",
@@ -163,6 +164,8 @@ class _Maker:
         words = self._random.choices(WORDS, k=self._random.randint(1, 3))
         while (text := " ".join(words)) and len(text) < least:
             words += self._random.choices(WORDS, k=1 + (least - len(text)) // 8)
+        # A long text counts as several values.
+        self._left -= least // _TEXT_OF_A_VALUE
         return text[:most]
 
     def _matching(self, pattern: str, least: int, most: int) -> str:

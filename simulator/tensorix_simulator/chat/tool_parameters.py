@@ -27,6 +27,7 @@ from tensorix_simulator.chat.tools import Function, ToolUse
 __all__ = ["check_format", "check_functions", "check_tools", "format_schema", "tool_use"]
 
 _MOST_TOOLS = 128
+_LONG_SCHEMA = 20_000
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OBJECT: Check = typed(dict, "an object")
 _NO_PARAMETERS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -42,10 +43,18 @@ _ANY_OBJECT: Schema = {
 
 
 @lru_cache(maxsize=256)
-def _problem(schema_text: str, strict: bool) -> str | None:
-    """What is wrong with a schema: at the least that no value can be made for it."""
+def _remembered(schema_text: str, strict: bool) -> str | None:
+    return _looked_at(json.loads(schema_text), strict)
+
+
+def _problem(schema: Any, strict: bool) -> str | None:
+    """What is wrong with a schema: at the least that no value can be made for it. Most come many times."""
+    schema_text = json.dumps(schema)
+    return _remembered(schema_text, strict) if len(schema_text) < _LONG_SCHEMA else _looked_at(schema, strict)
+
+
+def _looked_at(schema: Any, strict: bool) -> str | None:
     try:
-        schema: Any = json.loads(schema_text)
         check_schema(schema)
         if strict:
             check_strict(schema)
@@ -74,7 +83,7 @@ def _function(param: str, function: Mapping[str, Any], strict: bool) -> None:
         flag(f"{param}.strict", function["strict"])
     if function.get("parameters") is not None:
         _OBJECT(f"{param}.parameters", function["parameters"])
-        problem = _problem(json.dumps(function["parameters"]), bool(function.get("strict")))
+        problem = _problem(function["parameters"], bool(function.get("strict")))
         if problem is not None:
             message = f"Invalid schema for function '{name}': {problem}."
             raise RefusedError(message, f"{param}.parameters", "invalid_function_parameters")
@@ -125,7 +134,7 @@ def check_format(param: str, value: Any, strict: bool) -> None:
         flag(f"{where}.strict", form["strict"])
     if form.get("schema") is not None:
         _OBJECT(f"{where}.schema", form["schema"])
-        if (problem := _problem(json.dumps(form["schema"]), bool(form.get("strict")))) is not None:
+        if (problem := _problem(form["schema"], bool(form.get("strict")))) is not None:
             raise RefusedError(f"Invalid schema for response_format '{name}': {problem}.", param, "invalid_json_schema")
 
 

@@ -36,7 +36,10 @@ _STARTS = [0, *accumulate(map(len, TOKENS))]
 
 def stretch(start: int, tokens: int) -> str:
     """The text of so many tokens from `start` on."""
-    return "".join(TOKENS[(start + index) % CYCLE] for index in range(tokens))
+    start %= CYCLE
+    end = _position(start + tokens)
+    text = _TWICE if end <= len(_TWICE) else _ROUND * (1 + end // len(_ROUND))
+    return text[_position(start) : end]
 
 
 def _position(token: int) -> int:
