@@ -84,7 +84,7 @@ def _ask(limits: AllOf, now_ns: int, tokens: int) -> tuple[str | None, Grant | N
     return decision.binding, decision.grant
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("rpm", "tpm", "seconds"), [(3, 1_000, 5), (20, 9_000, 7), (1, 300, 1), (20, 10**9, 3)])
 def test_ten_thousand_arrivals_are_decided_as_the_gateway_does(rpm: int, tpm: int, seconds: int, seed: int) -> None:
     """Decisions, what refused and what is left are the oracle's, with settlements up to two windows late."""
