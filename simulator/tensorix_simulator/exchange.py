@@ -171,7 +171,7 @@ class Exchange:
             headers.append(("connection", "close"))
         elif not self.request.http11:
             headers.append(("connection", "keep-alive"))
-        return head(self.status, headers)
+        return head(self.status, headers, self.style.server)
 
     def _limit_headers(self) -> Headers:
         if self.ledger is None or self._rate_headers is None:

@@ -19,13 +19,15 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def head(status: int, headers: Headers) -> bytes:
-    """A status line and headers, `date` and `server` among them."""
+def head(status: int, headers: Headers, server: str | None = "tensorix-simulator") -> bytes:
+    """A status line and headers, `date` and (unless None) `server` among them."""
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:
         reason = "Unknown"
-    lines = [f"HTTP/1.1 {status} {reason}", f"date: {_date(int(time.time()))}", "server: tensorix-simulator"]
+    lines = [f"HTTP/1.1 {status} {reason}", f"date: {_date(int(time.time()))}"]
+    if server is not None:
+        lines.append(f"server: {server}")
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 

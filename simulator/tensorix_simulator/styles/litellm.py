@@ -27,6 +27,7 @@ class LiteLLM:
     """The gateway's form. Paths and methods are looked at before the key, and `Basic KEY` is a key too."""
 
     schemes: tuple[str, ...] = ("bearer", "basic")
+    server: str | None = None
     routes_first = True
 
     def methods(self, page: str) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ class Style(Protocol):
 
     schemes: tuple[str, ...]
     """What may stand before the key, in lower case."""
+    server: str | None
+    """What the header of that name says; None: there is none."""
     routes_first: bool
     """Whether a wrong path or method is refused before the key is looked at."""
 

@@ -45,6 +45,7 @@ class Tensorix:
     """The documented form."""
 
     schemes: tuple[str, ...] = ("bearer",)
+    server: str | None = "tensorix-simulator"
     routes_first = False
 
     def methods(self, page: str) -> tuple[str, ...]:

@@ -48,17 +48,15 @@ UPSTREAM_PORT = 4301
 """Where gateway.yaml looks for the provider of `tensorix-model`."""
 
 DROPPED = {
-    "date": "the time",
-    "server": "the server's own name; uvicorn sends none here",
-    "content-length": "follows from the text",
     "connection": "of the connection, not of the answer",
     "keep-alive": "of the connection, not of the answer",
-    "transfer-encoding": "how the body is framed: of the connection",
 }
 """Headers that are not compared, and why. Nor is `llm_provider-*`: a copy of the provider's, not the gateway's own."""
 
 _PROVIDERS = "llm_provider-"
 _VALUES = {
+    "date": "<time>",
+    "content-length": "<length of the text>",
     "x-litellm-call-id": "<id>",
     "x-litellm-model-id": "<id>",
     "x-litellm-model-api-base": "<address>",
