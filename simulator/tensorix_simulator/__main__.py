@@ -31,7 +31,13 @@ def _arguments() -> argparse.Namespace:
     option("--tls", metavar="KIND", help="speak HTTPS: valid, expired, wrong_name or unknown_chain")
     option("--ca-file", metavar="FILE", type=Path, help="where to write the authority's certificate (with --tls)")
     option("--truth", metavar="FILE", type=Path, help="append the truth of each request to this file")
-    option("--print-settings", choices=["json", "toml"], help="print the settings as a file, and do not serve")
+    option(
+        "--print-settings",
+        choices=["json", "toml"],
+        nargs="?",
+        const="json",
+        help="print the settings as a file, and do not serve",
+    )
     option("--with-parent", action="store_true", help="end when standard input, a pipe, is closed")
     return parser.parse_args()
 

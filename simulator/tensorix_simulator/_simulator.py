@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_simulator.http.certificates import check_kind
 from tensorix_simulator.presets import preset_settings
 from tensorix_simulator.settings import SimulatorSettings
 
@@ -52,6 +53,8 @@ class Simulator:
         self.settings = (settings or SimulatorSettings()).changed(changes)
         self._given_truth_path = None if truth_path is None else Path(truth_path)
         self._ports = (port, control_port)
+        if tls is not None:
+            check_kind(tls)
         self._tls = tls
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None

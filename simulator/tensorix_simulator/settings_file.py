@@ -24,6 +24,7 @@ __all__ = ["allowed", "as_json", "as_toml", "gathered", "read_settings"]
 
 _Pairs: TypeAlias = list[tuple[str, Any]]
 
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("host", "port", "control_port", "tls", "ca_file", "truth")}
 _NAMED = re.compile(r"(?:unknown )?setting '(\w+)'")
 
 
@@ -46,7 +47,11 @@ def read_settings(source: Path | str) -> SimulatorSettings:
     try:
         return SimulatorSettings.from_dict(data)
     except SettingsError as error:
-        raise SettingsError(f"{place}{_line(text, str(error), toml)}: {error}") from None
+        said = str(error)
+        named = _NAMED.match(said)
+        if named and named[1] in _OPTIONS:
+            said = f"{named[1]!r} is no setting but an option of the command: {_OPTIONS[named[1]]}"
+        raise SettingsError(f"{place}{_line(text, named, toml)}: {said}") from None
 
 
 def _json(text: str, place: str) -> Any:
@@ -79,9 +84,8 @@ def _toml(text: str, place: str) -> Any:
     return {name: None if value == "null" else value for name, value in data.items()}
 
 
-def _line(text: str, message: str, toml: bool) -> str:
+def _line(text: str, named: re.Match[str] | None, toml: bool) -> str:
     """Where the setting that a message names stands, where that can be told for sure."""
-    named = _NAMED.match(message)
     if named is None:
         return ""
     name = re.escape(named[1])

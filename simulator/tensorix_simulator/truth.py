@@ -6,38 +6,38 @@ name says `unix`. One object a line, told apart by `event`:
 `start`     once: `format` (1), `pid`, `settings`, `monotonic_ns` and `unix_ns` read together.
 `settings`  after each change, `reset` after each reset: `at_ns` (and the new `settings`).
 `outage`    when the door was closed or opened: `at_ns`, `what` (`begin` or `end`), `fault` (its text).
-`arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up):
-            `n` (counts requests from 1), `connection` (counts connections from 1), `request_id` (the client's
+`arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up): `n`
+            (counts requests from 1), `connection` (counts connections from 1), `request_id` (the client's
             `x-request-id`, or the one made for it), `key_alias` (null without a key; never the key), `method`, `path`,
             `arrival_ns` (of its first bytes: the instant to compare with a client's stamp of sending. The kernel's
             stamp of what the first read brought, put on CLOCK_MONOTONIC by the distance of the two clocks as measured
-            at that read; where the kernel gives none, `arrival_read_ns`),
-            `arrival_read_ns` (that read had returned: later by what the simulator was busy with),
-            `arrival_kernel_ns` (the kernel's stamp; null where it gives none), `arrival_unix_ns` (of `arrival_ns`),
-            `body_ns` (the read that completed it had returned; null if none did), `decided_ns`, `decision`
-            (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`, `bad_request`, `unauthorised`,
-            `no_credit`, `injected_error`, `injected_reset` (status 0), `overloaded` (no slot and no place to wait),
-            `not_found`, `not_allowed`, `too_large`, `malformed`, `incomplete`, `undecided` (it was waiting to fit a
-            limit when its client went or the simulator was stopped)), `status`; its key's ledger: `ledger_ns` (the one instant at which the limits
-            were asked and charged, or looked at where nothing is charged; null without a key), `before_requests` and
-            `before_tokens` (what was left just before it), `remaining_requests` and `remaining_tokens` (after it: less
-            what was charged or reserved, so with a refused request that counts too; never below 0), the least of every
-            limit that applies to it (of its key, of its model where that is known and has its own, of all keys;
-            requests in flight are no part of it; null where there is no such limit), `waited_ns` (how long it was
-            delayed to fit), `over` (of a 429 the limit that it was over: `requests`, `tokens`, or the text of another
-            one; else null), `fault` (the texts of the faults that can be seen in it, with semicolons; null where
-            there are none); and of a valid chat completion `model`, `stream`, `completions` (OpenAI's
-            `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice), `reserved_tokens`.
+            at that read; where the kernel gives none, `arrival_read_ns`), `arrival_read_ns` (that read had returned:
+            later by what the simulator was busy with), `arrival_kernel_ns` (the kernel's stamp; null where it gives
+            none), `arrival_unix_ns` (of `arrival_ns`), `body_ns` (the read that completed it had returned; null if none
+            did), `decided_ns`, `decision` (`admitted`, `refused_requests`, `refused_tokens`, `refused_in_flight`,
+            `bad_request`, `unauthorised`, `no_credit`, `injected_error`, `injected_reset` (status 0), `overloaded` (no
+            slot and no place to wait), `not_found`, `not_allowed`, `too_large`, `malformed`, `incomplete`, `undecided`
+            (it was waiting to fit a limit when its client went or the simulator was stopped)), `status`; its key's
+            ledger: `ledger_ns` (the one instant at which the limits were asked and charged, or looked at where nothing
+            is charged; null without a key), `before_requests` and `before_tokens` (what was left just before it),
+            `remaining_requests` and `remaining_tokens` (after it: less what was charged or reserved, so with a refused
+            request that counts too; never below 0), the least of every limit that applies to it (of its key, of its
+            model where that is known and has its own, of all keys; requests in flight are no part of it; null where
+            there is no such limit), `waited_ns` (how long it was delayed to fit), `over` (of a 429 the limit that it
+            was over: `requests`, `tokens`, or the text of another one; else null), `fault` (the texts of the faults
+            that can be seen in it, with semicolons; null where there are none); and of a valid chat completion `model`,
+            `stream`, `completions` (OpenAI's `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice),
+            `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
             `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`; by a fault `cut`, `reset` or
-            `error_event`), `headers_sent_ns` (after the send of the response's head),
-            `first_token_sent_ns`, `last_sent_ns`,
-            `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries a chunk of
-            each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not streamed,
-            `blocked` (how often a chunk had to wait because the client did not read), `end_ns`, `prompt_tokens`,
-            `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion: how long it
-            waited for a slot), `settled_ns` (when what was reserved became what was really used, and a place in flight
-            was free again; null where nothing was reserved), `remaining_requests`, `remaining_tokens` (at the end).
+            `error_event`), `headers_sent_ns` (after the send of the response's head), `first_token_sent_ns`,
+            `last_sent_ns`, `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries
+            a chunk of each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not
+            streamed, `blocked` (how often a chunk had to wait because the client did not read), `end_ns`,
+            `prompt_tokens`, `completion_tokens` (made, all choices), `reasoning_tokens`, `queue_ns` (of a completion:
+            how long it waited for a slot), `settled_ns` (when what was reserved became what was really used, and a
+            place in flight was free again; null where nothing was reserved), `remaining_requests`, `remaining_tokens`
+            (at the end).
 """
 
 from __future__ import annotations
@@ -99,10 +99,12 @@ class TruthLog:
 
         Without a file, offsets count as if there were one; where what stood at `offset` is no longer kept, the lines
         begin with the first that is (its offset is that to go on from less the length). Raises SettingsError for an
-        offset at which no line begins.
+        offset at which no line begins, and where the truth goes to a device.
         """
         if self.path is None:
             return self._read_kept(offset, most)
+        if not self.path.is_file():
+            raise SettingsError(f"the truth goes to {self.path}, from which nothing can be read again")
         with self.path.open("rb") as file:
             if offset > os.fstat(file.fileno()).st_size:
                 raise _no_line(offset)

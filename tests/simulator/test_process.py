@@ -313,6 +313,15 @@ def test_an_offset_in_the_middle_of_a_line_is_refused(tmp_path: Path, offset: in
     log.close()
 
 
+def test_a_truth_that_cannot_be_read_again_is_said() -> None:
+    """A device is no file: what was written to it is gone, and reading from it might never end."""
+    log = TruthLog(Path("/dev/null"))
+    log.write("arrival", {"n": 1})
+    with pytest.raises(SettingsError, match="nothing can be read again"):
+        log.read(0, 100)
+    log.close()
+
+
 def test_a_truth_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """A folder in a file's place is the caller's mistake."""
     with pytest.raises(SettingsError, match="cannot be written"):

@@ -68,6 +68,7 @@ def test_a_file_may_name_presets(tmp_path: Path) -> None:
         ("s.toml", "tpm = 5\nrpm = \n", ", line 2, column 7: no valid TOML: "),
         ("s.toml", "rpm = 1\nrpm = 2\n", ", line 2, column 8: no valid TOML: "),
         ("s.toml", "rpm = 1979-05-27", ", line 1: setting 'rpm' must be a whole number"),
+        ("s.toml", 'rpm = 5\ntls = "valid"', ", line 2: 'tls' is no setting but an option of the command: --tls"),
         ("s.toml", "[limits]\nrpm = 5", ": unknown setting 'limits': one of prefix"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ import openai
 import pytest
 from cryptography import x509
 
+from tensorix_api.errors import SettingsError
 from tensorix_simulator import Simulator
 from tensorix_simulator.http import connection
 from tensorix_simulator.http.certificates import certified
@@ -290,6 +291,12 @@ def test_a_client_that_is_gone_in_mid_stream(start: Start, wire_request: WireReq
                 pass
             wait_until(partial(_has_ends, simulator, count))
     assert [line["ended"] for line in simulator.truth("end")] == ["client_gone"] * 2
+
+
+def test_another_kind_is_refused_at_once() -> None:
+    """With the kinds there are, before anything is started."""
+    with pytest.raises(SettingsError, match="tls must be one of valid, expired, wrong_name, unknown_chain, not 'odd'"):
+        Simulator(tls="odd")
 
 
 def test_the_key_is_nowhere_and_the_certificate_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

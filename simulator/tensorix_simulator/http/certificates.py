@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tensorix_api.errors import SettingsError
 
-__all__ = ["CERTIFICATES", "TlsServer", "certified"]
+__all__ = ["CERTIFICATES", "TlsServer", "certified", "check_kind"]
 
 CERTIFICATES = ("valid", "expired", "wrong_name", "unknown_chain")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -40,14 +40,19 @@ class TlsServer:
             raise SettingsError(f"the certificate cannot be written to {path}: {error.strerror}") from None
 
 
+def check_kind(kind: str) -> None:
+    """Raises SettingsError for a kind that there is not."""
+    if kind not in CERTIFICATES:
+        raise SettingsError(f"tls must be one of {', '.join(CERTIFICATES)}, not {kind!r}")
+
+
 def certified(kind: str, host: str) -> TlsServer:
     """A server's TLS with a new certificate of this kind. Takes about 50 ms.
 
     The private key is in a file, of mode 0600, only while OpenSSL reads it from there. Raises SettingsError for a kind
     that there is not, and where trustme, which makes certificates, is not installed.
     """
-    if kind not in CERTIFICATES:
-        raise SettingsError(f"tls must be one of {', '.join(CERTIFICATES)}, not {kind!r}")
+    check_kind(kind)
     try:
         import trustme
     except ImportError:
