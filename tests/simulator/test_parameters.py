@@ -376,13 +376,18 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
+_TYPES = ("integer", "number", "string", "boolean", "null", "object", "array", ["string", "null"])
 _LEAF = st.booleans() | st.fixed_dictionaries(
-    {"type": st.sampled_from(("integer", "number", "string", "boolean", "null", "object", "array", ["string", "null"]))},
+    {"type": st.sampled_from(_TYPES)},
     optional={
-        "minimum": st.integers(-3, 3), "exclusiveMaximum": st.integers(0, 9), "multipleOf": st.sampled_from((1, 3, 0.5)),
-        "minLength": st.integers(0, 3), "maxLength": st.integers(1, 9), "enum": st.just([0, 1, "a", None, {}, [], True]),
+        "minimum": st.integers(-3, 3),
+        "exclusiveMaximum": st.integers(0, 9),
+        "multipleOf": st.sampled_from((1, 3, 0.5)),
+        "minLength": st.integers(0, 3),
+        "maxLength": st.integers(1, 9),
+        "enum": st.just([0, 1, "a", None, {}, [], True]),
     },
-)  # fmt: skip
+)
 
 
 def _above(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
