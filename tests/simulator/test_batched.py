@@ -43,10 +43,8 @@ class VirtualPacer(Pacer):
 def reply(tokens: int) -> Reply:
     return Reply(
         fails=False,
+        choices=(),
         tokens=tokens,
-        reasoning_tokens=0,
-        finish_reason="stop",
-        text_start=0,
         ttft_ns=10 * MS,
         next_gap_ns=lambda: 10 * MS,
     )

@@ -55,7 +55,7 @@ def offer(settings: SimulatorSettings, per_s: float, seconds: float) -> tuple[fl
     now_s = 0.0
     while (now_s := now_s + generator.expovariate(per_s)) < seconds:
         until(now_s * S)
-        tokens = replies.make(settings, body, request).tokens
+        tokens = replies.make(settings, request).tokens
         admitted = batch.arrive(Generation(Served(now_s), round(now_s * S), PROMPT_TOKENS, tokens))
         if now_s >= seconds / 2:
             came += 1
@@ -97,6 +97,6 @@ def test_a_reasoning_reply_ends_with_an_answer() -> None:
     request = read_chat_request(body, settings)
     assert isinstance(request, ChatRequest)
     maker = ReplyMaker()
-    replies = [maker.make(settings, body, request) for _ in range(1_000)]
-    assert sum(reply.reasoning_tokens == reply.tokens for reply in replies) < 20
-    assert all(reply.reasoning_tokens > 0 for reply in replies)
+    choices = [maker.make(settings, request).choices[0] for _ in range(1_000)]
+    assert sum(choice.reasoning_tokens == choice.tokens for choice in choices) < 20
+    assert all(choice.reasoning_tokens > 0 for choice in choices)

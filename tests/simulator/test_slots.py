@@ -61,10 +61,8 @@ def servers(
 def reply(ttft_ns: int, tokens: int, gap_ns: int) -> Reply:
     return Reply(
         fails=False,
+        choices=(),
         tokens=tokens,
-        reasoning_tokens=0,
-        finish_reason="stop",
-        text_start=0,
         ttft_ns=ttft_ns,
         next_gap_ns=lambda: gap_ns,
     )
