@@ -85,7 +85,8 @@ def test_a_preset_has_a_knee(preset: str) -> None:
         assert refused == 0
     for offered, served, ttft, refused in (above, far):
         assert offered > 1.2 * knee_per_s
-        assert served == pytest.approx(knee_per_s, rel=0.06)
+        # Of some 500 replies the mean length, by which this goes, is known to 3 % (one standard error).
+        assert served == pytest.approx(knee_per_s, rel=0.1)
         assert ttft > 4
         assert refused > 0.1
 
