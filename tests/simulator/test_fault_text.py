@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.faults.fault_text import CLAUSES, FORMS, FaultKind, parse_fault, parse_header
@@ -108,3 +110,17 @@ def test_a_header_has_several() -> None:
             parse_header(text)
     with pytest.raises(SettingsError, match="write one of"):
         parse_header("split;")
+
+
+_WORDS = [word for form in (*FORMS, *CLAUSES) for word in form.split()]
+_PIECES = st.one_of(st.sampled_from(_WORDS), st.sampled_from(list(FORMS)), st.text(max_size=8))
+
+
+@given(st.lists(_PIECES, max_size=12).map(" ".join))
+def test_no_text_is_a_defect(text: str) -> None:
+    """Whatever is written, it is read or refused; what was read is read again from its own text."""
+    try:
+        fault = parse_fault(text)
+    except SettingsError:
+        return
+    assert parse_fault(fault.text) == fault

@@ -225,6 +225,37 @@ def test_faults_are_moved_while_it_runs(start: Start) -> None:
     assert _events(simulator, "arrival")[-1]["arrival_kernel_ns"] is not None
 
 
+def test_faults_over_the_control_port(start: Start) -> None:
+    """PATCH sets other faults and leaves the rest; a wrong one is named with what may be written, and nothing moves."""
+    simulator = start(rpm=None, tpm=None, seed=7, faults=["status 503"])
+    with httpx.Client(base_url=simulator.control_url, trust_env=False) as control:
+        settings = control.patch("/settings", json={"faults": ["status 502, on chat"]}).json()
+        assert (settings["faults"], settings["seed"]) == (["status 502, on chat"], 7)
+        wrong = control.patch("/settings", json={"faults": ["split", "outrage"]})
+        assert wrong.status_code == 400
+        assert "setting 'faults': 'outrage' is no fault: write one of status 503;" in wrong.json()["error"]["message"]
+        assert control.patch("/settings", json={"faults": "split"}).status_code == 400
+    assert _statuses(simulator, [_chat()]) == [502]
+
+
+def test_many_stalled_streams_cost_nothing_and_end(start: Start, connect: Connect, wire_request: Raw) -> None:
+    """Two hundred at once leave others their times, and nothing of them stays when their clients have gone."""
+    simulator = start(rpm=None, tpm=None)
+    request = wire_request(_chat(stream=True), x_simulator_fault="stall 24h after 1 chunk")
+    wires = [connect(simulator) for _ in range(200)]
+    for wire in wires:
+        wire.send(request)
+    for wire in wires:
+        wire.read_until(b'"content"')
+    assert _statuses(simulator, [_chat()]) == [200]
+    for wire in wires:
+        wire.close()
+    ends = _wait_for(simulator, "end", 201)
+    assert [end["ended"] for end in ends].count("client_gone") == 200
+    with httpx.Client(base_url=simulator.control_url, trust_env=False) as control:
+        assert control.get("/healthz").json()["streams"] == 0
+
+
 def test_an_outage(start: Start, connect: Connect, wire_request: Raw) -> None:
     """What is open is reset, answered or not, streams in the middle; then nobody gets in until it is over."""
     simulator = start(rpm=None, tpm=None, between_tokens="50ms")

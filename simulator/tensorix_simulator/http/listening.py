@@ -130,7 +130,8 @@ class Listener:
     def stop_accepting(self) -> None:
         """Refuse new connections."""
         self._closing = True
-        self._loop.remove_reader(self._sock.fileno())
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
 
     def close_connections(self) -> None:
