@@ -230,6 +230,18 @@ def test_a_limit_of_all_keys_is_given_in_order(crowd: Callable[..., Crowd]) -> N
     assert many.status("a2") == 200
 
 
+def test_nobody_snatches_what_another_key_waits_for(crowd: Callable[..., Crowd], wire_request: Raw, body: Body) -> None:
+    """One place for all keys, for which b waits: c, served at the very moment at which a's request ends, gets it only
+    after b; and d, which wants another model's, waits for nobody."""
+    many = crowd(rpm=None, more_limits=["1 in flight all keys per model"], ttft="100ms")
+    many.send("a", "sk-a")
+    many.wires["a"].send(wire_request(body(max_tokens=1), key="sk-c", x_request_id="c"))
+    many.send("b", "sk-b")
+    many.send("d", "sk-d", model="deepseek/deepseek-r1-0528")
+    assert [many.status(name) for name in ("a", "b", "a", "d")] == [200] * 4
+    assert many.admitted() == ["a", "d", "b", "c"]
+
+
 def test_requests_behind_one_that_waits_on_its_connection(
     crowd: Callable[..., Crowd], wire_request: Raw, body: Body
 ) -> None:
