@@ -126,17 +126,20 @@ class SimulatorSettings:
     reply_tokens: str | None = None
     """Length of a reply, as a distribution, cut at `max_tokens`; None: as long as `max_tokens` allows."""
     default_max_tokens: int = 64
-    """Where a request names no `max_tokens`."""
+    """Length of a reply where neither `reply_tokens` nor a request's `max_tokens` says it, and its bound where only
+    `reply_tokens` does. Known answers, JSON and calls are as long as they are."""
     reasoning_tokens: str = "0"
     """Of a reply's tokens, how many are `reasoning_content` and come first."""
 
     answers: Mapping[str, str] = field(default_factory=dict)
-    """Replies to known questions: a last message that is one of the names is answered with its value."""
+    """Replies to known questions: a last message that is one of the names is answered with its value. Some are built
+    in: `tensorix_simulator.chat.answers`."""
     tool_call_rate: float = 0.0
-    """Share of the requests with tools, and free to choose, that are answered with a tool call."""
+    """Share of the requests with tools, and free to choose, that are answered with a tool call: never after a tool's
+    result."""
 
     context_tokens: int = 131_072
-    """The most that `max_tokens` may be."""
+    """The most that prompt and `max_tokens` may be together."""
     unknown_parameters: str = "refuse"
     """`refuse` a body's unknown parameter with 400, or `accept` and ignore it."""
     max_body_bytes: int = 10_485_760
