@@ -34,7 +34,8 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     # As the entry point does where the toolkit is installed, also where the tests run from a tree that is not.
     registered = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
-    return suite.runpytest_subprocess(*([] if registered else ["-p", PLUGIN]), *arguments, timeout=60)
+    plugins = ["-p", "no:locust", *([] if registered else ["-p", PLUGIN])]
+    return suite.runpytest_subprocess(*plugins, *arguments, timeout=60)
 
 
 def test_a_simulator_for_a_test(suite: pytest.Pytester) -> None:
@@ -169,7 +170,7 @@ def test_a_suite_that_does_not_use_it_pays_nothing(suite: pytest.Pytester) -> No
             assert not {"httptools", "uvloop", "trustme", "cryptography", "urllib.request"} & set(sys.modules)
         """
     )
-    run(suite, "-p", "no:locust").assert_outcomes(passed=1)
+    run(suite).assert_outcomes(passed=1)
 
 
 def test_the_plugin_imports_nothing_but_pytest(subprocess_environment: dict[str, str]) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tensorix_api.errors import SettingsError
 __all__ = ["CERTIFICATES", "TlsServer", "certified", "check_kind"]
 
 CERTIFICATES = ("valid", "expired", "wrong_name", "unknown_chain")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # .invalid is a name that no server will ever have (RFC 2606).
 _SOMEBODY_ELSE = "another-server.invalid"
@@ -76,7 +78,9 @@ def certified(kind: str, host: str) -> TlsServer:
 def _names(host: str) -> tuple[str, ...]:
     """What clients may call the server: a wildcard address is none of its names, this machine's is."""
     try:
-        own = socket.gethostname() if ipaddress.ip_address(host).is_unspecified else host
+        address = ipaddress.ip_address(host.partition("%")[0])
+        own = socket.gethostname() if address.is_unspecified else str(address)
     except ValueError:
         own = host
-    return tuple(dict.fromkeys((*_LOOPBACK, own)))
+    # A machine may have a name that no certificate can hold, with an underscore for instance.
+    return tuple(dict.fromkeys((*_LOOPBACK, own) if ":" in own or _NAME.fullmatch(own) else _LOOPBACK))
