@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from itertools import islice
 
 from tensorix_simulator.http.connection import Connection
 
 __all__ = ["Idleness"]
+
+# Of thousands that fall due together so many are closed, then the streams have their turn, a ms later the next.
+_AT_ONCE = 50
 
 
 class Idleness:
@@ -66,7 +70,7 @@ class Idleness:
     def _look(self) -> None:
         self._timer = None
         now_ns = time.monotonic_ns()
-        for connection, active_ns in tuple(self._due(now_ns)):
+        for connection, active_ns in tuple(islice(self._due(now_ns), _AT_ONCE)):
             if connection.idle:
                 self.forget(connection)
                 connection.close_idle()
