@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -452,7 +453,7 @@ def test_no_message_is_too_much(message: dict[str, Any]) -> None:
 
 
 @given(schema=_SCHEMA)
-@hypothesis_settings(max_examples=400, deadline=2000)
+@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_schema_is_too_much(schema: Any) -> None:
     """Nor any schema; and a value that is made for one satisfies it, as another validator has it."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
@@ -482,6 +483,37 @@ def test_crazy_bodies_are_refused(client: httpx.Client, data: bytes) -> None:
     response = client.post("/chat/completions", content=data, timeout=2)
     assert response.status_code == 400
     assert client.get("/models").status_code == 200
+
+
+def test_choices_that_end_apart(client: httpx.Client, body: Body, quick: Simulator) -> None:
+    """Each of several choices stops where its own text says; streamed and not, usage and truth count what was made."""
+    asked = body(n=5, stop=[" the", "at"], max_tokens=40, seed=2)
+    response = client.post("/chat/completions", json=asked)
+    whole, whole_id = response.json(), response.headers["x-request-id"]
+    texts = [choice["message"]["content"] for choice in whole["choices"]]
+    assert len(set(map(len, texts))) > 2
+    assert {choice["finish_reason"] for choice in whole["choices"]} <= {"stop", "length"}
+    streamed = client.post(
+        "/chat/completions", json={**asked, "stream": True, "stream_options": {"include_usage": True}}
+    )
+    events = [json.loads(line[6:]) for line in streamed.text.split("\n\n")[:-2]]
+    pieces = [""] * 5
+    for event in events[:-1]:
+        for choice in event["choices"]:
+            pieces[choice["index"]] += choice["delta"].get("content", "")
+    assert pieces == texts
+    assert events[-1]["usage"] == whole["usage"]
+    # Of a stopped text the token that ends it counts too, whether or not a part of it is shown.
+    ended = [choice["finish_reason"] == "stop" for choice in whole["choices"]]
+    words = [text.count(" ") for text in texts]
+    most = sum(count + end for count, end in zip(words, ended, strict=True))
+    assert sum(words) <= whole["usage"]["completion_tokens"] <= most
+    ids = {whole_id, streamed.headers["x-request-id"]}
+    deadline = time.monotonic() + 10
+    # An end is written after the send that it stamps.
+    while len(ends := [line for line in quick.truth() if line["event"] == "end" and line["request_id"] in ids]) < 2:
+        assert time.monotonic() < deadline
+    assert [line["completion_tokens"] for line in ends] == [whole["usage"]["completion_tokens"]] * 2
 
 
 def test_one_model_by_its_name(client: httpx.Client) -> None:
