@@ -16,6 +16,7 @@ from tensorix_simulator import Simulator
 
 Body = Callable[..., dict[str, Any]]
 Raw = Callable[..., bytes]
+Truth = Callable[..., list[dict[str, Any]]]
 
 MS = 1_000_000
 FOREVER = "3000s"
@@ -26,15 +27,20 @@ LATE_NS = 100 * MS
 class Crowd:
     """Many clients, each with a connection and one request whose id says who it is."""
 
-    def __init__(self, simulator: Simulator, connect: Any, raw: Raw, body: Body) -> None:
+    def __init__(self, simulator: Simulator, connect: Any, raw: Raw, body: Body, truth: Truth, test: str) -> None:
         self.simulator, self._connect, self._raw, self._body = simulator, connect, raw, body
+        self._truth, self._test = truth, test
         self.wires: dict[str, Any] = {}
 
     def send(self, name: str, key: str = "sk-crowd", **parameters: Any) -> None:
         """Send, and give it time to arrive before the next."""
         self.wires[name] = wire = self._connect(self.simulator)
-        wire.send(self._raw(self._body(**{"max_tokens": 1, **parameters}), key=key, x_request_id=name))
+        wire.send(self._raw(self._body(**{"max_tokens": 1, **parameters}), key=self.key(key), x_request_id=name))
         time.sleep(0.005)
+
+    def key(self, name: str) -> str:
+        """Of this test alone: the simulator is lent from test to test."""
+        return f"{name}-{self._test}"
 
     def status(self, name: str) -> int:
         return int(self.wires[name].read_response()[0])
@@ -42,20 +48,33 @@ class Crowd:
     def arrivals(self, count: int) -> list[dict[str, Any]]:
         """Lines of all decided, once there are so many."""
         deadline = time.monotonic() + 10
-        while len(lines := self.simulator.truth("arrival")) < count:
+        while len(lines := self.truth("arrival")) < count:
             assert time.monotonic() < deadline, f"{len(lines)} of {count}"
             time.sleep(0.002)
         return lines
 
     def admitted(self) -> list[str]:
-        return [line["request_id"] for line in self.simulator.truth("arrival") if line["status"] == 200]
+        return [line["request_id"] for line in self.truth("arrival") if line["status"] == 200]
+
+    def truth(self, event: str) -> list[dict[str, Any]]:
+        """Its lines of the requests of this test."""
+        lines = self._truth(self.simulator)
+        names = {line["n"] for line in lines if line["event"] == "arrival"}
+        return [line for line in lines if line["event"] == event and line["n"] in names]
 
 
 @pytest.fixture
-def crowd(start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body) -> Callable[..., Crowd]:
+def crowd(
+    borrow: Callable[..., Simulator],
+    connect: Any,
+    wire_request: Raw,
+    body: Body,
+    truth_since: Truth,
+    request: pytest.FixtureRequest,
+) -> Callable[..., Crowd]:
     def make(**settings: Any) -> Crowd:
-        simulator = start(**{"over_limit": "delay", "tpm": None, **settings})
-        return Crowd(simulator, connect, wire_request, body)
+        simulator = borrow(**{"over_limit": "delay", "tpm": None, **settings})
+        return Crowd(simulator, connect, wire_request, body, truth_since, request.node.name)
 
     return make
 
@@ -96,7 +115,7 @@ def test_they_pass_in_order_when_the_limiter_says(
         assert line["before_requests"] - line["remaining_requests"] == 1
         assert line["decided_ns"] >= line["ledger_ns"]
     assert max(line["waited_ns"] for line in lines) > 500 * MS
-    for line in many.simulator.truth("end"):
+    for line in many.truth("end"):
         [arrival] = [one for one in lines if one["n"] == line["n"]]
         begun_ns = arrival["ledger_ns"] if arrival["waited_ns"] else arrival["body_ns"]
         first_ns = line["first_token_sent_ns"] or line["headers_sent_ns"]
@@ -149,7 +168,7 @@ def test_places_in_flight_are_given_in_order(crowd: Callable[..., Crowd]) -> Non
         many.wires[leaving].close()
         lines = many.arrivals(3 + k)
         assert many.admitted() == ["a", "b", "c", "d", "e"][: 3 + k]
-        [left] = [line for line in many.simulator.truth("end") if line["request_id"] == leaving]
+        [left] = [line for line in many.truth("end") if line["request_id"] == leaving]
         assert lines[-1]["ledger_ns"] - left["settled_ns"] < LATE_NS
 
 
@@ -167,7 +186,7 @@ def test_who_leaves_while_waiting_leaves_the_line(crowd: Callable[..., Crowd]) -
     assert [many.status(name) for name in ("a", "d")] == [200, 200]
     line = many.arrivals(4)[3]
     assert (line["request_id"], line["before_requests"], line["remaining_requests"]) == ("d", 1, 0)
-    [left] = [line for line in many.simulator.truth("end") if line["request_id"] == "b"]
+    [left] = [line for line in many.truth("end") if line["request_id"] == "b"]
     assert (left["ended"], left["status"], left["settled_ns"]) == ("client_gone", 0, None)
 
 
@@ -224,7 +243,7 @@ def test_a_limit_of_all_keys_is_given_in_order(crowd: Callable[..., Crowd]) -> N
     many.send("e0", "sk-e")
     assert [many.status(name) for name in ("a0", "a1", "b0", "b1", "c0", "d0", "e0")] == [200] * 7
     assert many.admitted() == ["a0", "a1", "b0", "b1", "c0", "d0", "e0"]
-    lines = {line["request_id"]: line for line in many.simulator.truth("arrival")}
+    lines = {line["request_id"]: line for line in many.truth("arrival")}
     assert lines["e0"]["ledger_ns"] - lines["b1"]["ledger_ns"] > 350 * MS, "three in the window, the fourth after it"
     many.simulator.change(rpm=3)
     assert many.status("a2") == 200
@@ -235,7 +254,7 @@ def test_nobody_snatches_what_another_key_waits_for(crowd: Callable[..., Crowd],
     after b; and d, which wants another model's, waits for nobody."""
     many = crowd(rpm=None, more_limits=["1 in flight all keys per model"], ttft="100ms")
     many.send("a", "sk-a")
-    many.wires["a"].send(wire_request(body(max_tokens=1), key="sk-c", x_request_id="c"))
+    many.wires["a"].send(wire_request(body(max_tokens=1), key=many.key("sk-c"), x_request_id="c"))
     many.send("b", "sk-b")
     many.send("d", "sk-d", model="deepseek/deepseek-r1-0528")
     assert [many.status(name) for name in ("a", "b", "a", "d")] == [200] * 4
@@ -250,9 +269,9 @@ def test_requests_behind_one_that_waits_on_its_connection(
     many.send("a")
     wire = many.wires["a"]
     wire.send(
-        wire_request(body(n=0), key="sk-crowd", x_request_id="b")
-        + wire_request(body(max_tokens=1), key="sk-crowd", x_request_id="c")
-        + wire_request(method="GET", path="/v1/models", key="sk-crowd", x_request_id="d")
+        wire_request(body(n=0), key=many.key("sk-crowd"), x_request_id="b")
+        + wire_request(body(max_tokens=1), key=many.key("sk-crowd"), x_request_id="c")
+        + wire_request(method="GET", path="/v1/models", key=many.key("sk-crowd"), x_request_id="d")
     )
     assert [wire.read_response()[0] for _ in range(4)] == [200, 400, 200, 200]
     lines = many.arrivals(4)
@@ -326,7 +345,7 @@ def test_many_of_many_keys(crowd: Callable[..., Crowd]) -> None:
         assert line["before_requests"] == together.remaining(line["ledger_ns"])["requests"]
         assert together.admit(line["ledger_ns"], Cost(1, 0)).admitted
     deadline = time.monotonic() + 10
-    while len(ends := {line["n"]: line for line in many.simulator.truth("end")}) < 80:
+    while len(ends := {line["n"]: line for line in many.truth("end")}) < 80:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     for line in lines:

@@ -18,6 +18,7 @@ from tensorix_simulator import Simulator
 S = 1_000_000_000
 
 Body = Callable[..., dict[str, Any]]
+Truth = Callable[..., list[dict[str, Any]]]
 
 
 def test_sixty_at_once_a_hundred_times(
@@ -64,9 +65,9 @@ def test_sixty_at_once_by_each_kind(
         assert Counter(statuses) == {200: passing, 429: 96 - passing}
 
 
-def test_sixty_at_once_from_threads(start: Callable[..., Simulator], body: Body) -> None:
+def test_sixty_at_once_from_threads(borrow: Callable[..., Simulator], body: Body) -> None:
     """The same from a client with threads, as users' own scripts have."""
-    simulator = start()
+    simulator = borrow()
     headers = {"authorization": "Bearer sk-threads"}
     limits = httpx.Limits(max_connections=16)
     with httpx.Client(base_url=simulator.base_url, headers=headers, limits=limits, trust_env=False) as client:
@@ -109,15 +110,15 @@ def key(body: Body) -> Iterator[Callable[..., Key]]:
         made.client.close()
 
 
-def test_each_key_has_limits_of_its_own(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_each_key_has_limits_of_its_own(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """One key's spent limit is no other key's."""
-    simulator = start(rpm=1)
+    simulator = borrow(rpm=1)
     assert [key(simulator, name).status() for name in ("sk-a", "sk-a", "sk-b", "sk-b")] == [200, 429, 200, 429]
 
 
-def test_the_error_of_a_429(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_the_error_of_a_429(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """An error object, both headers, and no Retry-After: the documentation names none."""
-    simulator = start(rpm=1, tpm=500)
+    simulator = borrow(rpm=1, tpm=500)
     client = key(simulator)
     client.ask()
     response = client.ask()
@@ -128,9 +129,9 @@ def test_the_error_of_a_429(start: Callable[..., Simulator], key: Callable[..., 
     assert "retry-after" not in response.headers
 
 
-def test_retry_after_when_set(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_retry_after_when_set(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """Honest: whole seconds until the window ends; fixed: always 60."""
-    simulator = start(rpm=1, window_s=20, retry_after="honest")
+    simulator = borrow(rpm=1, window_s=20, retry_after="honest")
     client = key(simulator)
     client.ask()
     assert client.ask().headers["retry-after"] in ("19", "20")
@@ -138,13 +139,15 @@ def test_retry_after_when_set(start: Callable[..., Simulator], key: Callable[...
     assert client.ask().headers["retry-after"] == "60"
 
 
-def test_who_comes_back_when_told_passes(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_who_comes_back_when_told_passes(
+    borrow: Callable[..., Simulator], key: Callable[..., Key], truth_since: Truth
+) -> None:
     """An honest Retry-After holds."""
-    simulator = start(rpm=1, window_s=0.9, retry_after="honest")
+    simulator = borrow(rpm=1, window_s=0.9, retry_after="honest")
     client = key(simulator)
     client.ask()
     assert client.ask().headers["retry-after"] == "1"
-    refused_ns = simulator.truth("arrival")[-1]["ledger_ns"]
+    refused_ns = truth_since(simulator, "arrival")[-1]["ledger_ns"]
     time.sleep(max(0.0, refused_ns / 1e9 + 1 - time.monotonic()))
     assert client.status() == 200
 
@@ -161,34 +164,37 @@ def test_who_comes_back_when_told_passes(start: Callable[..., Simulator], key: C
     ids=["fixed_window", "clock_window", "sliding_log", "sliding_counter", "token_bucket"],
 )
 def test_an_honest_retry_after_is_the_limiters(
-    start: Callable[..., Simulator],
+    borrow: Callable[..., Simulator],
     key: Callable[..., Key],
+    truth_since: Truth,
     limiter: Callable[[int], Limiter],
     request: pytest.FixtureRequest,
 ) -> None:
     """With every kind it is the time at which a limiter of the same history would let it pass, in whole seconds."""
-    simulator = start(rpm=2, tpm=None, window_s=5, retry_after="honest", limiter=request.node.callspec.id)
+    simulator = borrow(rpm=2, tpm=None, window_s=5, retry_after="honest", limiter=request.node.callspec.id)
     client = key(simulator)
     told = None
     while told is None:
         told = client.ask().headers.get("retry-after")
     [begun] = simulator.truth("start")
     oracle = limiter(begun["monotonic_ns"] - begun["unix_ns"])
-    for line in simulator.truth("arrival"):
+    for line in truth_since(simulator, "arrival"):
         decision = oracle.admit(line["ledger_ns"], Cost(1, 0))
         assert decision.admitted == (line["status"] == 200)
     assert decision.retry_at_ns is not None
     assert int(told) == math.ceil((decision.retry_at_ns - line["ledger_ns"]) / 1e9)
 
 
-def test_the_window_ends_when_the_truth_says(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_the_window_ends_when_the_truth_says(
+    borrow: Callable[..., Simulator], key: Callable[..., Key], truth_since: Truth
+) -> None:
     """No request passes between the last of the limit and the end of the window, and one does after it."""
-    simulator = start(rpm=2, window_s=0.5)
+    simulator = borrow(rpm=2, window_s=0.5)
     client = key(simulator)
     deadline = time.monotonic() + 1.6
     while time.monotonic() < deadline:
         client.ask(max_tokens=1)
-    decided = [(line["decided_ns"], line["decision"]) for line in simulator.truth() if line["event"] == "arrival"]
+    decided = [(line["decided_ns"], line["decision"]) for line in truth_since(simulator, "arrival")]
     admitted = [at_ns for at_ns, decision in decided if decision == "admitted"]
     assert {decision for _, decision in decided} == {"admitted", "refused_requests"}
     assert len(admitted) in (6, 7, 8)
@@ -207,51 +213,51 @@ def test_the_window_ends_when_the_truth_says(start: Callable[..., Simulator], ke
     ],
 )
 def test_tokens_are_charged_by_policy(
-    start: Callable[..., Simulator], key: Callable[..., Key], charging: str, left: list[int], statuses: list[int]
+    borrow: Callable[..., Simulator], key: Callable[..., Key], charging: str, left: list[int], statuses: list[int]
 ) -> None:
     """A prompt of 4 tokens and 3 generated: what remains after each reply."""
-    client = key(start(rpm=None, tpm=1000, charging=charging))
+    client = key(borrow(rpm=None, tpm=1000, charging=charging))
     answers = [client.ask() for _ in range(3)]
     assert [answer.status_code for answer in answers] == statuses
     assert [int(answer.headers["x-ratelimit-api_key-remaining-tokens"]) for answer in answers] == left
 
 
 def test_a_reservation_is_seen_on_a_stream_and_settled_after_it(
-    start: Callable[..., Simulator], key: Callable[..., Key]
+    borrow: Callable[..., Simulator], key: Callable[..., Key]
 ) -> None:
     """The stream's headers show max_tokens taken off; the next response shows what was really used."""
-    client = key(start(rpm=None, tpm=1000, charging="reserve", reply_tokens="10"))
+    client = key(borrow(rpm=None, tpm=1000, charging="reserve", reply_tokens="10"))
     stream = client.ask(stream=True, max_tokens=500)
     assert stream.headers["x-ratelimit-api_key-remaining-tokens"] == str(1000 - 4 - 500)
     assert client.ask(n=0).headers["x-ratelimit-api_key-remaining-tokens"] == str(1000 - 4 - 10)
 
 
-def test_token_limits_bind(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_token_limits_bind(borrow: Callable[..., Simulator], key: Callable[..., Key], truth_since: Truth) -> None:
     """Reserved, a request too large for what is left is refused and a smaller one passes; used, it overdraws once."""
-    simulator = start(tpm=100, charging="reserve", reply_tokens="1")
+    simulator = borrow(tpm=100, charging="reserve", reply_tokens="1")
     client = key(simulator)
     assert [client.status(max_tokens=most) for most in (97, 90, 92, 5)] == [429, 200, 429, 200]
-    refusals = [line for line in simulator.truth() if line.get("status") == 429 and line["event"] == "arrival"]
+    refusals = [line for line in truth_since(simulator, "arrival") if line["status"] == 429]
     assert {line["decision"] for line in refusals} == {"refused_tokens"}
-    other = key(start(tpm=100), "sk-other")
+    other = key(borrow(tpm=100), "sk-other")
     assert [other.status(max_tokens=200), other.status(max_tokens=1)] == [200, 429]
 
 
-def test_what_counts_by_default(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_what_counts_by_default(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """Only chat completions that were admitted: no models, no 400s, no refusals."""
-    client = key(start(rpm=2))
+    client = key(borrow(rpm=2))
     assert [client.models(), client.status(n=0), client.status(), client.models(), client.status()] == [
         200, 400, 200, 200, 200,
     ]  # fmt: skip
     assert [client.models(), client.status(n=0), client.status()] == [200, 400, 429]
 
 
-def test_what_counts_can_be_set(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_what_counts_can_be_set(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """Models and 400s can count, and are then refused when the limit is spent; refusals can overdraw it."""
-    client = key(start(rpm=3, count_models=True, count_bad_requests=True))
+    client = key(borrow(rpm=3, count_models=True, count_bad_requests=True))
     assert [client.models(), client.status(n=0), client.status()] == [200, 400, 200]
     assert [client.models(), client.status(n=0), client.status()] == [429, 429, 429]
-    simulator = start(rpm=1, count_refused=True)
+    simulator = borrow(rpm=1, count_refused=True)
     client = key(simulator)
     assert [client.status() for _ in range(4)] == [200, 429, 429, 429]
     simulator.change(rpm=4)
@@ -260,9 +266,9 @@ def test_what_counts_can_be_set(start: Callable[..., Simulator], key: Callable[.
     assert client.status() == 200
 
 
-def test_a_500_counts_as_a_request_without_tokens(start: Callable[..., Simulator], key: Callable[..., Key]) -> None:
+def test_a_500_counts_as_a_request_without_tokens(borrow: Callable[..., Simulator], key: Callable[..., Key]) -> None:
     """An injected error is documented-style, and its share is the one set."""
-    client = key(start(rpm=None, tpm=10_000, error_rate=0.25, seed=3, charging="reserve"))
+    client = key(borrow(rpm=None, tpm=10_000, error_rate=0.25, seed=3, charging="reserve"))
     answers = [client.ask(user=str(k)) for k in range(100)]
     failed = [answer for answer in answers if answer.status_code == 500]
     assert 10 <= len(failed) <= 40

@@ -45,7 +45,9 @@ class RateHeaders:
         standing = ledger.limiter.standing(now_ns)
         if settings.headers == "litellm" and kind is not AnswerKind.COMPLETION:
             return []
-        shown = {resource: self._shown(settings, ledger.alias, resource, one) for resource, one in standing.items()}
+        shown: dict[Resource, int] = {
+            resource: self._shown(settings, ledger.alias, resource, one) for resource, one in standing.items()
+        }
         match settings.headers:
             case "litellm":
                 # The gateway notes what is left when it lets a request pass, and settles after the answer.
