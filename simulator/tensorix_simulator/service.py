@@ -106,12 +106,12 @@ class Service:
         return Exchange(self._truth, request, connection, self._count, self.settings, self._style)
 
     def unserved(self, request: Request, connection: Connection) -> None:
-        """Put down a request whose client went before it was whole, or before its turn came."""
+        """Put down a request whose connection ended before it was whole, or before its turn came."""
         exchange = self._exchange(request, connection)
         if request.slow is not None:
             exchange.faults = self.faults.of_reading(request)
         exchange.decide("incomplete", 0)
-        exchange.end("idle" if request.problem == "idle" else "client_gone")
+        exchange.end(request.problem if request.problem in ("idle", "unanswered") else "client_gone")
 
     def serve(self, request: Request, connection: Connection) -> None:
         """Answer one request, now or by and by."""

@@ -29,7 +29,8 @@ name says `unix`. One object a line, told apart by `event`:
             `stream`, `completions` (OpenAI's `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice),
             `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
-            `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`; by a fault `cut`, `reset` or
+            `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`; `unanswered`: its
+            connection ended with the response before it; by a fault `cut`, `reset` or
             `error_event`), `headers_sent_ns` (after the send of the response's head), `first_token_sent_ns`,
             `last_sent_ns`, `chunk_sent_ns` (after the send of each content chunk; for several choices one send carries
             a chunk of each) and `lateness_ns` (of each: stamp less when it was due), both empty where it was not

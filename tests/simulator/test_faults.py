@@ -443,6 +443,28 @@ def test_connection_close(asked: Asked, path: str) -> None:
     assert asked.truth()[0]["fault"] == "connection close"
 
 
+@pytest.mark.parametrize("fault", ["cut", "connection close"])
+def test_a_pipeline_that_ends_early(
+    quick: Simulator, connect: Callable[[Simulator], Wire], wire_request: Callable[..., bytes], fault: str
+) -> None:
+    """Requests behind the one whose connection ends have no response, and the truth says so."""
+    before = len(quick.truth())
+    wire = connect(quick)
+    # At once: what comes after the response that ends the connection is not even read.
+    faulty = wire_request(_chat(stream=True), x_request_id="a", x_simulator_fault=fault)
+    wire.send(faulty + wire_request(_chat(), x_request_id="b"))
+    got = wire.read_all()
+    assert got.count(b"HTTP/1.1") == 1
+    deadline = time.monotonic() + 10
+    while len(ends := [line for line in quick.truth()[before:] if line["event"] == "end"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert {end["request_id"]: end["ended"] for end in ends} == {
+        "a": "cut" if fault == "cut" else "complete",
+        "b": "unanswered",
+    }
+
+
 def test_a_content_length_that_is_too_long(asked: Asked) -> None:
     """64 bytes more are promised than ever come, and the connection stays open."""
     without = asked.open(None, _chat()).read_response()[2]

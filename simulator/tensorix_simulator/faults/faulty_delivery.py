@@ -24,7 +24,8 @@ class FaultyDelivery(Delivery):
     """Suffers what its plan says.
 
     A stall moves everything that comes after it, so tokens keep their distances; what is late by a stall alone is not
-    late in the truth. The tokens are made meanwhile, as if only their way out were blocked. While it stalls there is one entry in the pacer's heap, and none once the client has gone.
+    late in the truth. The tokens are made meanwhile, as if only their way out were blocked. While it stalls there is
+    one entry in the pacer's heap, and none that holds anything once the client has gone.
     """
 
     __slots__ = (

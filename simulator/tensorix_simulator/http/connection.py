@@ -258,14 +258,29 @@ class Connection:
         if self.closed:
             return
         self._reader.deaf = True
+        unserved = self._take_unserved()
         try:
             if self._tls is not None:
                 self._sock.send(self._tls.goodbye())
             self._sock.shutdown(socket.SHUT_WR)
+            self._loop.call_later(_LINGER_S, self.close)
         except OSError:
             self.close()
-            return
-        self._loop.call_later(_LINGER_S, self.close)
+        for request in unserved:
+            request.problem = "unanswered"
+        self._put_down(unserved)
+
+    def _take_unserved(self) -> list[Request]:
+        """The requests that wait, and that which came half."""
+        unserved = [*self._queue, *([self._reader.unfinished] if self._reader.unfinished else [])]
+        self._queue.clear()
+        self._reader.unfinished = None
+        return unserved
+
+    def _put_down(self, unserved: list[Request]) -> None:
+        if self._on_unserved is not None:
+            for request in unserved:
+                self._on_unserved(request, self)
 
     def reset(self) -> None:
         """End at once by a reset (RST); for whoever serves it is as if the client had gone."""
@@ -288,8 +303,7 @@ class Connection:
         """The client has closed."""
         if self.closed:
             return
-        unserved = [*self._queue, *([self._reader.unfinished] if self._reader.unfinished else [])]
-        self._queue.clear()
+        unserved = self._take_unserved()
         if self._tls is not None and self._tls.ended and not self._unsent:
             with contextlib.suppress(OSError):
                 self._sock.send(self._tls.goodbye())
@@ -297,9 +311,7 @@ class Connection:
         self.close()
         if on_gone is not None:
             on_gone()
-        if self._on_unserved is not None:
-            for request in unserved:
-                self._on_unserved(request, self)
+        self._put_down(unserved)
 
     def close(self) -> None:
         """Close at once; says nothing to whoever serves."""
