@@ -42,7 +42,7 @@ def announcement(addresses: Addresses, settings: SimulatorSettings) -> str:
         f"  export TENSORIX_BASE_URL={url} TENSORIX_API_KEY={_KEY}",
         f"  curl {f'--cacert {ca} ' if ca else ''}{url}/chat/completions "
         f"-H 'Authorization: Bearer {_KEY}' -d {shlex.quote(body)}",
-        f"  tensorix load --users 5 --requests 50{f' --ca-bundle {ca}' if ca else ''}",
+        f"  tensorix load --base-url {url} --users 5 --requests 50{f' --ca-bundle {ca}' if ca else ''}",
     ]
     return "\n".join(lines)
 
