@@ -320,6 +320,7 @@ class Connection:
         self.closed = True
         if self._handshake is not None:
             self._handshake.cancel()
+            self._handshake = None
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()
