@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from tensorix_api.limiters import Cost, Limiter
@@ -111,9 +111,10 @@ class WaitingLines:
         if planned.at_ns is None or planned.at_ns > one.until_ns:
             return planned
         line.queue.append(one)
-        self._lines[one.alias] = line
         one.exchange.connection.on_gone = lambda: self._leave(one, "client_gone")
-        self._arm(now_ns)
+        if one.alias not in self._lines:
+            self._lines[one.alias] = line
+            self._arm(now_ns)
         self._pacer.add(one.until_ns, lambda _: self._expire(one))
         return None
 
@@ -165,40 +166,53 @@ class WaitingLines:
             self._arm(time.monotonic_ns())
             act()
 
-    def _in_order(self) -> Iterator[tuple[_Line, Waiting]]:
-        lines = [(line, first) for line in self._lines.values() if (first := line.first()) is not None]
+    def _heads(self) -> list[tuple[_Line, Waiting]]:
+        """Each line and its first, where all keys share a limit in the order of arrival; empty lines are put away."""
+        heads, empty = [], []
+        for alias, line in self._lines.items():
+            first = line.first()
+            if first is None:
+                empty.append(alias)
+            else:
+                heads.append((line, first))
+        for alias in empty:
+            del self._lines[alias]
         if self._limits.shared:
-            lines.sort(key=lambda pair: pair[1].order)
-        return iter(lines)
+            heads.sort(key=lambda head: head[1].order)
+        return heads
 
     def _next(self, now_ns: int) -> Callable[[], None] | None:
         """What to do with the first request that fits, or never will; else plan when to look again."""
-        self._lines = {alias: line for alias, line in self._lines.items() if line.first() is not None}
         wake_ns = _NEVER_NS
         claimed: frozenset[Limiter] = frozenset()
-        for line, one in self._in_order():
-            limiters = self._limits_of(one)
-            if claimed and not claimed.isdisjoint(limiters):
+        for line, one in self._heads():
+            if claimed and not claimed.isdisjoint(self._limits_of(one)):
                 # Somebody who came earlier goes first; it is looked at again whenever that one has gone.
                 line.next_ns, line.claims = 0, frozenset()
                 continue
             if line.next_ns <= now_ns:
-                shared = self._limits.shared_of(one.alias, one.model)
-                seen = outlook((limiter for limiter in limiters if limiter not in shared), now_ns, one.cost)
-                line.claims = frozenset()
-                if seen.held_by is None and shared:
-                    # Nothing of its own holds it any more: now it is its turn.
-                    seen, line.claims = outlook(shared, now_ns, one.cost), shared
+                seen = self._look(line, one, now_ns)
                 if seen.held_by is None:
                     return self._let_pass(line, one, now_ns)
                 if seen.at_ns is None and not seen.is_full:
                     return partial(self._send_away, one, seen, now_ns)
                 line.next_ns = seen.at_ns or _NEVER_NS
-            claimed |= line.claims
-            wake_ns = min(wake_ns, line.next_ns)
+            if line.claims:
+                claimed |= line.claims
+            if line.next_ns < wake_ns:
+                wake_ns = line.next_ns
         if wake_ns < _NEVER_NS:
             self._arm(wake_ns)
         return None
+
+    def _look(self, line: _Line, one: Waiting, now_ns: int) -> Outlook:
+        """What holds the first of a line; once that is nothing of its own any more, it claims what all keys share."""
+        line.claims = frozenset()
+        limiters, shared = self._limits_of(one), self._limits.shared_of(one.alias, one.model)
+        seen = outlook((limiter for limiter in limiters if limiter not in shared), now_ns, one.cost)
+        if seen.held_by is None and shared:
+            seen, line.claims = outlook(shared, now_ns, one.cost), shared
+        return seen
 
     def _let_pass(self, line: _Line, one: Waiting, now_ns: int) -> Callable[[], None]:
         line.queue.popleft()
