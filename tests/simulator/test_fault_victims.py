@@ -106,7 +106,10 @@ def _asked_for(simulator: Simulator, ms: int) -> tuple[list[int], list[int]]:
         client.get("/models")
         simulator.reset()
         begun_ns = _events(simulator, "reset")[-1]["at_ns"]
-        while time.monotonic_ns() < begun_ns + ms * 1_000_000:
+        late = False
+        while not late:
+            # One more when the time is over.
+            late = time.monotonic_ns() >= begun_ns + ms * 1_000_000
             client.post("/chat/completions", json=_chat())
     arrivals = [line for line in _events(simulator, "arrival") if line["arrival_ns"] >= begun_ns]
     return [line["status"] for line in arrivals], [line["arrival_ns"] - begun_ns for line in arrivals]
@@ -206,9 +209,10 @@ def test_a_schedule_of_requests(start: Start) -> None:
     simulator = start(rpm=None, tpm=None, faults=["status 503, from 500ms to 1s"])
     begun_ns = _events(simulator, "start")[0]["monotonic_ns"]
     with _client(simulator) as client:
-        while time.monotonic_ns() < begun_ns + 1_050_000_000:
+        while time.monotonic_ns() < begun_ns + 1_000_000_000:
             client.get("/models")
             time.sleep(0.005)
+        client.get("/models")
     arrivals = _events(simulator, "arrival")
     after_ns = [line["arrival_ns"] - begun_ns for line in arrivals]
     statuses = [line["status"] for line in arrivals]
@@ -218,10 +222,10 @@ def test_a_schedule_of_requests(start: Start) -> None:
 
 def test_a_schedule_counts_from_the_last_reset(anew: Start) -> None:
     """POST /reset begins it anew."""
-    simulator = anew(rpm=None, tpm=None, faults=["status 503, from 0s to 150ms"])
+    simulator = anew(rpm=None, tpm=None, faults=["status 503, from 0s to 300ms"])
     for _ in range(2):
-        statuses, after_ns = _asked_for(simulator, 200)
-        assert statuses == [503 if at_ns < 150_000_000 else 200 for at_ns in after_ns]
+        statuses, after_ns = _asked_for(simulator, 300)
+        assert statuses == [503 if at_ns < 300_000_000 else 200 for at_ns in after_ns]
         assert set(statuses) == {200, 503}
 
 
@@ -379,8 +383,8 @@ def test_credit_runs_out(anew: Start) -> None:
 
 def test_credit_runs_out_at_a_time(anew: Start) -> None:
     """402 from that instant on."""
-    statuses, after_ns = _asked_for(anew(rpm=None, tpm=None, faults=["out of credit, from 150ms"]), 250)
-    assert statuses == [402 if at_ns >= 150_000_000 else 200 for at_ns in after_ns]
+    statuses, after_ns = _asked_for(anew(rpm=None, tpm=None, faults=["out of credit, from 300ms"]), 300)
+    assert statuses == [402 if at_ns >= 300_000_000 else 200 for at_ns in after_ns]
     assert set(statuses) == {200, 402}
 
 
@@ -411,8 +415,8 @@ def test_models_that_vanish_and_appear(anew: Start) -> None:
 
 def test_a_model_vanishes_at_a_time(anew: Start) -> None:
     """By when the request arrived."""
-    statuses, after_ns = _asked_for(anew(rpm=None, tpm=None, faults=["vanish z-ai/glm-5, from 150ms"]), 250)
-    assert statuses == [400 if at_ns >= 150_000_000 else 200 for at_ns in after_ns]
+    statuses, after_ns = _asked_for(anew(rpm=None, tpm=None, faults=["vanish z-ai/glm-5, from 300ms"]), 300)
+    assert statuses == [400 if at_ns >= 300_000_000 else 200 for at_ns in after_ns]
     assert set(statuses) == {200, 400}
 
 
@@ -489,3 +493,42 @@ def test_faults_over_tls(wire_request: Raw) -> None:
                 with pytest.raises(httpx.TransportError):
                     ask(fault)
         assert simulator.complaints() == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"style": "litellm"},
+        {"latency": "batch", "step": "1ms", "slots": 1, "queue": 0},
+        {"slots": 1, "queue": 0},
+        {"more_limits": ["1 in flight"]},
+        {"over_limit": "delay", "more_limits": ["1 in flight"]},
+    ],
+    ids=str,
+)
+def test_nothing_stays_taken(anew: Start, connect: Connect, wire_request: Raw, settings: dict[str, Any]) -> None:
+    """However a request ends, its slot and its place in flight are free for the next: all get theirs."""
+    simulator = anew(rpm=None, tpm=None, **settings)
+    whole = {True: 0, False: 0}
+    for fault in (
+        *("cut after 2 chunks", "cut after 4 chunks by reset", "error event", "no done", "malformed", "reset"),
+        *("status 500", "stall 5ms before headers", "stall 5ms after 1 chunk; comments", "content length too short"),
+        *("stall 1h before first token", "stall 1h after 1 chunk", "out of credit"),
+    ):
+        for stream in (True, False):
+            wire = connect(simulator)
+            body = _chat(stream=stream, max_tokens=4)
+            wire.send(wire_request(body, connection="close", x_simulator_fault=fault))
+            if "1h" in fault:
+                wire.read_until(b"\r\n\r\n")
+                wire.close()
+            else:
+                try:
+                    wire.read_all()
+                except ConnectionResetError:
+                    pass
+            whole[stream] += 1
+            _wait_for(simulator, "end", sum(whole.values()))
+    arrivals = _events(simulator, "arrival")
+    taken = [line["decision"] for line in arrivals if line["decision"] in ("overloaded", "refused_in_flight")]
+    assert (len(arrivals), taken) == (26, [])
