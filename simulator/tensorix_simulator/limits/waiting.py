@@ -232,7 +232,9 @@ class WaitingLines:
             return None
         now_ns = time.monotonic_ns()
         first = self._lines[one.alias].first() or one
-        if now_ns < one.until_ns + _PATIENCE_NS and outlook(self._limits_of(first), now_ns, first.cost).held_by is None:
+        limiters = self._limits_of(first)
+        patient = now_ns < one.until_ns + _PATIENCE_NS or not limiters
+        if patient and outlook(limiters, now_ns, first.cost).held_by is None:
             return now_ns + _AGAIN_NS
         self._send_away(one, outlook(self._limits_of(one), now_ns, one.cost), now_ns)
         return None
