@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -80,8 +82,13 @@ def in_flight(simulator: Simulator, client: Callable[[str], Client], key: str, c
     return clients
 
 
+@cache
+def alias_of(key: str) -> str:
+    return Secret(key).alias
+
+
 def of_key(simulator: Simulator, key: str) -> list[dict[str, Any]]:
-    alias = Secret(key).alias
+    alias = alias_of(key)
     return [line for line in simulator.truth("arrival") if line["key_alias"] == alias]
 
 
@@ -278,3 +285,44 @@ def test_a_stream_is_settled_with_limits_that_changed_meanwhile(
     changed(tpm=2000)
     assert one.wire.read_response()[1]["x-ratelimit-api_key-remaining-tokens"] == str(2000 - 4 - 2)
     changed(charging="actual", reply_tokens=None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_fault_settles_once_and_frees_its_place(
+    start: Callable[..., Simulator],
+    connect: Any,
+    wire_request: Raw,
+    body: Body,
+    stream: bool,
+) -> None:
+    """With one place in flight and tokens reserved: after each fault the next request has a place, and all tokens but
+    those that were made and asked."""
+    simulator = start(rpm=None, tpm=100_000, charging="reserve", more_limits=["1 in flight"])
+    key, left = "sk-faults", 100_000
+    healthy = Client(simulator, connect(simulator), wire_request, body, key)
+    for fault in (
+        "status 500", "status 503", "reset", "stall 1h before headers", "stall 1h before first token",
+        "stall 1h after 2 chunks", "cut", "cut by reset", "cut after 2 chunks", "malformed", "error event", "no done",
+        "split", "comments", "connection close", "content length too long", "content length too short",
+    ):  # fmt: skip
+        wire = connect(simulator)
+        request = wire_request(body(max_tokens=4, stream=stream), key=key, x_simulator_fault=fault, connection="close")
+        wire.send(request)
+        if fault.startswith("stall"):
+            time.sleep(0.02)
+        else:
+            with suppress(ConnectionResetError):
+                wire.read_all()
+        wire.close()
+        number = of_key(simulator, key)[-1]["n"]
+        deadline = time.monotonic() + 10
+        while not (ended := [line for line in simulator.truth("end") if line["n"] == number]):
+            assert time.monotonic() < deadline, fault
+            time.sleep(0.002)
+        [end] = ended
+        assert end["settled_ns"] is not None, fault
+        left -= end["prompt_tokens"] + end["completion_tokens"]
+        assert end["remaining_tokens"] == left, fault
+        assert healthy.status(max_tokens=1) == 200, fault
+        left -= 5
+        assert of_key(simulator, key)[-1]["before_tokens"] == left + 5, fault
