@@ -205,3 +205,26 @@ def test_what_a_change_keeps() -> None:
 def test_durations_as_openai_writes_them(ns: int, text: str) -> None:
     """`17ms`, `8.64s`, `6m0s`: rounded up to ms, so that who comes back then is not too early."""
     assert duration(ns) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("limiter", "leaky_bucket", "fixed_window, clock_window, sliding_log, sliding_counter, token_bucket"),
+        ("burst", 0, "from 1 on, or null for rpm"),
+        ("burst_tokens", 1.5, "from 1 on, or null for tpm"),
+        ("more_limits", "2 requests/1s", "a list of limits: '2 requests/1s'"),
+        ("more_limits", [2], "a list of limits: '2 requests/1s'"),
+        ("over_limit", "wait", "refuse, delay"),
+        ("longest_delay_s", -1, "from 0 to"),
+        ("retry_after", "sometimes", "none, honest, fixed60"),
+        ("headers", "ietf", "documented, litellm, openai, none"),
+        ("header_lie", "early", "late, negative, stuck, null"),
+    ],
+)
+def test_a_wrong_setting_of_limits_is_named(name: str, value: Any, allowed: str) -> None:
+    """With what it may be."""
+    with pytest.raises(SettingsError) as caught:
+        SimulatorSettings.from_dict({name: value})
+    assert repr(name) in str(caught.value)
+    assert allowed in str(caught.value)

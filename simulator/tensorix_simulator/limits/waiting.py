@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,10 @@ _PATIENCE_NS = 50_000_000
 class Waiting:
     """One request that waits."""
 
-    __slots__ = ("alias", "cost", "exchange", "ledger", "model", "order", "over", "passed", "since_ns", "until_ns")
+    __slots__ = (
+        "__weakref__", "alias", "cost", "exchange", "ledger", "model", "order", "over", "passed", "since_ns",
+        "until_ns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -115,7 +119,8 @@ class WaitingLines:
         if one.alias not in self._lines:
             self._lines[one.alias] = line
             self._arm(now_ns)
-        self._pacer.add(one.until_ns, lambda _: self._expire(one))
+        # Weakly: most have long been answered by then, and are not to be kept in memory for it.
+        self._pacer.add(one.until_ns, partial(self._expire, weakref.ref(one)))
         return None
 
     def _planned(self, line: _Line, now_ns: int) -> Plan:
@@ -226,9 +231,10 @@ class WaitingLines:
 
     # What ends the waiting otherwise.
 
-    def _expire(self, one: Waiting) -> int | None:
+    def _expire(self, waiting: weakref.ref[Waiting], due_ns: int) -> int | None:
         """It has waited as long as it may; but while its line moves on it is not sent away yet."""
-        if one.over:
+        one = waiting()
+        if one is None or one.over:
             return None
         now_ns = time.monotonic_ns()
         first = self._lines[one.alias].first() or one
