@@ -114,7 +114,7 @@ def test_they_pass_in_order_when_the_limiter_says(
         oracle.charge(asked_ns, Cost(1, 0))
         assert line["before_requests"] - line["remaining_requests"] == 1
         assert line["decided_ns"] >= line["ledger_ns"]
-    assert max(line["waited_ns"] for line in lines) > 200 * MS
+    assert sum(line["waited_ns"] > 50 * MS for line in lines) >= 2
     for line in many.truth("end"):
         [arrival] = [one for one in lines if one["n"] == line["n"]]
         begun_ns = arrival["ledger_ns"] if arrival["waited_ns"] else arrival["body_ns"]
