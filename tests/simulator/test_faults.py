@@ -66,9 +66,11 @@ class Asked:
         self.simulator = simulator
         self._connect = connect
         self._request = request
+        self._before = 0
 
     def open(self, fault: str | None, body: dict[str, Any] | None, **request: Any) -> Wire:
         """The connection on which it was asked, nothing read yet."""
+        self._before = self.simulator.truth_path.stat().st_size
         self.simulator.reset()
         wire = self._connect(self.simulator)
         headers = {} if fault is None else {"x_simulator_fault": fault}
@@ -91,12 +93,20 @@ class Asked:
         """Arrival and end of the last request."""
         deadline = time.monotonic() + 10
         while True:
-            lines = self.simulator.truth()
-            last = [line for line in lines if line["event"] == "arrival"][-1]
-            if end := [line for line in lines if line["event"] == "end" and line["n"] == last["n"]]:
-                return last, end[0]
+            lines = self._lines()
+            arrivals = [line for line in lines if line["event"] == "arrival"]
+            ends = {line["n"]: line for line in lines if line["event"] == "end"}
+            if arrivals and arrivals[-1]["n"] in ends:
+                return arrivals[-1], ends[arrivals[-1]["n"]]
             assert time.monotonic() < deadline, "it does not end"
             time.sleep(0.005)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The truth from the last request on."""
+        with self.simulator.truth_path.open("rb") as file:
+            file.seek(self._before)
+            data = file.read()
+        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
 def _chat(**parameters: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _READ = 65_536
 _MOST_QUEUED = 64
 _LINGER_S = 1.0
 _HANDSHAKE_S = 10.0
+# Where the system has it.
+_APART = getattr(socket, "MSG_EOR", 0)
 
 
 class Connection:
@@ -204,7 +206,7 @@ class Connection:
         """Whether each send shall be a packet of its own from now on, as far as the client keeps up."""
         sock = self._sock
         # The end of a record: what is sent later is not joined to it, also where it has to wait.
-        self._put = (lambda data: sock.send(data, socket.MSG_EOR)) if apart else sock.send
+        self._put = (lambda data: sock.send(data, _APART)) if apart else sock.send
 
     @property
     def idle(self) -> bool:
