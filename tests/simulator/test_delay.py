@@ -124,7 +124,7 @@ def test_they_pass_in_order_when_the_limiter_says(
 
 def test_who_would_wait_too_long_is_refused_at_once(crowd: Callable[..., Crowd]) -> None:
     """Two pass, two wait for the next window, two for the one after; for more they may not wait, and are told so."""
-    many = crowd(rpm=2, window_s=0.4, longest_delay_s=1.0, retry_after="honest")
+    many = crowd(rpm=2, window_s=0.6, longest_delay_s=1.4, retry_after="honest")
     for k in range(8):
         many.send(f"r{k}")
     assert [many.status(f"r{k}") for k in range(6)] == [200] * 6
@@ -174,7 +174,7 @@ def test_places_in_flight_are_given_in_order(crowd: Callable[..., Crowd]) -> Non
 
 def test_who_leaves_while_waiting_leaves_the_line(crowd: Callable[..., Crowd]) -> None:
     """It is charged nothing, and who came after it passes in its place."""
-    many = crowd(rpm=1, window_s=0.4, longest_delay_s=0.7)
+    many = crowd(rpm=1, window_s=0.6, longest_delay_s=0.8)
     for name in ("a", "b", "c"):
         many.send(name)
     assert many.status("c") == 429, "it would have been the third"
