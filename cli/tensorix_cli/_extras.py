@@ -11,7 +11,7 @@ __all__ = ["NEEDS", "MissingExtraError", "extra_of", "how_to_install", "require"
 NEEDS = {
     "cli": ("typer", "rich"),
     "records": ("numpy", "pyarrow"),
-    "simulator": ("httptools",),
+    "simulator": ("httptools", "jsonschema", "re2", "rstr"),
     "loadtests": ("gevent", "httptools", "locust", "numpy", "psutil", "pyarrow"),
     "reports": ("altair", "jinja2", "numpy", "pandas", "pyarrow", "vl_convert"),
 }

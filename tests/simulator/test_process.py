@@ -90,7 +90,7 @@ def test_it_says_loudly_that_others_can_reach_it(
 
 def test_what_is_missing_is_named(subprocess_environment: dict[str, str]) -> None:
     """Without the parts of its extra it says in one line what to install; and so it does for TLS."""
-    for module, arguments in (("httptools", []), ("trustme", ["--tls", "valid"])):
+    for module, arguments in (("httptools", []), ("re2", []), ("trustme", ["--tls", "valid"])):
         code = (
             f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}\n"
             "from tensorix_simulator.__main__ import main; sys.exit(main())"

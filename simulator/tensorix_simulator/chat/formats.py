@@ -5,28 +5,21 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 
 from tensorix_simulator.chat.words import WORDS
 
 __all__ = ["FORMATS"]
 
 
-def _two(generator: random.Random, low: int, high: int) -> str:
-    return f"{generator.randint(low, high):02}"
-
-
-def _day(generator: random.Random) -> str:
-    return f"20{_two(generator, 20, 30)}-{_two(generator, 1, 12)}-{_two(generator, 1, 28)}"
-
-
-def _hour(generator: random.Random) -> str:
-    return f"{_two(generator, 0, 23)}:{_two(generator, 0, 59)}:{_two(generator, 0, 59)}Z"
+def _moment(generator: random.Random) -> str:
+    return f"{datetime(2020, 1, 1) + timedelta(seconds=generator.randrange(10**8)):%Y-%m-%dT%H:%M:%SZ}"
 
 
 FORMATS: Mapping[str, Callable[[random.Random], str]] = {
-    "date-time": lambda generator: f"{_day(generator)}T{_hour(generator)}",
-    "date": _day,
-    "time": _hour,
+    "date-time": _moment,
+    "date": lambda generator: _moment(generator)[:10],
+    "time": lambda generator: _moment(generator)[11:],
     "duration": lambda generator: f"PT{generator.randint(1, 59)}M",
     "email": lambda generator: f"{generator.choice(WORDS)}@example.com",
     "hostname": lambda generator: f"{generator.choice(WORDS)}.example.com",

@@ -1,109 +1,69 @@
-"""A text that a regular expression finds: for the `pattern` of a JSON schema."""
+"""Regular expressions of JSON schemas: whether a text matches one, and texts that do, both in bounded time.
+
+RE2 looks for them, in time linear in the text; what it does not know (lookaround, back references) is refused.
+"""
 
 from __future__ import annotations
 
-import importlib
 import random
 import re
-import string
+import warnings
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["text_for"]
+import re2
+import rstr
 
-# Python's own reader of expressions; it has no public name since `sre_parse` was deprecated.
-_read: Any = importlib.import_module("re._parser")
+__all__ = ["compiled", "text_for"]
 
-_PRINTABLE = string.ascii_letters + string.digits + " _-.,:;!?@#%&*()[]{}<>/+=|~^$'\"`"
-_CATEGORIES = {
-    "CATEGORY_DIGIT": string.digits,
-    "CATEGORY_WORD": string.ascii_lowercase + string.digits + "_",
-    "CATEGORY_SPACE": " ",
-}
-_MOST_REPEATS = 3
-_MOST_STEPS = 10_000
+_LONGEST_PATTERN = 500
+_MOST_STEPS = 2_000
 
 
-def _category(name: str) -> set[str]:
-    if name.startswith("CATEGORY_NOT_"):
-        return set(_PRINTABLE) - set(_CATEGORIES[name.replace("NOT_", "")])
-    return set(_CATEGORIES[name])
-
-
-def _members(items: list[Any]) -> list[str]:
-    """The characters that a class such as `[a-z_]` may be."""
-    allowed: set[str] = set()
-    negated = False
-    for kind, value in items:
-        match str(kind):
-            case "NEGATE":
-                negated = True
-            case "LITERAL":
-                allowed.add(chr(value))
-            case "RANGE":
-                # A part of a wide range is enough.
-                allowed.update(map(chr, range(value[0], min(value[1], value[0] + 255) + 1)))
-            case "CATEGORY":
-                allowed |= _category(str(value))
-            case other:
-                raise ValueError(f"{other.lower()} in a class")
-    return sorted(set(_PRINTABLE) - allowed if negated else allowed)
-
-
-class _Writer:
-    """Writes one text. Its steps are bounded, since repeats of repeats could go on for ever."""
-
-    def __init__(self, generator: random.Random) -> None:
-        self._random = generator
-        self._groups: dict[int | None, str] = {}
-        self._steps = 0
-
-    def all(self, parsed: Any) -> str:
-        """Each part of an expression in turn."""
-        written = ""
-        for kind, value in parsed:
-            self._step()
-            written += self._one(str(kind), value)
-        return written
-
-    def _one(self, kind: str, value: Any) -> str:
-        match kind:
-            case "LITERAL":
-                return chr(value)
-            case "NOT_LITERAL":
-                return self._random.choice([one for one in _PRINTABLE if one != chr(value)])
-            case "ANY":
-                return self._random.choice(string.ascii_lowercase)
-            case "IN":
-                return self._random.choice(_members(value))
-            case "BRANCH":
-                return self.all(self._random.choice(value[1]))
-            case "SUBPATTERN":
-                self._groups[value[0]] = written = self.all(value[3])
-                return written
-            case "GROUPREF":
-                return self._groups[value]
-            case "MAX_REPEAT" | "MIN_REPEAT":
-                times = self._random.randint(value[0], min(int(value[1]), value[0] + _MOST_REPEATS))
-                return "".join(self._repeated(value[2]) for _ in range(times))
-            case "AT":
-                # Anchors hold at the edges, which is where expressions have them.
-                return ""
-            case other:
-                raise ValueError(f"{other.lower()} in an expression")
-
-    def _repeated(self, parsed: Any) -> str:
-        self._step()
-        return self.all(parsed)
-
-    def _step(self) -> None:
-        self._steps += 1
-        if self._steps > _MOST_STEPS:
-            raise ValueError("it asks for too long a text")
-
-
-def text_for(pattern: str, generator: random.Random) -> str:
-    """Some text that matches from its start to its end. Raises ValueError where none can be made."""
+@lru_cache(maxsize=256)
+def compiled(pattern: str) -> Any:
+    """RE2's form of an expression. Raises ValueError for one that it does not take."""
+    options = re2.Options()
+    options.log_errors = False
     try:
-        return _Writer(generator).all(_read.parse(pattern))
-    except (re.error, KeyError, IndexError, RecursionError, OverflowError) as error:
-        raise ValueError(str(error)) from None
+        if len(pattern) <= _LONGEST_PATTERN:
+            return re2.compile(pattern, options)
+    except re2.error:
+        pass
+    raise ValueError(f"the pattern {pattern[:100]!r} is longer than {_LONGEST_PATTERN} characters or not one of RE2's")
+
+
+class _Draws(random.Random):
+    """What rstr draws from: characters in a fixed order, repeats few, and no more than so many of them in all."""
+
+    left = _MOST_STEPS
+    more_repeats = 3
+
+    def choice(self, seq: Any) -> Any:
+        self._spend(1 + len(seq) // 100)
+        if isinstance(seq[0], str):
+            # rstr has characters from a set, whose order is another in each process.
+            seq = sorted(filter(str.isprintable, seq)) or sorted(seq)
+        return super().choice(seq)
+
+    def randint(self, a: int, b: int) -> int:
+        times = super().randint(a, min(b, a + self.more_repeats))
+        self._spend(1 + times)
+        return times
+
+    def _spend(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise ValueError("the pattern asks for too long a text")
+
+
+def text_for(pattern: str, more_repeats: int, generator: random.Random) -> str:
+    """A text that an expression should match from start to end. Raises ValueError where none can be made."""
+    compiled(pattern)
+    draws = _Draws(generator.getrandbits(64))
+    draws.more_repeats = more_repeats
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return rstr.Rstr(draws).xeger(pattern)
+    except (re.error, LookupError, RecursionError, OverflowError):
+        raise ValueError(f"no text can be made for the pattern {pattern[:100]!r}") from None

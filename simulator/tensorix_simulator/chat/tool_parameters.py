@@ -21,13 +21,16 @@ from tensorix_simulator.chat.checks import (
     typed,
 )
 from tensorix_simulator.chat.json_values import lean_value
-from tensorix_simulator.chat.schemas import BadSchemaError, Schema, check_schema, check_strict
+from tensorix_simulator.chat.schemas import BadSchemaError, Schema, UnmakeableError, check_schema, check_strict
 from tensorix_simulator.chat.tools import Function, ToolUse
 
 __all__ = ["check_format", "check_functions", "check_tools", "format_schema", "tool_use"]
 
 _MOST_TOOLS = 128
-_LONG_SCHEMA = 20_000
+_LONGEST_SCHEMA = 100_000
+# Each may be a schema within it, and takes the check some 0.2 ms of the simulator's one thread.
+_PARTS = re.compile(r"\{|\btrue\b|\bfalse\b")
+_MOST_PARTS = 500
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OBJECT: Check = typed(dict, "an object")
 _NO_PARAMETERS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -43,27 +46,33 @@ _ANY_OBJECT: Schema = {
 
 
 @lru_cache(maxsize=256)
-def _remembered(schema_text: str, strict: bool) -> str | None:
-    return _looked_at(json.loads(schema_text), strict)
-
-
-def _problem(schema: Any, strict: bool) -> str | None:
-    """What is wrong with a schema: at the least that no value can be made for it. Most come many times."""
-    schema_text = json.dumps(schema)
-    return _remembered(schema_text, strict) if len(schema_text) < _LONG_SCHEMA else _looked_at(schema, strict)
-
-
-def _looked_at(schema: Any, strict: bool) -> str | None:
+def _looked_at(schema_text: str, strict: bool) -> tuple[str, str] | None:
+    schema = json.loads(schema_text)
     try:
+        if len(schema_text) > _LONGEST_SCHEMA or len(_PARTS.findall(schema_text)) > _MOST_PARTS:
+            raise UnmakeableError(
+                f"more than {_LONGEST_SCHEMA} characters, or {_MOST_PARTS} objects and booleans in it"
+            )
+        if schema_text.count('"$schema"') > ("$schema" in schema):
+            # The library would take another validator for that part.
+            raise UnmakeableError("it takes '$schema' only at its root")
         check_schema(schema)
         if strict:
             check_strict(schema)
-        if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            return "its type must be 'object'"
+        if schema.get("type", "object") != "object":
+            raise BadSchemaError("its type must be 'object'")
         lean_value({"type": "object", **schema})
     except BadSchemaError as error:
-        return str(error)
+        return "Invalid schema for", str(error)
+    except UnmakeableError as error:
+        return "The simulator can make no value for the schema of", str(error)
     return None
+
+
+def _check_schema(schema: Any, strict: bool, whose: str, param: str, code: str) -> None:
+    """Raises RefusedError for a schema that is none, and for one that no value can be made for. Most come often."""
+    if (problem := _looked_at(json.dumps(schema), strict)) is not None:
+        raise RefusedError(f"{problem[0]} {whose}: {problem[1]}.", param, code)
 
 
 def _name(param: str, value: Any) -> None:
@@ -83,10 +92,8 @@ def _function(param: str, function: Mapping[str, Any], strict: bool) -> None:
         flag(f"{param}.strict", function["strict"])
     if function.get("parameters") is not None:
         _OBJECT(f"{param}.parameters", function["parameters"])
-        problem = _problem(function["parameters"], bool(function.get("strict")))
-        if problem is not None:
-            message = f"Invalid schema for function '{name}': {problem}."
-            raise RefusedError(message, f"{param}.parameters", "invalid_function_parameters")
+        given, strictly = function["parameters"], bool(function.get("strict"))
+        _check_schema(given, strictly, f"function '{name}'", f"{param}.parameters", "invalid_function_parameters")
 
 
 def _counted(param: str, value: Any) -> None:
@@ -134,8 +141,8 @@ def check_format(param: str, value: Any, strict: bool) -> None:
         flag(f"{where}.strict", form["strict"])
     if form.get("schema") is not None:
         _OBJECT(f"{where}.schema", form["schema"])
-        if (problem := _problem(form["schema"], bool(form.get("strict")))) is not None:
-            raise RefusedError(f"Invalid schema for response_format '{name}': {problem}.", param, "invalid_json_schema")
+        strictly = bool(form.get("strict"))
+        _check_schema(form["schema"], strictly, f"response_format '{name}'", param, "invalid_json_schema")
 
 
 def format_schema(value: Mapping[str, Any] | None) -> Schema | None:
