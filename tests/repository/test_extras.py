@@ -111,7 +111,7 @@ def test_the_list_of_needs_is_that_of_the_extras(root: Path) -> None:
         for requirement in map(Requirement, project[extra]):
             if requirement.name == "tensorix-toolkit":
                 names |= set().union(*map(brought, requirement.extras))
-            names.add(requirement.name.removesuffix("-python").replace("-", "_"))
+            names.add(requirement.name.removeprefix("google-").removesuffix("-python").replace("-", "_"))
         return names
 
     assert {extra: set(modules) - brought(extra) for extra, modules in NEEDS.items()} == {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import count, islice
@@ -16,7 +17,7 @@ from typing import Any
 
 from tensorix_simulator.chat.formats import FORMATS
 from tensorix_simulator.chat.patterns import text_for
-from tensorix_simulator.chat.schemas import Budget, Schema, TooMuchError, UnmakeableError, checker
+from tensorix_simulator.chat.schemas import ASTRAY, Budget, Schema, TooMuchError, UnmakeableError, checker
 from tensorix_simulator.chat.words import WORDS
 
 __all__ = ["lean_value", "value_for"]
@@ -169,18 +170,18 @@ class _Maker:
         if factor is None:
             value = self._random.uniform(float(low), float(high))
             return short if low < (short := round(value, 2)) < high else value
-        least = math.ceil(Fraction(low) / exact) + (schema.get("exclusiveMinimum") == low and low % exact == 0)
-        most = math.floor(Fraction(high) / exact) - (schema.get("exclusiveMaximum") == high and high % exact == 0)
+        least, most = math.ceil(Fraction(low) / exact), math.floor(Fraction(high) / exact)
         if least > most:
             raise UnmakeableError("no number is within its bounds")
         made = self._random.randint(least, most) * exact
         return int(made) if made.denominator == 1 else float(made)
 
     def _text(self, schema: Mapping[str, Any]) -> str:
-        least, most = schema.get("minLength", 0), schema.get("maxLength", _LONGEST_TEXT)
+        least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", _LONGEST_TEXT))
         if least > min(most, _LONGEST_TEXT):
             raise UnmakeableError(f"no text is within its lengths (and none is made longer than {_LONGEST_TEXT})")
-        if (make := FORMATS.get(schema.get("format", ""))) is not None:
+        make = FORMATS.get(schema.get("format", ""))
+        if make is not None and ("pattern" not in schema or self._random.random() < 0.5):
             return make(self._random)
         if "pattern" in schema:
             self._budget.spend(200)
@@ -192,7 +193,7 @@ class _Maker:
         return text[:most]
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
-        least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
+        least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", sys.maxsize))
         first, rest = schema.get("prefixItems", []), schema.get("items", True)
         wanted = least if self._lean(depth) else max(least, min(most, least + self._random.randint(least == 0, 2)))
         made: list[Any] = []
@@ -239,8 +240,8 @@ def _made(schema: Schema, seed: str, lean: bool) -> Any:
             raise
         except UnmakeableError as error:
             problem = error
-        except (ValueError, ArithmeticError, RecursionError) as error:
-            raise TooMuchError(str(error)[:200] or type(error).__name__) from None
+        except ASTRAY as error:
+            raise TooMuchError(f"it cannot be followed: {str(error)[:100] or type(error).__name__}") from None
     raise problem
 
 

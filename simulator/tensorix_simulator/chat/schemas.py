@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError, validators
+from jsonschema.exceptions import UnknownType
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from tensorix_simulator.chat.patterns import compiled
 
 __all__ = [
+    "ASTRAY",
     "BadSchemaError",
     "Budget",
     "Schema",
@@ -27,11 +29,17 @@ __all__ = [
 ]
 
 Schema: TypeAlias = Mapping[str, Any] | bool
-_MOST_STEPS = 15_000
+_MOST_STEPS = 10_000
 _NEVER_CHECKED = {"patternProperties", "unevaluatedProperties", "unevaluatedItems"}
 _NOT_STRICT = (
     "allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties",
     "propertyNames", "contains", "uniqueItems", "unevaluatedProperties", "oneOf",
+)  # fmt: skip
+
+
+# What comes of numbers too large, of nesting, and of a `$ref` to what is no schema, which is not checked beforehand.
+ASTRAY = (
+    Unresolvable, UnknownType, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError,
 )  # fmt: skip
 
 
@@ -98,7 +106,7 @@ def checker(root: Schema) -> Callable[[Any, Schema], bool]:
             return bool(validator.evolve(schema=schema).is_valid(value))
         except UnmakeableError:
             raise
-        except (Unresolvable, ValueError, ArithmeticError, RecursionError) as error:
+        except ASTRAY as error:
             raise UnmakeableError(f"it cannot be checked: {str(error)[:100] or type(error).__name__}") from None
 
     return fits
