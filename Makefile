@@ -7,6 +7,8 @@ SHELL := /bin/bash
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 BIN := .venv/bin
+# Processes that share the tests out, a file to each: most of them wait for servers and clients rather than compute.
+WORKERS := 2
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
 # Other mock servers, which only `make bench` sets beside the simulator: each apart from what the toolkit needs.
@@ -29,7 +31,7 @@ demo: $(FOR_USE)
 	$(BIN)/tensorix demo
 
 test: $(FOR_WORK)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: $(FOR_WORK)
 	$(BIN)/python -m pytest -m slow
