@@ -172,7 +172,7 @@ def test_the_locustfile_writes_a_run_folder(quick: Simulator, locust: Locust) ->
 def test_a_run_time_ends_it(locust: Locust) -> None:
     """Locust's own --run-time ends the run, and what is in flight is drained."""
     with Simulator(rpm=None, tpm=None, ttft="300ms", between_tokens="100ms") as slow:
-        options = ["--users", "2", "--spawn-rate", "50", "--run-time", "2s", "--max-tokens", "40", "--out", "run"]
+        options = ["--users", "2", "--spawn-rate", "50", "--run-time", "3s", "--max-tokens", "40", "--out", "run"]
         status, said = locust.run(LOCUSTFILE, slow.base_url, *options, "Chat")
     assert status == 0, said
     run = Run.open(locust.folder / "run")
