@@ -53,7 +53,7 @@ def agree(plan: LoadPlan, settings: Settings, *, assumed: bool, capped: bool = F
         say(f"{ends}{'; --requests N sets another bound' if capped else ''}.")
     if assumed:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError("nobody is there to agree to that: say --yes")
     return _answer("Go on? [y/N] ").strip().lower() in ("y", "yes")
 

@@ -16,6 +16,9 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `tensorix` with these arguments (default: the process's); returns the exit status and prints no traceback."""
+    if (closed := _output.occupy()) is not None:
+        _output.complain(f"error: the output cannot be written: {closed.strerror}")
+        return ExitStatus.NOT_DONE
     _output.never_fail_to_encode()
     status = _run(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
     trouble = _output.flush()

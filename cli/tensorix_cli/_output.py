@@ -6,12 +6,14 @@ written (a full disk) is one: it is remembered and told at the end.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
-__all__ = ["complain", "flush", "mute", "never_fail_to_encode", "one_line", "say"]
+__all__ = ["complain", "flush", "mute", "never_fail_to_encode", "occupy", "one_line", "say"]
 
 _trouble: list[OSError] = []
 
@@ -28,6 +30,25 @@ def mute(stream: TextIO, error: OSError) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def occupy() -> OSError | None:
+    """Fill what was closed (`>&-`) of the three standard descriptors, so that no socket or file gets its number.
+
+    Returns an error where standard output was: nothing could be said there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free, so this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process
+    if sys.stdout is None:
+        sys.stdout = sys.stderr
+        return OSError(errno.EBADF, "it is closed")
+    return None
 
 
 def never_fail_to_encode() -> None:

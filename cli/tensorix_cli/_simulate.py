@@ -57,7 +57,7 @@ def run_simulator(
     tls: str | None,
     ca_file: Path | None,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises SettingsError for an address that cannot be had."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP. Raises SettingsError for an address that cannot be had."""
     if ca_file is not None and tls is None:
         raise SettingsError("--ca-file goes with --tls")
 

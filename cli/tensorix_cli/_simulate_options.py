@@ -118,7 +118,7 @@ PrintToml: TypeAlias = Annotated[
 TruthFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--truth", metavar="FILE", help="Log what was done to each request, as JSON lines.", rich_help_panel=_SERVER
+        "--truth", metavar="FILE", help="Append what was done to each request, as JSON lines.", rich_help_panel=_SERVER
     ),
 ]
 

@@ -18,10 +18,10 @@ class ExitStatus(IntEnum):
 
 
 MEANING = {
-    ExitStatus.DONE: "done",
+    ExitStatus.DONE: "done; simulate: it was ended in order (Ctrl-C, SIGTERM, a closed terminal)",
     ExitStatus.NOT_DONE: (
         "it could not do its job: no request succeeded, the run was stopped by 401 or 402, "
-        "the engine died, or a file or the output could not be written"
+        "the engine died, or a file or the output could not be written (for simulate: its truth)"
     ),
     ExitStatus.MISTAKE: (
         "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong "
@@ -29,6 +29,7 @@ MEANING = {
     ),
     ExitStatus.DEFECT: "a defect of tensorix: please report it (TENSORIX_TRACEBACK=1 shows where)",
     ExitStatus.INTERRUPTED: (
-        "interrupted (Ctrl-C, SIGTERM, a closed terminal); a run that had begun was ended in order and reported"
+        "interrupted (Ctrl-C, SIGTERM, a closed terminal), but for simulate; "
+        "a run that had begun was ended in order and reported"
     ),
 }

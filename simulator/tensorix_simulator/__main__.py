@@ -1,14 +1,15 @@
-"""`python -m tensorix_simulator`: serve until SIGINT or SIGTERM; one JSON line says where, as soon as it listens."""
+"""`python -m tensorix_simulator`: serve until a signal to end; one JSON line says where, as soon as it listens."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_api.errors import CannotWriteError, SettingsError, TensorixError
 from tensorix_simulator.addresses import Addresses
 from tensorix_simulator.presets import PRESETS
 from tensorix_simulator.settings import SimulatorSettings
@@ -30,7 +31,7 @@ def _arguments() -> argparse.Namespace:
     option("--set", metavar="NAME=VALUE", action="append", help="any other setting, as rpm=5 (repeatable)")
     option("--tls", metavar="KIND", help="speak HTTPS: valid, expired, wrong_name or unknown_chain")
     option("--ca-file", metavar="FILE", type=Path, help="where to write the authority's certificate (with --tls)")
-    option("--truth", metavar="FILE", type=Path, help="append the truth of each request to this file")
+    option("--truth", metavar="FILE", type=Path, help="append what was done to each request to this file")
     option(
         "--print-settings",
         choices=["json", "toml"],
@@ -61,6 +62,8 @@ def _announce(addresses: Addresses) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
+    if arguments.with_parent and sys.stdin is None:
+        raise SettingsError("--with-parent wants a pipe as standard input, which is closed")
     if arguments.print_settings:
         sys.stdout.write((as_toml if arguments.print_settings == "toml" else as_json)(settings) + "\n")
         return
@@ -84,13 +87,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Returns the exit status: 0 after an end in order, 2 after a caller's mistake or where the disk is full."""
+    """Returns the exit status: 0 after an end in order, 1 where something cannot be written, 2 after a mistake."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process
+    if sys.stdout is None:
+        sys.stderr.write("error: standard output is closed: nobody would be told where it listens\n")
+        return 1
     arguments = _arguments()
     try:
         _run(arguments)
     except TensorixError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return 1 if isinstance(error, CannotWriteError) else 2
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class Simulator:
     Keyword arguments are the fields of `tensorix_simulator.settings.SimulatorSettings` and `presets`, or `settings` is
     given whole. With `tls` ("valid", "expired", "wrong_name" or "unknown_chain") it speaks HTTPS, and `ca_path` is what
     clients are to trust. It is a process of its own, so it is not slowed by what it serves, and nothing of gevent
-    reaches it. The truth of its requests goes to `truth_path`, by default a file that goes with the block.
+    reaches it. The truth of its requests is appended to `truth_path`, by default a file that goes with the block.
 
     A block that is over may be followed by another; each is a new process. Raises SettingsError for a wrong setting,
     TensorixError where the process does not come up, and where it is used while it does not run.
@@ -50,8 +51,15 @@ class Simulator:
         tls: str | None = None,
         **changes: Any,
     ) -> None:
+        if settings is not None and not isinstance(settings, SimulatorSettings):
+            raise SettingsError(
+                "settings must be a SimulatorSettings, such as SimulatorSettings(rpm=5) or what read_settings(path) "
+                f"of tensorix_simulator.settings_file gives, not {settings!r}; single ones go by name: Simulator(rpm=5)"
+            )
         self.settings = (settings or SimulatorSettings()).changed(changes)
         self._given_truth_path = None if truth_path is None else Path(truth_path)
+        self._truth_begins: int | None = None
+        """Where in its file the truth of the last block begins: the file may have been there before."""
         self._ports = (port, control_port)
         if tls is not None:
             check_kind(tls)
@@ -94,11 +102,11 @@ class Simulator:
             raise TensorixError("the simulator is running already: make another Simulator for a second server")
         # Mixed up with gevent's patching only in the engine: a child that inherits this would not patch itself.
         environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
-        # The child finds the same packages, also where they are not installed but on the path.
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        environment["PYTHONPATH"] = os.pathsep.join(_path())
         self._folder = tempfile.TemporaryDirectory(prefix="tensorix-simulator-")
         folder = Path(self._folder.name)
         self.truth_path = self._given_truth_path or folder / "truth.jsonl"
+        self._truth_begins = self.truth_path.stat().st_size if self.truth_path.is_file() else 0
         # What it complains about goes to a file: nobody reads a pipe while it runs.
         with (folder / "stderr").open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
@@ -129,7 +137,8 @@ class Simulator:
     def _command(self, folder: Path) -> list[str]:
         settings_path = folder / "settings.json"
         settings_path.write_text(json.dumps(self.settings.to_dict()), encoding="utf-8")
-        command = [sys.executable, "-m", "tensorix_simulator", "--settings", str(settings_path)]
+        # -P: what lies in the folder where the user happens to be is not to be taken for a module.
+        command = [sys.executable, "-P", "-m", "tensorix_simulator", "--settings", str(settings_path)]
         command += ["--port", str(self._ports[0]), "--control-port", str(self._ports[1])]
         command += ["--truth", str(self.truth_path), "--with-parent"]
         if self._tls is not None:
@@ -154,17 +163,18 @@ class Simulator:
 
     def truth(self, *events: str) -> list[dict[str, Any]]:
         """The truth so far, as `tensorix_simulator.truth` describes its lines; with `events`, such as "end", only
-        those. Whatever a client has seen the end of is in it. Only while it runs, or from a path that was given.
+        those. Whatever a client has seen the end of is in it, and nothing that the file held before this block. Only
+        while it runs or, where a path was given, after it. Lines that are torn are left out.
         """
-        if self._given_truth_path is None:
+        if self._given_truth_path is None or self._truth_begins is None:
             self._running()
         if self._process is not None:
             # It does one thing after another: when it has answered, the line that follows each answer is written.
             with contextlib.suppress(TensorixError):
                 self._control("GET", "/healthz")
-        data = self.truth_path.read_bytes()
-        # The last line may be half there.
-        lines = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        with self.truth_path.open("rb") as file:
+            file.seek(self._truth_begins or 0)
+            lines = [line for line in map(_read_line, file) if line is not None]
         return [line for line in lines if not events or line["event"] in events]
 
     def complaints(self) -> str:
@@ -180,6 +190,7 @@ class Simulator:
         # What else was changed by the control interface stays; and keys go as aliases.
         sent = {name: wanted[name] for name in {**preset_settings(presets), **changes} if name != "format"}
         self.settings = SimulatorSettings.from_dict(self._control("PATCH", "/settings", sent))
+        self.base_url = self.url + self.settings.prefix
 
     def reset(self) -> None:
         """Forget what keys have used and which requests came before."""
@@ -200,3 +211,22 @@ class Simulator:
             complaint = self.complaints().strip().splitlines()
             said = complaint[-1] if complaint else getattr(error, "reason", error)
             raise TensorixError(f"the simulator does not answer: {said}") from None
+
+
+def _read_line(line: bytes) -> dict[str, Any] | None:
+    """A line of the truth; None of one that is torn: the last, while it is written, or where a disk was full."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if line.endswith(b"\n") and isinstance(value, dict) and "event" in value else None
+
+
+def _path() -> list[str]:
+    """Where the child looks for modules: where this process does, for packages that are not installed, but in Python's
+    own library first, so that a test's folder with a `random.py` does not break it.
+    """
+    known = sysconfig.get_paths()
+    library = {known["stdlib"], known["platstdlib"], f"{known['platstdlib']}/lib-dynload"}
+    here = [str(Path.cwd())] if "" in sys.path else []
+    return [*sorted(filter(None, sys.path), key=lambda path: path not in library), *here]

@@ -102,7 +102,9 @@ def serve(
     on_ready: Callable[[Addresses], None] | None = None,
     until_closed: int | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. Port 0 is any that is free; `on_ready` is told which.
+    """Serve until SIGINT, SIGTERM or SIGHUP (unless that was ignored, as under nohup).
+
+    Port 0 is any that is free; `on_ready` is told which.
 
     With `tls`, a name of `http.certificates.CERTIFICATES`, it speaks HTTPS with a certificate of its own making, and
     writes that of the authority behind it to `ca_path`, by default a file that goes when it ends.
@@ -167,8 +169,9 @@ def _run(
         Listener(loop, private, Control(service, truth).serve, max_body_bytes=lambda: _CONTROL_BODY),
     ]
     if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, loop.stop)
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:
+                loop.add_signal_handler(name, loop.stop)
     truth.write(
         "start",
         {

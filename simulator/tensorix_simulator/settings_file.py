@@ -36,6 +36,8 @@ def read_settings(source: Path | str) -> SimulatorSettings:
     """
     standard = str(source) == "-"
     place = "standard input" if standard else str(source)
+    if standard and sys.stdin is None:
+        raise SettingsError("the settings cannot be read from standard input: it is closed")
     try:
         text = (sys.stdin.buffer.read() if standard else Path(source).read_bytes()).decode("utf-8-sig")
     except OSError as error:

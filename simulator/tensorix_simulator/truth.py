@@ -3,7 +3,7 @@
 All `_ns` stamps are `time.monotonic_ns()` (CLOCK_MONOTONIC: comparable between processes of one machine) unless the
 name says `unix`. One object a line, told apart by `event`:
 
-`start`     once: `format` (1), `pid`, `settings`, `monotonic_ns` and `unix_ns` read together.
+`start`     once a run: `format` (1), `pid`, `settings`, `monotonic_ns` and `unix_ns` read together.
 `settings`  after each change, `reset` after each reset: `at_ns` (and the new `settings`).
 `outage`    when the door was closed or opened: `at_ns`, `what` (`begin` or `end`), `fault` (its text).
 `arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up): `n`
@@ -39,6 +39,9 @@ name says `unix`. One object a line, told apart by `event`:
             how long it waited for a slot), `settled_ns` (when what was reserved became what was really used, and a
             place in flight was free again; null where nothing was reserved), `remaining_requests`, `remaining_tokens`
             (at the end).
+
+A file that is there is appended to. Where its last line was torn (a full disk, a machine that went down) the next run
+ends it, and begins with one of its own: a reader skips what is no JSON.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_api.errors import CannotWriteError, SettingsError
 
 __all__ = ["FORMAT", "TruthError", "TruthLog"]
 
@@ -57,7 +60,7 @@ FORMAT = 1
 _KEPT = 10_000
 
 
-class TruthError(TensorixError):
+class TruthError(CannotWriteError):
     """The truth can no longer be written, so there is nothing left to simulate for."""
 
 
@@ -65,7 +68,7 @@ class TruthLog:
     """Appends lines to a file, each in one write; without a file it keeps the last 10,000 in memory."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises SettingsError where the file cannot be written."""
+        """Raises SettingsError where the file cannot be opened, TruthError where the disk is full."""
         self.path = path
         self._recent: deque[bytes] = deque()
         self._forgotten = 0
@@ -77,6 +80,8 @@ class TruthLog:
                 self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             except OSError as error:
                 raise SettingsError(f"the truth cannot be written to {path}: {error.strerror}") from None
+            if _is_torn(path):
+                self._put(b"\n")
 
     def write(self, event: str, fields: dict[str, Any]) -> None:
         """Write one line. Raises TruthError, once, where the disk does not take it."""
@@ -86,8 +91,11 @@ class TruthLog:
             if len(self._recent) > _KEPT:
                 self._forgotten += len(self._recent.popleft())
             return
-        if self._failed:
-            return
+        if not self._failed:
+            self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        assert self._fd is not None
         try:
             while line:
                 line = line[os.write(self._fd, line) :]
@@ -140,6 +148,18 @@ class TruthLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a file ends in the middle of a line. One that may be written and not read is taken for whole."""
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False
 
 
 def _no_line(offset: int) -> SettingsError:

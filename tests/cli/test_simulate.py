@@ -271,3 +271,27 @@ def test_it_listens_on_loopback_only(served: Served) -> None:
     rows += [line.split()[1:4] for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
     listening = {row[0] for row in rows if row[2] == "0A" and int(row[0].split(":")[1], 16) in ports}
     assert listening == {f"0100007F:{port:04X}" for port in ports}
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"),
+    [
+        ("simulate --port 0 >&-", 1, "tensorix: error: the output cannot be written: it is closed\n"),
+        ("simulate --port 0 --truth /dev/full", 1, "tensorix: error: the truth cannot be written to /dev/full: "),
+        ("simulate --settings - <&-", 2, "tensorix: error: the settings cannot be read from standard input: it is "),
+        ("simulate --port 0 >&- 2>&-", 1, ""),
+        ("simulate --set odd=1 2>&-", 2, ""),
+        ("--help >&-", 1, "tensorix: error: the output cannot be written: it is closed\n"),
+    ],
+)
+def test_what_is_closed_or_full_is_said(
+    environment: dict[str, str], tmp_path: Path, closed: str, status: int, said: str
+) -> None:
+    """A standard stream that is closed and a disk that is full are no defects: one line, where it can be written."""
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m tensorix_cli {closed}', sys.executable],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (status, "")
+    assert ran.stderr.startswith(said)
+    assert ran.stderr.count("\n") == (1 if said else 0)

@@ -43,7 +43,7 @@ def test_what_is_exported() -> None:
     assert tensorix_simulator.__all__ == ["Simulator"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_says_where_and_ends_in_order(subprocess_environment: dict[str, str], number: signal.Signals) -> None:
     """One line of JSON, on loopback; a signal ends it with status 0 and nothing said."""
     process, addresses = started(subprocess_environment)
@@ -55,6 +55,79 @@ def test_it_says_where_and_ends_in_order(subprocess_environment: dict[str, str],
             out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (0, b"", b"")
     assert addresses["loopback"] is True
+
+
+def test_under_nohup_it_outlives_the_terminal(subprocess_environment: dict[str, str]) -> None:
+    """A SIGHUP that was ignored before it started stays so."""
+    with subprocess.Popen(
+        ["nohup", *COMMAND],
+        env=subprocess_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        addresses = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGHUP)
+        assert httpx.get(f"{addresses['control_url']}/healthz", trust_env=False).json()["status"] == "ok"
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"),
+    [
+        (">&-", 1, "error: standard output is closed: nobody would be told where it listens\n"),
+        ("--settings - <&-", 2, "error: the settings cannot be read from standard input: it is closed\n"),
+        ("--with-parent <&-", 2, "error: --with-parent wants a pipe as standard input, which is closed\n"),
+        (">&- 2>&-", 1, ""),
+        ("--set odd=1 2>&-", 2, ""),
+    ],
+)
+def test_what_is_closed_is_said(subprocess_environment: dict[str, str], closed: str, status: int, said: str) -> None:
+    """A standard stream that is closed is no defect: one line, where there is somewhere to write it."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m tensorix_simulator {closed}', sys.executable],
+        env=subprocess_environment, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
+
+
+def test_modules_of_the_users_folder_do_not_shadow_its_own(
+    subprocess_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A `random.py` or `json.py` where the user is, or on the path of his tests, is not taken for Python's."""
+    for name in ("random.py", "json.py", "asyncio.py"):
+        (tmp_path / name).write_text("raise SystemExit('taken for a module')\n")
+    script = (
+        "from tensorix_simulator import Simulator\n"
+        "import os, sys\n"
+        "os.chdir(sys.argv[1])\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "with Simulator() as simulator: print(len(simulator.truth()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env=subprocess_environment, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_another_prefix_is_another_base_url() -> None:
+    """Where a change moves the API's path, `base_url` follows; `url` stays."""
+    with Simulator() as simulator:
+        url = simulator.url
+        simulator.change(prefix="/api/v2")
+        assert (simulator.url, simulator.base_url) == (url, f"{url}/api/v2")
+        headers = {"authorization": "Bearer sk-a"}
+        assert httpx.get(f"{simulator.base_url}/models", headers=headers, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("settings", ["x", {"rpm": 5}, 3])
+def test_settings_that_are_none_are_said(settings: Any) -> None:
+    """`Simulator(settings=…)` takes a `SimulatorSettings`, and says so of anything else."""
+    with pytest.raises(SettingsError, match=r"must be a SimulatorSettings, .*Simulator\(rpm=5\)"):
+        Simulator(settings)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +327,31 @@ def test_it_stops_and_removes_its_files() -> None:
 
 
 def test_a_truth_path_of_ones_own_stays(tmp_path: Path) -> None:
-    """It can be read after the block, and a second simulator appends to it."""
+    """It can be read after the block; a second simulator appends to it, and gives what it wrote itself."""
     path = tmp_path / "truth.jsonl"
+    with pytest.raises(TensorixError, match="not running"):
+        Simulator(truth_path=path).truth()
     for _ in range(2):
         with Simulator(truth_path=path) as simulator:
-            pass
-    assert [line["event"] for line in simulator.truth()] == ["start", "start"]
+            simulator.reset()
+    assert [line["event"] for line in simulator.truth()] == ["start", "reset"]
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["start", "reset"] * 2
+
+
+def test_a_torn_line_is_ended(tmp_path: Path) -> None:
+    """A file that ends in the middle of a line gets an end of it before the next run's first; readers get by."""
+    path = tmp_path / "truth.jsonl"
+    path.write_bytes(b'{"event":"start"}\n{"event":"arr')
+    with Simulator(truth_path=path) as simulator:
+        assert [line["event"] for line in simulator.truth()] == ["start"]
+        lines = httpx.get(f"{simulator.control_url}/truth", trust_env=False).text.splitlines()
+        with path.open("ab") as file:
+            file.write(b'{"event":\n')
+        simulator.reset()
+        assert [line["event"] for line in simulator.truth()] == ["start", "reset"]
+    assert lines[:2] == ['{"event":"start"}', '{"event":"arr']
+    assert json.loads(lines[2])["pid"]
+    assert len(lines) == 3
 
 
 def test_truth_without_a_file_is_kept_in_memory_up_to_a_bound() -> None:
@@ -329,9 +421,11 @@ def test_a_truth_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_it_ends_when_the_truth_can_no_longer_be_written(tmp_path: Path) -> None:
-    """A full disk ends it with one line that says so, and what was written before is whole."""
+    """A full disk ends it with one line that says so and status 1, and what was written before is whole."""
     path = tmp_path / "truth.jsonl"
     with Simulator(truth_path=path) as simulator:
+        process = simulator._process
+        assert process is not None
         resource.prlimit(simulator.pid, resource.RLIMIT_FSIZE, (path.stat().st_size + 500, resource.RLIM_INFINITY))
         headers = {"authorization": "Bearer sk-a"}
         with httpx.Client(base_url=simulator.base_url, headers=headers, trust_env=False) as client:
@@ -346,11 +440,12 @@ def test_it_ends_when_the_truth_can_no_longer_be_written(tmp_path: Path) -> None
         while not simulator.complaints() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert simulator.complaints() == f"error: the truth cannot be written to {path}: File too large\n"
+        assert process.wait(10) == 1
     assert simulator.truth()[0]["event"] == "start"
 
 
 def test_a_full_disk_at_the_start(subprocess_environment: dict[str, str]) -> None:
     """Nothing is announced, and the reason is one line."""
     done = run("--truth", "/dev/full", environment=subprocess_environment)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: the truth cannot be written to /dev/full: No space left on device\n"
