@@ -54,7 +54,6 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "charging": "reserve",
         "count_refused": True,
         "count_bad_requests": True,
-        "retry_after": "fixed60",
     },
     "openai": {
         "headers": "openai",

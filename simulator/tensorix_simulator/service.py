@@ -116,6 +116,8 @@ class Service:
     def serve(self, request: Request, connection: Connection) -> None:
         """Answer one request, now or by and by."""
         exchange = self._exchange(request, connection)
+        # Before anything is refused: what remains is said on every response of a key that is known.
+        authorised = request.problem != "malformed" and self._authorise(exchange)
         if request.problem is not None:
             exchange.refuse(_unreadable(request.problem, self.settings.max_body_bytes))
             return
@@ -137,7 +139,7 @@ class Service:
             exchange.answer(b"", [("allow", ", ".join(allowed))])
         elif astray is not None and style.routes_first:
             exchange.refuse(astray)
-        elif not self._authorise(exchange):
+        elif not authorised:
             exchange.refuse(_UNAUTHORISED)
         elif astray is not None:
             exchange.refuse(astray)

@@ -74,9 +74,11 @@ class SimulatorSettings:
     """Whether `GET /models` is charged, and refused when the limit is spent."""
     retry_after: str = "none"
     """On a 429: `none` (as documented), `honest` (until it would pass, in whole seconds, rounded up; none where too
-    many are in flight, of which nobody knows when they end) or `fixed60` (always 60)."""
+    many are in flight, of which nobody knows when they end) or `fixed60` (always 60). With `headers` of `litellm`
+    `none` is as that gateway has it: the window's length."""
     headers: str = "documented"
-    """Rate-limit headers: `documented` (what remains, on every response), `litellm` (as that gateway sends them),
+    """Rate-limit headers: `documented` (what remains, on every response), `litellm` (as that gateway sends them: what
+    remains and the limit on completions that are not streamed; on a 429 `retry-after`, `rate_limit_type`, `reset_at`),
     `openai` (limit, remaining and reset in its spelling) or `none`."""
     header_lie: str | None = None
     """What is wrong with what they say remains: `late` (what the key's response before should have said), `negative`

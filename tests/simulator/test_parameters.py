@@ -167,8 +167,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"n": 129}, "n", "out_of_range"),
     ({"seed": 2**63}, "seed", "out_of_range"),
     ({"stop": ""}, "stop", "invalid_value"),
-    ({"chat_template_kwargs": {"style": 1}}, "chat_template_kwargs.style", "unknown_parameter"),
-    ({"chat_template_kwargs": {"thinking": 1}}, "chat_template_kwargs.thinking", "invalid_type"),
+    # What other servers take besides OpenAI's, and random text cannot show.
+    ({"top_k": 40}, "top_k", "unknown_parameter"),
+    ({"min_p": 0.1}, "min_p", "unknown_parameter"),
+    ({"repetition_penalty": 1.1}, "repetition_penalty", "unknown_parameter"),
+    ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs", "unknown_parameter"),
     ({"max_tokens": 3, "max_completion_tokens": 3}, "max_tokens", "invalid_parameter_combination"),
     ({"max_tokens": 3, "min_tokens": 4}, "min_tokens", "out_of_range"),
     ({"ignore_eos": True, **form({})}, "ignore_eos", "invalid_parameter_combination"),
@@ -211,11 +214,41 @@ def test_what_is_accepted(body: Body, changes: dict[str, Any]) -> None:
     valid(body, **changes)
 
 
+@pytest.mark.parametrize(
+    ("member", "param", "code"),
+    [
+        ('"max_tokens": 1e999', "max_tokens", "invalid_type"),
+        ('"n": -1e999', "n", "invalid_type"),
+        ('"max_tokens": ' + "9" * 5000, "max_tokens", "out_of_range"),
+        ('"seed": -' + "9" * 5000, "seed", "out_of_range"),
+        ('"temperature": 1e999', "temperature", "out_of_range"),
+        ('"temperature": ' + "9" * 5000, "temperature", "out_of_range"),
+        ('"user": 1e999', "user", "invalid_type"),
+        ('"odd": 1e999', "odd", "unknown_parameter"),
+        ('"logit_bias": {"5": 1e999}', None, "invalid_value"),
+        ('"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"const": 1e999}}}',
+         None, "invalid_value"),
+    ],
+)  # fmt: skip
+def test_numbers_too_large_are_json_all_the_same(member: str, param: str | None, code: str) -> None:
+    """Refused for what they are, with the parameter's name where it is one's value; NaN is no JSON."""
+    start = '{"model": "z-ai/glm-5", "messages": [{"role": "user", "content": "Hi"}], '
+    refused = read_chat_request((start + member + "}").encode(), SETTINGS)
+    assert isinstance(refused, BadParameter)
+    assert (refused.param, refused.code) == (param, code), refused.message
+    no_json = read_chat_request((start + '"max_tokens": NaN}').encode(), SETTINGS)
+    assert isinstance(no_json, BadParameter)
+    assert no_json.code == "invalid_json"
+    lenient = SimulatorSettings(unknown_parameters="accept")
+    assert isinstance(read_chat_request((start + member + "}").encode(), lenient), BadParameter)
+
+
 def test_unknown_members_where_they_may_be(body: Body) -> None:
     """With `unknown_parameters: accept` they are ignored at every depth; what is known is checked all the same."""
     lenient = SimulatorSettings(unknown_parameters="accept")
     unknown = {**named(role="user", content="x", mood=1), **schema({}, about=1), "stream": True}
     valid(body, lenient, **unknown, stream_options={"more": 1}, more=1)
+    valid(body, lenient, top_k=40, min_p=0.1, repetition_penalty=1.1, chat_template_kwargs={"enable_thinking": False})
     assert isinstance(read(body, lenient, more=1, n=0), BadParameter)
 
 
@@ -316,7 +349,7 @@ def test_stops_anywhere_in_the_cycle() -> None:
 
 
 def test_reasoning_effort_scales_reasoning(body: Body) -> None:
-    """From none at all to four times what is drawn; a chat template can switch it off too."""
+    """From none at all to four times what is drawn."""
     settings = SimulatorSettings(reasoning_tokens="20")
 
     def reasoning(**changes: Any) -> int:
@@ -326,8 +359,6 @@ def test_reasoning_effort_scales_reasoning(body: Body) -> None:
         "none": 0, "minimal": 5, "low": 10, "medium": 20, "high": 40, "xhigh": 60, "max": 80,
     }  # fmt: skip
     assert reasoning() == 20
-    assert reasoning(chat_template_kwargs={"enable_thinking": False}) == 0
-    assert reasoning(chat_template_kwargs={"thinking": True}) == 20
 
 
 def test_lengths_that_are_asked_for(body: Body) -> None:

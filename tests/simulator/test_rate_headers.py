@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -117,8 +118,8 @@ def test_as_openai(simulator: Simulator, asker: Callable[[str], Asker]) -> None:
 
 
 def test_as_litellm(simulator: Simulator, asker: Callable[[str], Asker]) -> None:
-    """Only whole completions say what remains, and the limits; a 429 says when to come back."""
-    simulator.change(headers="litellm", retry_after="fixed60")
+    """Only whole completions say what remains, and the limits; a 429 says which limit it was and when to come back."""
+    simulator.change(headers="litellm", retry_after="none")
     answers = of_each(asker("sk-litellm"))
     assert {line.split(": ")[0] for line in answers["whole"]} == {
         f"x-ratelimit-api_key-{what}-{resource}"
@@ -128,8 +129,10 @@ def test_as_litellm(simulator: Simulator, asker: Callable[[str], Asker]) -> None
     assert "x-ratelimit-api_key-remaining-requests: 0" in answers["whole"]
     assert "x-ratelimit-api_key-limit-requests: 2" in answers["whole"]
     assert "x-ratelimit-api_key-limit-tokens: 1000" in answers["whole"]
-    assert "retry-after: 60" in answers["refused"]
-    assert not [line for line in answers["refused"] if line.startswith("x-ratelimit")]
+    assert [line.split(": ")[0] for line in answers["refused"]] == ["retry-after", "rate_limit_type", "reset_at"]
+    assert answers["refused"][:2] == ["retry-after: 60", "rate_limit_type: requests"]
+    at = datetime.strptime(answers["refused"][2], "reset_at: %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    assert abs(at.timestamp() - time.time() - 60) < 10
     assert [answers[kind] for kind in ("stream", "models", "bad", "unauthorised")] == [[], [], [], []]
 
 
@@ -170,6 +173,33 @@ def test_lies(
     assert (said("requests", other), said("tokens", other)) == (requests[0], tokens[0]), "each key has its own"
     if headers == "openai":
         assert [line for line in answers[3] if "limit-requests" in line] == ["x-ratelimit-limit-requests: 4"]
+
+
+@pytest.mark.parametrize("style", ["tensorix", "litellm"])
+def test_litellms_429_by_window_and_by_what_is_set(
+    simulator: Simulator, asker: Callable[[str], Asker], style: str
+) -> None:
+    """In either style each header comes once: the window's length, or what `retry_after` says, and the limit."""
+
+    def refused(key: str, **settings: Any) -> list[str]:
+        simulator.change(headers="litellm", style=style, **settings)
+        one = asker(f"sk-{style}-{key}")
+        while (answer := one.ask("whole"))[0] != 429:
+            pass
+        return [line for line in answer[1] if not line.startswith("reset_at: ")]
+
+    requests, tokens = "rate_limit_type: requests", "rate_limit_type: tokens"
+    try:
+        assert refused("window", retry_after="none", window_s=7.5) == ["retry-after: 8", requests]
+        assert refused("60", retry_after="fixed60") == [requests, "retry-after: 60"]
+        assert refused("honest", retry_after="honest", window_s=3600) in (
+            [requests, f"retry-after: {seconds}"] for seconds in range(3590, 3601)
+        )
+        assert refused("tokens", retry_after="none", window_s=60, rpm=9, tpm=10) == ["retry-after: 60", tokens]
+        other = refused("other", rpm=None, tpm=None, more_limits=["1 requests/2h"])
+        assert other == ["retry-after: 7200", requests]
+    finally:
+        simulator.change(style="tensorix", retry_after="none", window_s=60, rpm=2, tpm=1000, more_limits=[])
 
 
 def test_a_lie_about_litellms_headers(simulator: Simulator, asker: Callable[[str], Asker]) -> None:

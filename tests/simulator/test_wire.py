@@ -139,7 +139,33 @@ def test_a_body_too_large(
         wire.send(wire_request(transfer_encoding="chunked") + b"%x\r\n%s\r\n" % (most + 1, b"x" * (most + 1)))
     status, headers, _ = wire.read_response()
     assert (status, headers["connection"]) == (413, "close")
+    assert headers["x-ratelimit-api_key-remaining-requests"] == "59", "the key is known, and not charged"
     assert wire.read_all() == b""
+
+
+def test_what_says_what_remains(start: Callable[..., Simulator], connect: Any, wire_request: Raw, body: Body) -> None:
+    """Every response of a valid key, also one refused before it is looked at; none without, and none to what is no
+    HTTP."""
+    simulator = start(max_body_bytes=500)
+    cases = [
+        (wire_request(b"x" * 501), 413, True),
+        (wire_request(b"x" * 501, key="sk-invalid"), 413, False),
+        (wire_request(body(), x_simulator_fault="nonsense"), 400, True),
+        (wire_request(body(), x_simulator_fault="status 503"), 503, True),
+        (wire_request(b"{"), 400, True),
+        (wire_request(body(), key="sk-no-credit"), 402, True),
+        (wire_request(body(), key="sk-invalid"), 401, False),
+        (wire_request(method="GET", path="/v1/nowhere"), 404, True),
+        (wire_request(method="GET"), 405, True),
+        (wire_request(method="OPTIONS"), 204, True),
+        (wire_request(method="GET", path="/v1/models"), 200, True),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer sk-a\r\ncontent-length: x\r\n\r\n", 400, False),
+    ]
+    for data, status, told in cases:
+        wire = connect(simulator)
+        wire.send(data)
+        found, headers, _ = wire.read_response()
+        assert (found, "x-ratelimit-api_key-remaining-requests" in headers) == (status, told), data
 
 
 @pytest.mark.parametrize(

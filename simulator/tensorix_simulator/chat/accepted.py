@@ -81,13 +81,6 @@ def _logit_bias(param: str, value: Any) -> None:
     nothing_but({}, why="this model's tokens have no ids")(param, value)
 
 
-def _template(param: str, value: Any) -> None:
-    typed(dict, "an object")(param, value)
-    known_names(param, value, ("enable_thinking", "thinking"))
-    for name, one in value.items():
-        flag(f"{param}.{name}", one)
-
-
 def _cache_options(param: str, value: Any) -> None:
     typed(dict, "an object")(param, value)
     known_names(param, value, ("mode", "ttl"))
@@ -128,13 +121,9 @@ _PLAIN: Mapping[str, Check] = {
     "prediction": nothing_but(why="this model takes no predicted output"),
     "web_search_options": nothing_but(why="this model does not search"),
     "moderation": nothing_but(why="replies are not moderated"),
-    # Not OpenAI's: what vLLM, SGLang and llama.cpp take besides.
-    "top_k": whole(-1, 2**31),
-    "min_p": number(0, 1),
-    "repetition_penalty": number(0, 10),
+    # Not OpenAI's, but of vLLM and others; of what these take besides, what can be shown.
     "ignore_eos": flag,
     "min_tokens": whole(0, 10**6),
-    "chat_template_kwargs": _template,
 }
 
 

@@ -1,16 +1,17 @@
 """What a chat completion's body may hold, checked as OpenAI does: a wrong one is refused and its parameter named.
 
-Ranges are those of OpenAI's reference for `POST /chat/completions`. A few parameters that other servers of this kind
-know (vLLM's `top_k`, `min_p`, …) are checked and accepted too. What is accepted either does what it says or could not
-be seen in random text (`temperature`, the penalties, `user`, …); what would change the reply in a way that the
+Ranges are those of OpenAI's reference for `POST /chat/completions`. Of what only other servers know, `min_tokens` and
+`ignore_eos` are taken too; the rest (`top_k`, …) is unknown. What is accepted either does what it says or could not be
+seen in random text (`temperature`, the penalties, `user`, …); what would change the reply in a way that the
 simulator cannot show (`logprobs`, `logit_bias`, `prediction`, `audio`, …) is refused rather than ignored.
 
 - `stop`: the text ends before the sequence. `response_format`, `tools`, `tool_choice`, `functions`: see `tools`.
 - `temperature: 0` and `seed`: the same request gets the same text each time, not the same times.
-- `reasoning_effort`: scales the reasoning's length (`accepted.REASONING`); `none`, and the chat template's
-  `enable_thinking` or `thinking` if false, leave it out. `verbosity`: scales a drawn length (`accepted.VERBOSITY`).
+- `reasoning_effort`: scales the reasoning's length (`accepted.REASONING`); `none` leaves it out. `verbosity`: scales a
+  drawn length (`accepted.VERBOSITY`).
 - `ignore_eos`: as many tokens as `max_tokens` says. `min_tokens`: not fewer than these.
-- Of a name that comes twice in an object, the last counts, as in most servers. NaN and infinities are no JSON.
+- Of a name that comes twice in an object, the last counts, as in most servers. NaN and infinities are no JSON; 1e999
+  is, but no parameter can be so large.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from tensorix_simulator.chat.tools import ToolUse
 from tensorix_simulator.settings import SimulatorSettings
 
 __all__ = ["BadParameter", "ChatRequest", "read_chat_request"]
+
+_HUGE = 10**400
+"""More than a float can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +72,39 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        _no_number(digits)
-    return value
+class _Numbers:
+    """Reads numbers, and notes whether one is larger than can be reckoned with: 1e999, or 5,000 digits."""
+
+    def __init__(self) -> None:
+        self.too_large = False
+
+    def real(self, digits: str) -> float:
+        value = float(digits)
+        self.too_large |= math.isinf(value)
+        return value
+
+    def whole(self, digits: str) -> int:
+        try:
+            return int(digits)
+        except ValueError:
+            self.too_large = True
+            return -_HUGE if digits.startswith("-") else _HUGE
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes, settings: SimulatorSettings) -> dict[str, Any]:
+    numbers = _Numbers()
     try:
-        data = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        data = json.loads(body, parse_constant=_no_number, parse_float=numbers.real, parse_int=numbers.whole)
     except (ValueError, RecursionError):
         raise RefusedError("The body of the request is not valid JSON.", None, "invalid_json") from None
     if not isinstance(data, dict):
         raise RefusedError("The body of the request must be a JSON object.", None, "invalid_type")
+    if numbers.too_large:
+        for param, value in data.items():
+            if isinstance(value, int | float) and abs(value) >= _HUGE:
+                check_parameter(param, value, settings)
+        # Deeper, or in what is ignored.
+        raise RefusedError("The body of the request has a number that is too large.", None)
     return data
 
 
@@ -144,12 +167,8 @@ def _digest(data: Mapping[str, Any]) -> bytes:
     return hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16).digest()
 
 
-def _thinks(data: Mapping[str, Any]) -> bool:
-    return all((data.get("chat_template_kwargs") or {}).values())
-
-
 def _read(body: bytes, settings: SimulatorSettings) -> ChatRequest:
-    data = _parsed(body)
+    data = _parsed(body, settings)
     for name in ("model", "messages"):
         if data.get(name) is None:
             raise missing(name)
@@ -180,7 +199,7 @@ def _read(body: bytes, settings: SimulatorSettings) -> ChatRequest:
         schema=format_schema(data.get("response_format")),
         stops=(stop,) if isinstance(stop, str) else tuple(stop),
         repeatable=data.get("seed") is not None or data.get("temperature") == 0,
-        reasoning_scale=REASONING[effort] if _thinks(data) else 0.0,
+        reasoning_scale=REASONING[effort],
         length_scale=VERBOSITY[data.get("verbosity") or "medium"],
         min_tokens=data.get("min_tokens") or 0,
         ignore_eos=data.get("ignore_eos") or False,

@@ -11,7 +11,7 @@ from tensorix_simulator.http.wire import Headers
 from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.limits.key_limits import KeyLimits
 from tensorix_simulator.limits.ledger import Ledger, OverLimit
-from tensorix_simulator.limits.outlook import Outlook
+from tensorix_simulator.limits.outlook import Outlook, outlook
 from tensorix_simulator.limits.rate_headers import RateHeaders
 from tensorix_simulator.limits.waiting import Waiting, WaitingLines
 from tensorix_simulator.settings import SimulatorSettings
@@ -71,29 +71,38 @@ class Admission:
         elif delay:
             self._join(Waiting(exchange, ledger, cost, model, passed, now_ns))
         else:
-            self._refuse(exchange, decision.binding, decision.retry_at_ns, now_ns)
+            self._refuse(exchange, cost, decision.binding, decision.retry_at_ns, now_ns)
 
     def _join(self, one: Waiting) -> None:
         held = self._waiting.join(one)
         if held is not None:
             one.ledger.look(one.since_ns)
-            self._refuse_held(one.exchange, held, one.since_ns)
+            self._refuse_held(one, held, one.since_ns)
 
-    def _refuse_held(self, exchange: Exchange, held: Outlook, now_ns: int) -> None:
-        self._refuse(exchange, held.held_by.name if held.held_by else None, held.at_ns, now_ns)
+    def _refuse_held(self, one: Waiting, held: Outlook, now_ns: int) -> None:
+        self._refuse(one.exchange, one.cost, held.held_by.name if held.held_by else None, held.at_ns, now_ns)
 
-    def _refuse(self, exchange: Exchange, name: str | None, at_ns: int | None, now_ns: int) -> None:
+    def _refuse(self, exchange: Exchange, cost: Cost, name: str | None, at_ns: int | None, now_ns: int) -> None:
         """Answer with 429; `name` is the limiter's that holds the request until `at_ns`, None where others do."""
         ledger = exchange.ledger
         assert ledger is not None
         if exchange.settings.counting.refused:
+            # The refusal itself may make the wait longer, and another of those that refused it the last to open.
+            limiters = ledger.limiter.limiters
+            refusing = [limiter for limiter in limiters if limiter.earliest(now_ns, cost) != now_ns]
             ledger.charge(now_ns, Cost(1, 0))
+            last, after_ns = outlook(refusing, now_ns, cost).held_by, outlook(limiters, now_ns, cost).at_ns
+            name = last.name if last else name
+            # Never earlier than it was: others may wait in line before it.
+            at_ns = None if at_ns is None or after_ns is None else max(at_ns, after_ns)
         limit = self._limits.named(name or ledger.limiter.limiters[0].name)
         over = OverLimit(
             name=limit.name,
             resource=limit.resource,
             limit=limit.amount,
+            window_ns=limit.window_ns,
             wait_ns=None if at_ns is None else at_ns - now_ns,
+            unix_s=time.time(),
         )
         ledger.over = over
         exchange.refuse(

@@ -35,8 +35,12 @@ class OverLimit:
     resource: Resource | None
     """None: too many in flight."""
     limit: int
+    window_ns: int
+    """Of the limit; 0: it has none."""
     wait_ns: int | None
-    """Until it would have passed; None where waiting alone does not help."""
+    """Until it would pass; None where waiting alone does not help."""
+    unix_s: float
+    """When it was refused, by the clock."""
 
 
 class Ledger:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from tensorix_api.limiters import Resource, Standing
 from tensorix_simulator.http.wire import Headers
-from tensorix_simulator.limits.ledger import Ledger
+from tensorix_simulator.limits.ledger import Ledger, OverLimit
 from tensorix_simulator.settings import SimulatorSettings
 
-__all__ = ["AnswerKind", "RateHeaders", "documented_headers", "duration"]
+__all__ = ["AnswerKind", "RateHeaders", "documented_headers", "duration", "resets_at"]
 
 
 class AnswerKind(StrEnum):
@@ -39,6 +41,8 @@ class RateHeaders:
         """The headers of a response whose ledger was looked at just now."""
         if settings.headers == "none":
             return []
+        if settings.headers == "litellm" and kind is AnswerKind.REFUSED:
+            return _litellm_over(settings, ledger.over) if ledger.over is not None else []
         if settings.headers == "documented" and settings.header_lie is None:
             return documented_headers(ledger.remaining)
         now_ns = time.monotonic_ns()
@@ -109,3 +113,21 @@ def _litellm(shown: Mapping[Resource, int], standing: Mapping[Resource, Standing
         headers.append((f"x-ratelimit-api_key-remaining-{resource}", str(left)))
         headers.append((f"x-ratelimit-api_key-limit-{resource}", str(standing[resource].limit)))
     return headers
+
+
+def _litellm_over(settings: SimulatorSettings, over: OverLimit) -> Headers:
+    """With a 429, of the limit that was reached; when to come back only where `retry_after` does not say it."""
+    headers: Headers = []
+    if settings.retry_after == "none":
+        headers.append(("retry-after", str(math.ceil(_window_s(settings, over)))))
+    return [*headers, ("rate_limit_type", over.resource or "requests"), ("reset_at", resets_at(settings, over))]
+
+
+def resets_at(settings: SimulatorSettings, over: OverLimit) -> str:
+    """When LiteLLM says that a limit is whole again: a window from now, wherever in the window it is."""
+    at = datetime.fromtimestamp(over.unix_s, UTC) + timedelta(seconds=_window_s(settings, over))
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _window_s(settings: SimulatorSettings, over: OverLimit) -> float:
+    return over.window_ns / 1e9 if over.window_ns else settings.window_s

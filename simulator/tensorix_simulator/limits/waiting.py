@@ -84,7 +84,7 @@ class WaitingLines:
         self,
         pacer: Pacer,
         limits: KeyLimits,
-        refuse: Callable[[Exchange, Outlook, int], None],
+        refuse: Callable[[Waiting, Outlook, int], None],
     ) -> None:
         """`refuse` answers who has waited too long, with what held it and the time."""
         self._pacer = pacer
@@ -251,7 +251,7 @@ class WaitingLines:
         one.ledger.look(now_ns)
         one.ledger.waited_ns = now_ns - one.since_ns
         one.exchange.connection.on_gone = None
-        self._refuse(one.exchange, seen, now_ns)
+        self._refuse(one, seen, now_ns)
 
     def _take_out(self, one: Waiting) -> None:
         one.over = True

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tensorix_api.limiters import Resource
 from tensorix_simulator.http.wire import Headers, encode_json
+from tensorix_simulator.limits.rate_headers import resets_at
 from tensorix_simulator.styles.litellm_reading import FORMAT, JSON, MODEL, MODEL_TYPE, NO_MESSAGES
 from tensorix_simulator.styles.style import Context, Refusal
 
@@ -83,21 +82,14 @@ def _wrapped(refusal: Refusal) -> str:
 
 
 def _over_limit(refusal: Refusal, context: Context) -> tuple[bytes, Headers]:
-    """It says a whole window from now, wherever in the window it is; `fixed60` is that, too."""
-    settings = context.settings
-    resource: Resource = "tokens" if refusal.decision == "refused_tokens" else "requests"
-    limit = settings.tpm if resource == "tokens" else settings.rpm
-    at = (datetime.now(UTC) + timedelta(seconds=settings.window_s)).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """It says a whole window from now, wherever in the window it is; the headers that go with it are the limits'."""
+    over = context.over
+    assert over is not None, "only limits refuse so"
+    resource = over.resource or "requests"
     # The gateway's hash is of the key, which is not kept here.
     key = hashlib.sha256((context.alias or "").encode()).hexdigest()
     message = (
-        f"Rate limit exceeded for api_key: {key}. Limit type: {resource}. "
-        f"Current limit: {limit}, Remaining: {context.remaining.get(resource, 0)}. Limit resets at: {at}"
+        f"Rate limit exceeded for api_key: {key}. Limit type: {resource}. Current limit: {over.limit}, "
+        f"Remaining: {context.remaining.get(resource, 0)}. Limit resets at: {resets_at(context.settings, over)}"
     )
-    window = f"{settings.window_s:.0f}"
-    headers: Headers = [
-        (name, window if settings.retry_after == "fixed60" and name == "retry-after" else value)
-        for name, value in refusal.headers or []
-    ]
-    headers += [("rate_limit_type", resource), ("reset_at", at)]
-    return _error(message, "throttling_error", None, refusal.status), headers
+    return _error(message, "throttling_error", None, refusal.status), refusal.headers or []
