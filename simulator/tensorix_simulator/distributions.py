@@ -1,6 +1,6 @@
 """Distributions as a person writes them: `lognormal(250ms, 0.4)`, `uniform(10, 50)`, `20ms`.
 
-Times carry a unit (ns, us, ms, s) and are sampled in ns; counts carry none. Whoever samples brings the generator, so
+Times carry a unit (`durations`) and are sampled in ns; counts carry none. Whoever samples brings the generator, so
 that a seed decides everything.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tensorix_api.errors import SettingsError
+from tensorix_simulator.durations import UNITS, nanoseconds
 
 __all__ = ["FORMS", "Distribution", "Quantity"]
 
@@ -30,8 +31,7 @@ FORMS = (
 """What may be written; x, low, high, mean, sd and median have a unit where a time is meant, sigma and shape never."""
 
 _SPEC = re.compile(r"\s*(?:(?P<kind>[a-z]+)\s*\((?P<arguments>[^()]*)\)|(?P<plain>[^()]+))\s*")
-_NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s)?\s*")
-_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
+_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+")
 # For each kind, which of its arguments have the unit of what is sampled.
 _ARGUMENTS: dict[str, tuple[bool, ...]] = {
     "constant": (True,),
@@ -102,16 +102,18 @@ class Distribution:
 
 
 def _number(text: str, unit_wanted: bool, whole: str, quantity: Quantity) -> float:
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        raise _wrong(whole, quantity)
-    value, unit = float(match[1]), match[2]
-    # A bare 0 needs no unit; any other time without one could mean anything.
-    if (unit is not None) != unit_wanted and not (value == 0 and unit is None):
-        raise _wrong(whole, quantity)
-    return value * (_NS[unit] if unit else 1.0)
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        value = float(text)
+        # A bare 0 needs no unit; any other time without one could mean anything.
+        if not unit_wanted or value == 0:
+            return value
+    elif unit_wanted and (time_ns := nanoseconds(text)) is not None:
+        return float(time_ns)
+    raise _wrong(whole, quantity)
 
 
 def _wrong(text: str, quantity: Quantity) -> SettingsError:
-    example = "with units, as in 'lognormal(250ms, 0.4)'" if quantity == "time" else "as in 'uniform(10, 50)'"
+    times = f"with a unit ({UNITS}) and at most 1h, as in 'lognormal(250ms, 0.4)'"
+    example = times if quantity == "time" else "as in 'uniform(10, 50)'"
     return SettingsError(f"{text!r} is no distribution: write one of {'; '.join(FORMS)}; {example}")

@@ -12,10 +12,21 @@ from tensorix_cli import _options
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90.0), ("60s", 60.0), ("1.5m", 90.0), ("1h30m", 5400.0), ("500ms", 0.5), (" 2M ", 120.0), ("1m1s", 61.0)],
+    [
+        ("90", 90.0),
+        ("60s", 60.0),
+        ("1.5m", 90.0),
+        ("1h30m", 5400.0),
+        ("500ms", 0.5),
+        (" 2M ", 120.0),
+        ("1m1s", 61.0),
+        ("2min", 120.0),
+        ("1d", 86_400.0),
+        ("20us", 2e-5),
+    ],
 )
 def test_a_duration_is_read_in_the_usual_spellings(text: str, seconds: float) -> None:
-    """Plain seconds, or numbers with h, m, s and ms one after another."""
+    """Plain seconds, or numbers with d, h, m or min, s, ms, us and ns one after another."""
     assert _options.duration(text) == pytest.approx(seconds)
 
 

@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorix_api.errors import SettingsError
+from tensorix_cli._options import duration
+from tensorix_simulator.distributions import Distribution
 from tensorix_simulator.faults.fault_text import CLAUSES, FORMS, FaultKind, parse_fault, parse_header
+from tensorix_simulator.limits.limit_text import read_limit
 from tensorix_simulator.settings import SimulatorSettings
 
 
@@ -24,6 +27,8 @@ from tensorix_simulator.settings import SimulatorSettings
         ("refuse from 1min to 1.5 min", {"from_ns": 60_000_000_000, "to_ns": 90_000_000_000}),
         ("reset,on chat,model z-ai/glm-5,rate 10%", {"on": "chat", "model": "z-ai/glm-5", "rate": 0.1}),
         ("status 503 on models", {"on": "models"}),
+        ("status 503 from 1m to 1m30s", {"from_ns": 60_000_000_000, "to_ns": 90_000_000_000}),
+        ("outage from 1d", {"from_ns": 86_400_000_000_000}),
         ("stall 30s before headers", {"kind": "stall", "where": "headers", "time_ns": 30_000_000_000}),
         ("stall 200ms before first token", {"where": "first token", "time_ns": 200_000_000}),
         ("stall 1h after 3 chunks", {"where": "chunks", "after": 3, "time_ns": 3_600_000_000_000}),
@@ -96,6 +101,24 @@ def test_a_wrong_fault_in_the_settings_names_the_setting() -> None:
     """As with every other setting, a wrong value is told by the setting's name and what it may be."""
     with pytest.raises(SettingsError, match=r"setting 'faults': 'statis 500' is no fault: write one of status 503; "):
         SimulatorSettings().changed({"faults": ["cut", "statis 500"]})
+
+
+@pytest.mark.parametrize("text", ["status 200", "status 600", "status 5000"])
+def test_a_status_that_is_no_error_is_told_the_range(text: str) -> None:
+    """From 400 to 599."""
+    with pytest.raises(SettingsError, match=f"'{text}' is no fault: a status is from 400 to 599; write one of"):
+        parse_fault(text)
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "ms", "s", "m", "min", "h", "d"])
+def test_times_have_the_same_units_everywhere(unit: str) -> None:
+    """Of a fault, a limit, a distribution and an option of the command: the same text is the same length."""
+    number = {"ns": 5_000_000_000, "us": 5_000_000, "ms": 5_000, "s": 30}.get(unit, 0.01)
+    text = f"{number}{unit}"
+    length_ns = parse_fault(f"status 500, from {text}").from_ns
+    assert read_limit(f"1 request/{text}").window_ns == length_ns
+    assert Distribution.parse(text, "time").constant == length_ns
+    assert duration(text) == pytest.approx(length_ns / 1e9)
 
 
 def test_a_header_has_several() -> None:

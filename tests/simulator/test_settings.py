@@ -52,7 +52,7 @@ def test_settings_survive_json() -> None:
         ("default_max_tokens", 0, "from 1 to 1000000"),
         ("ttft", "soon", "lognormal"),
         ("ttft", 5, "the text of a distribution"),
-        ("ttft", "250", "with units"),
+        ("ttft", "250", "with a unit (ns, us, ms, s, m or min, h, d)"),
         ("reply_tokens", "5ms", "uniform(10, 50)"),
         ("between_tokens", None, "the text of a distribution"),
     ],

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from tensorix_api.errors import SettingsError
+from tensorix_simulator.durations import TIME, UNITS, nanoseconds
 
 __all__ = ["CLAUSES", "FORMS", "Fault", "FaultKind", "parse_fault", "parse_header"]
 
@@ -54,7 +55,7 @@ FORMS = {
     "malformed after 3 chunks": "the next chunk is broken JSON; a whole body is",
     "error event after 3 chunks": "an error object as the next event, and the end of the stream",
     "no done": "a stream ends without [DONE]",
-    "split": "each byte of a stream's events is sent by itself",
+    "split": "each byte of a stream's events is sent by itself, in a chunk of HTTP's of its own",
     "comments": "a comment (: ping) before each chunk of a stream",
     "comments every 100ms": "a comment as often as that, from the headers on",
     "slow reading 1000 bytes/s": "a request's body is read no faster",
@@ -75,8 +76,7 @@ CLAUSES = {
 }
 """What may follow."""
 
-_NS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9, "min": 60e9, "h": 3600e9}
-_TIME = r"(\d+(?:\.\d+)?) ?(ns|us|ms|s|min|h)"
+_TIME = f"({TIME})"
 _AFTER = r"(?: after (\d{1,6}) chunks?)?"
 _LONGEST_NS = 10**15
 _WHOLE_SERVER = (FaultKind.REFUSE, FaultKind.OUTAGE, FaultKind.VANISH, FaultKind.APPEAR)
@@ -154,12 +154,12 @@ def _made(kind: FaultKind, text: str, found: tuple[str | None, ...]) -> Fault:
     if kind is FaultKind.STATUS:
         return replace(fault, status=int(found[0] or 0))
     if kind is FaultKind.STALL:
-        time_ns = _time_ns(text, found[0], found[1])
-        return replace(fault, time_ns=time_ns, where=found[2] or "chunks", after=int(found[3] or 0))
+        time_ns = _time_ns(text, found[0])
+        return replace(fault, time_ns=time_ns, where=found[1] or "chunks", after=int(found[2] or 0))
     if kind in (FaultKind.CUT, FaultKind.MALFORMED, FaultKind.ERROR_EVENT):
         return replace(fault, after=int(found[0] or 1), by_reset=kind is FaultKind.CUT and found[1] is not None)
     if kind is FaultKind.COMMENTS and found[0] is not None:
-        time_ns = _time_ns(text, found[0], found[1])
+        time_ns = _time_ns(text, found[0])
         if time_ns < 1_000_000:
             raise SettingsError(f"{text!r}: comments come every 1ms at most")
         return replace(fault, time_ns=time_ns)
@@ -182,8 +182,8 @@ def _with_clauses(fault: Fault, rest: str) -> Fault:
                 raise SettingsError(f"{fault.text!r}: a rate is from 0% to 100%")
             fault = replace(fault, rate=rate)
         elif match := _FROM.match(rest):
-            from_ns = _time_ns(fault.text, match[1], match[2])
-            to_ns = None if match[3] is None else _time_ns(fault.text, match[3], match[4])
+            from_ns = _time_ns(fault.text, match[1])
+            to_ns = None if match[2] is None else _time_ns(fault.text, match[2])
             if to_ns is not None and to_ns <= from_ns:
                 raise SettingsError(f"{fault.text!r}: it would end before it begins")
             fault = replace(fault, from_ns=from_ns, to_ns=to_ns)
@@ -209,8 +209,8 @@ def _check_clauses(fault: Fault, given: set[str]) -> None:
         raise SettingsError(f"{fault.text!r}: the model is not known before the body is read")
 
 
-def _time_ns(text: str, number: str | None, unit: str | None) -> int:
-    time_ns = round(float(number or 0) * _NS[unit or "s"])
+def _time_ns(text: str, time: str | None) -> int:
+    time_ns = round(nanoseconds(time or "") or 0)
     if time_ns > _LONGEST_NS:
         raise SettingsError(f"{text!r}: a time is at most {_LONGEST_NS // 10**9} s")
     return time_ns
@@ -218,7 +218,11 @@ def _time_ns(text: str, number: str | None, unit: str | None) -> int:
 
 def _wrong(text: str) -> SettingsError:
     kinds, clauses = "; ".join(FORMS), "; ".join(CLAUSES)
-    return SettingsError(f"{text[:200]!r} is no fault: write one of {kinds}; and after it, as needed, {clauses}")
+    why = "a status is from 400 to 599; " if re.match(r"\s*status\s+\d", text) else ""
+    return SettingsError(
+        f"{text[:200]!r} is no fault: {why}write one of {kinds}; and after it, as needed, {clauses}; "
+        f"times with a unit ({UNITS})"
+    )
 
 
 def parse_header(text: str) -> tuple[Fault, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 
 from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Resource
+from tensorix_simulator.durations import TIME, UNIT, UNITS, nanoseconds
 
 __all__ = ["FORMS", "KINDS", "Limit", "read_limit"]
 
@@ -21,21 +21,20 @@ FORMS = (
     "'8 in flight'",
     "each also 'per model' or 'all keys'",
 )
-"""What may be written. Times have a unit (ms, s, m, h, d); the words after the window may come in any order."""
+"""What may be written. Times have a unit (`durations.UNITS`); the words after the window may come in any order."""
 
 _LIMIT = re.compile(
     r"(?P<amount>\d+(?:_\d+)*)\s*"
-    r"(?:(?P<resource>request|token)s?\s*/\s*(?P<time>\d+(?:\.\d+)?)?\s*(?P<unit>ms|s|m|h|d)|in\s+flight)"
+    rf"(?:(?P<resource>request|token)s?\s*/\s*(?P<time>{TIME}|{UNIT})|in\s+flight)"
     r"(?P<words>(?:\s.*)?)",
     re.ASCII,
 )
 _WORD = re.compile(
     rf"\s+(?:(?P<kind>{'|'.join(KINDS)})|burst\s+(?P<burst>\d+(?:_\d+)*)|(?P<model>per\s+model)|all\s+keys)", re.ASCII
 )
-_UNIT_NS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 _MOST = 10**12
 _LONGEST = 100
-_LONGEST_NS = 366 * _UNIT_NS["d"]
+_LONGEST_NS = 366 * 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,8 @@ def read_limit(text: str) -> Limit:
     amount, burst = int(match["amount"]), words.get("burst")
     window_ns, resource = 0, match["resource"]
     if resource is not None:
-        exact_ns = Fraction(match["time"] or "1") * _UNIT_NS[match["unit"]]
+        # A unit alone is one of it.
+        exact_ns = nanoseconds(match["time"]) or nanoseconds(f"1{match['time']}") or 0
         window_ns = int(exact_ns)
         if not 10**6 <= exact_ns <= _LONGEST_NS:
             raise _wrong(text, "a window is from 1ms to 366d")
@@ -107,4 +107,7 @@ def _read_words(text: str, rest: str) -> dict[str, str]:
 def _wrong(text: str, why: str = "") -> SettingsError:
     reason = f": {why}" if why else ""
     kinds = ", ".join(KINDS)
-    return SettingsError(f"{text[:_LONGEST]!r} is no limit{reason}; write {', '.join(FORMS)}; the kinds are {kinds}")
+    return SettingsError(
+        f"{text[:_LONGEST]!r} is no limit{reason}; write {', '.join(FORMS)}; the kinds are {kinds}; "
+        f"the units of time {UNITS}"
+    )
