@@ -13,11 +13,22 @@ __all__ = ["Delivery"]
 class Delivery:
     """Sends in order. While the client does not read, what falls due waits, and goes out as soon as it reads again."""
 
-    __slots__ = ("_connection", "_held", "_on_sent", "_send", "blocked", "headers_ns", "lateness_ns", "sent_ns")
+    __slots__ = (
+        "_connection",
+        "_held",
+        "_on_sent",
+        "_send",
+        "_unsent",
+        "blocked",
+        "headers_ns",
+        "lateness_ns",
+        "sent_ns",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._send = connection.send
+        self._unsent = connection.unsent
         self._held: deque[tuple[int, bytes]] = deque()
         self._on_sent: Callable[[int], None] | None = None
         self.headers_ns: int | None = None
@@ -35,7 +46,7 @@ class Delivery:
 
     def token(self, due_ns: int, data: bytes) -> None:
         """Send the token that is due, or hold it."""
-        if self._held or self._connection.blocked:
+        if self._held or self._unsent:
             self.blocked += 1
             self._held.append((due_ns, data))
             self._connection.on_drained = self._drain
@@ -68,7 +79,18 @@ class Delivery:
             self._connection.on_drained = self._drain
 
     def stop(self) -> None:
-        """It is over, whole or not."""
+        """It is over, whole or not.
+
+        What is held goes, and the calls that lead back here: nothing may be left to the collector of cycles.
+        """
+        self._held.clear()
+        self._on_sent = None
+        self._connection.on_drained = None
+
+    @property
+    def waiting(self) -> int:
+        """How many sends wait for the client to read."""
+        return len(self._held)
 
     @property
     def last_ns(self) -> int | None:

@@ -118,6 +118,20 @@ def _chunk(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
+def _merged(data: bytes) -> bytes:
+    """The head and what the chunks of HTTP's hold; a 0 where the mark of the end has come."""
+    head, mark, rest = data.partition(b"\r\n\r\n")
+    whole = head + mark
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        assert rest[length : length + 2] == b"\r\n"
+        whole, rest = whole + rest[:length], rest[length + 2 :]
+        if not length:
+            return whole + b"0"
+    return whole
+
+
 def _event(chunk: bytes) -> bytes:
     """What a chunk of HTTP's holds."""
     size, _, rest = chunk.partition(b"\r\n")
@@ -406,15 +420,25 @@ def test_no_done(asked: Asked) -> None:
 
 
 def test_split(asked: Asked) -> None:
-    """The same bytes, each of those after the head in a packet of its own."""
-    without = asked.stream(None)
+    """The same events, each byte in a packet and in a chunk of HTTP's of its own."""
+    without = asked.open(None, _chat(stream=True), connection="close").read_all()
     wire = asked.open("split", _chat(stream=True), connection="close")
     got = wire.read_all()
-    assert _plain(got) == without
+    rest = got.partition(b"\r\n\r\n")[2]
+    parts = [rest[at : at + 6] for at in range(0, len(rest), 6)]
+    assert parts.pop() == b"0\r\n\r\n"
+    assert {(part[:3], part[4:]) for part in parts} == {(b"1\r\n", b"\r\n")}
+    assert _plain(_merged(got)) == _plain(_merged(without))
     if hasattr(socket, "TCP_INFO"):
-        # Linux's tcpi_data_segs_in. The head comes in one more.
+        # Linux's tcpi_data_segs_in. The head comes in one more, and the end of the body.
         (packets,) = struct.unpack_from("I", wire.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152)
-        assert packets >= len(got.partition(b"\r\n\r\n")[2]) + 1
+        assert packets >= len(parts) + 2
+
+
+def test_split_without_chunks(asked: Asked) -> None:
+    """A client of HTTP/1.0 gets the bytes as they are, one by one."""
+    plain = _plain(asked.open(None, _chat(stream=True), version="1.0").read_all())
+    assert _plain(asked.open("split", _chat(stream=True), version="1.0").read_all()) == plain
 
 
 def test_comments_before_each_chunk(asked: Asked) -> None:
@@ -512,10 +536,11 @@ def test_the_first_of_two_wins(asked: Asked) -> None:
 
 def test_faults_that_go_together(asked: Asked) -> None:
     """Pieces, comments, a stall and a cut in one stream; the truth names them all."""
-    head, chunks = asked.parts()
+    cut = asked.open("cut after 2 chunks", _chat(stream=True), connection="close").read_all()
     faults = "split; comments; stall 50ms after 1 chunk; cut after 2 chunks"
-    ping = _chunk(b": ping\n\n")
-    assert asked.stream(faults) == head + chunks[0] + ping + chunks[1] + ping + chunks[2]
+    got = asked.open(faults, _chat(stream=True), connection="close").read_all()
+    role, first, second, nothing = _plain(_merged(cut)).split(b"\n\n")
+    assert (_plain(_merged(got)), nothing) == (b"\n\n: ping\n\n".join((role, first, second)) + b"\n\n", b"")
     assert asked.truth()[0]["fault"] == faults
     status, headers, body = asked.open("status 500; malformed; connection close", _chat()).read_response()
     assert (status, headers["connection"]) == (500, "close")

@@ -56,6 +56,22 @@ def test_a_request_byte_by_byte(quick: Simulator, connect: Any, wire_request: Ra
     assert wire.read_response()[0] == 200
 
 
+@pytest.mark.parametrize("server", ["http://simulator", "HTTPS://[::1]:8000", "http://a.b:80"])
+def test_a_target_in_absolute_form(quick: Simulator, connect: Any, wire_request: Raw, body: Body, server: str) -> None:
+    """As a client sends it to a proxy: what stands before the path says nothing."""
+    wire = connect(quick)
+    for path, status in (("/v1/models", 200), ("/v1/models?page=http://x/", 200), ("/v1/else", 404), ("", 404)):
+        wire.send(wire_request(method="GET", path=server + path))
+        assert wire.read_response()[0] == status
+    wire.send(wire_request(body(), path=f"{server}/v1/chat/completions"))
+    assert wire.read_response()[0] == 200
+    assert {line["path"] for line in quick.truth()[-20:] if line["event"] == "arrival"} >= {
+        "/v1/models",
+        "/v1/else",
+        "/",
+    }
+
+
 def test_a_body_in_chunks(quick: Simulator, connect: Any, wire_request: Raw, body: Body) -> None:
     """A chunked request body is read like one with a length."""
     whole = wire_request(body())

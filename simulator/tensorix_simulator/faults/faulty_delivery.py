@@ -11,7 +11,7 @@ from tensorix_simulator.delivery import Delivery
 from tensorix_simulator.faults.fault_text import FaultKind
 from tensorix_simulator.faults.plan import Plan
 from tensorix_simulator.http.connection import Connection
-from tensorix_simulator.http.wire import frame, last_chunk
+from tensorix_simulator.http.wire import frame, framed_apart, last_chunk
 from tensorix_simulator.latency.alarm import Alarm
 
 __all__ = ["FaultyDelivery"]
@@ -46,7 +46,7 @@ class FaultyDelivery(Delivery):
         super().__init__(connection)
         if plan.of(FaultKind.SPLIT) is not None:
             connection.send_apart(True)
-            self._send = partial(_send_bytewise, connection)
+            self._send = partial(_send_bytewise, connection, chunked)
         self._plan = plan
         self._ending = plan.ending
         self._chunked = chunked
@@ -187,6 +187,7 @@ class FaultyDelivery(Delivery):
 
     def stop(self) -> None:
         """It is over: nothing is to come any more."""
+        super().stop()
         self._over = True
         self._connection.send_apart(False)
         self._line.clear()
@@ -202,7 +203,9 @@ def _ignored(_: str) -> None:
     pass
 
 
-def _send_bytewise(connection: Connection, data: bytes) -> int:
-    for at in range(len(data)):
-        stamp_ns = connection.send(data[at : at + 1])
-    return stamp_ns if data else connection.send(data)
+def _send_bytewise(connection: Connection, chunked: bool, data: bytes) -> int:
+    """Each byte in a chunk of HTTP's too: the client's kernel may join packets again, and a parser whole chunks."""
+    stamp_ns = None
+    for part in framed_apart(data, chunked):
+        stamp_ns = connection.send(part)
+    return connection.send(b"") if stamp_ns is None else stamp_ns

@@ -197,9 +197,10 @@ class Connection:
             stamp_ns = time.monotonic_ns()
             if sent == len(data):
                 return stamp_ns
-            data = data[sent:]
             self._loop.add_writer(self._fd, self._on_writable)
-        self._unsent += data
+            self._unsent += memoryview(data)[sent:]
+        else:
+            self._unsent += data
         return time.monotonic_ns()
 
     def send_apart(self, apart: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -13,6 +14,8 @@ from tensorix_simulator.http.stamps import unix_less_monotonic_ns
 __all__ = ["Request", "RequestReader"]
 
 _MOST_HEAD_BYTES = 65_536
+# What comes before the path in a target of absolute form, which a server has to accept too (RFC 9112, 3.2.2).
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -43,7 +46,10 @@ class Request:
     @property
     def path(self) -> str:
         """The path, decoded, without the query."""
-        return unquote(self.target.split(b"?", 1)[0].decode("latin-1"))
+        path = self.target.partition(b"?")[0]
+        if (authority := _AUTHORITY.match(path)) is not None:
+            path = path[authority.end() :] or b"/"
+        return unquote(path.decode("latin-1"))
 
     @property
     def query(self) -> str:

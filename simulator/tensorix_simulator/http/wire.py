@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["Headers", "encode_json", "frame", "head", "last_chunk"]
+__all__ = ["Headers", "encode_json", "frame", "framed_apart", "head", "last_chunk"]
 
 Headers = list[tuple[str, str]]
 
@@ -45,3 +46,20 @@ def frame(payload: bytes, chunked: bool) -> bytes:
 def last_chunk(chunked: bool) -> bytes:
     """What ends a body of unknown length."""
     return b"0\r\n\r\n" if chunked else b""
+
+
+def framed_apart(data: bytes, chunked: bool) -> Iterator[bytes]:
+    """What `frame` and `last_chunk` made, again, each byte of a payload framed by itself."""
+    if not chunked:
+        for at in range(len(data)):
+            yield data[at : at + 1]
+        return
+    at = 0
+    while at < len(data):
+        begin = data.index(b"\r\n", at) + 2
+        end = begin + int(data[at : begin - 2], 16)
+        if begin == end:
+            yield last_chunk(chunked)
+        for place in range(begin, end):
+            yield frame(data[place : place + 1], chunked)
+        at = end + 2
