@@ -66,7 +66,8 @@ class Connection:
         self._serving = False
         self._pumping = False
         self._keep_alive = True
-        self._unsent = bytearray()
+        self.unsent = bytearray()
+        """What the client has not read of what was sent before: always this one object."""
         self.closed = False
         self.was_reset = False
         self._handshake = None if tls is None else loop.call_later(_HANDSHAKE_S, self.close)
@@ -185,7 +186,7 @@ class Connection:
             except ssl.SSLError:
                 self._loop.call_soon(self._gone)
                 return time.monotonic_ns()
-        if not self._unsent:
+        if not self.unsent:
             try:
                 sent = self._put(data)
             except (BlockingIOError, InterruptedError):
@@ -198,9 +199,9 @@ class Connection:
             if sent == len(data):
                 return stamp_ns
             self._loop.add_writer(self._fd, self._on_writable)
-            self._unsent += memoryview(data)[sent:]
+            self.unsent += memoryview(data)[sent:]
         else:
-            self._unsent += data
+            self.unsent += data
         return time.monotonic_ns()
 
     def send_apart(self, apart: bool) -> None:
@@ -212,28 +213,28 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether no response is under way."""
-        return not self._serving and not self._unsent and self._slow is None
+        return not self._serving and not self.unsent and self._slow is None
 
     @property
     def blocked(self) -> bool:
         """Whether the client has not read what was sent before."""
-        return bool(self._unsent)
+        return bool(self.unsent)
 
     def _on_writable(self) -> None:
         try:
-            sent = self._sock.send(self._unsent)
+            sent = self._sock.send(self.unsent)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._gone()
             return
-        del self._unsent[:sent]
-        if not self._unsent:
+        del self.unsent[:sent]
+        if not self.unsent:
             self._loop.remove_writer(self._fd)
             on_drained, self.on_drained = self.on_drained, None
             if on_drained is not None:
                 on_drained()
-            if self._unsent or self.closed:
+            if self.unsent or self.closed:
                 return
             if not self._serving and not self._keep_alive:
                 self._end()
@@ -251,7 +252,7 @@ class Connection:
             self.on_active(self)
         if self._keep_alive:
             self._pump()
-        elif not self._unsent:
+        elif not self.unsent:
             self._end()
 
     # Ending.
@@ -307,7 +308,7 @@ class Connection:
         if self.closed:
             return
         unserved = self._take_unserved()
-        if self._tls is not None and self._tls.ended and not self._unsent:
+        if self._tls is not None and self._tls.ended and not self.unsent:
             with contextlib.suppress(OSError):
                 self._sock.send(self._tls.goodbye())
         on_gone, self.on_gone, self.on_drained = self.on_gone, None, None
@@ -328,5 +329,5 @@ class Connection:
         self._loop.remove_writer(self._fd)
         self._sock.close()
         self._reader.close()
-        self._unsent.clear()
+        self.unsent.clear()
         self._on_closed(self)
