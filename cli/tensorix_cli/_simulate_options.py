@@ -11,7 +11,9 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from tensorix_api.errors import SettingsError
 from tensorix_cli._load_options import option_of_time
+from tensorix_cli._options import duration
 
 __all__ = [
     "Assigned",
@@ -58,16 +60,31 @@ _REPLIES, _FAULTS, _KEYS, _CONNECTIONS = "Replies", "Faults", "Keys", "Connectio
 
 
 def _number_or_none(text: Any) -> Any:
-    """A whole number from 0 on, or the text `null` for `none`: no limit."""
+    """A whole number, or the text `null` for `none`."""
     if not isinstance(text, str) or text in ("none", "null"):
         return text if not isinstance(text, str) else "null"
-    if not text.isascii() or not text.isdecimal() or len(text) > 12:
-        raise typer.BadParameter(f"{text!r} is no limit: a whole number from 0 on, or none")
+    if not text.isascii() or not text.isdecimal() or len(text) > 16:
+        raise typer.BadParameter(f"{text!r} is no whole number, and not none")
     return int(text)
 
 
+def _time_or_none(text: Any) -> Any:
+    """Seconds, or the text `null` for `none`."""
+    if text in ("none", "null"):
+        return "null"
+    try:
+        return duration(text) if isinstance(text, str) else text
+    except SettingsError as error:
+        raise typer.BadParameter(f"{error}, or none") from None
+
+
 def _limit(help_text: str) -> Any:
-    return typer.Option(parser=_number_or_none, metavar="N|none", help=help_text, rich_help_panel=_LIMITS)
+    return _number("N|none", help_text, _LIMITS)
+
+
+def _number(metavar: str, help_text: str, panel: str, flag: str | None = None) -> Any:
+    flags = (flag,) if flag else ()
+    return typer.Option(*flags, parser=_number_or_none, metavar=metavar, help=help_text, rich_help_panel=panel)
 
 
 def _text(flag: str, metavar: str, help_text: str, panel: str) -> Any:
@@ -127,7 +144,8 @@ Tpm: TypeAlias = Annotated[Any, _limit("Tokens a window")]
 Window: TypeAlias = Annotated[float | None, option_of_time("The length of the window", "60s", _LIMITS)]
 Limiter: TypeAlias = Annotated[str | None, _text("--limiter", "KIND", "How rpm and tpm are counted", _LIMITS)]
 Burst: TypeAlias = Annotated[
-    int | None, _count("--burst", "With token_bucket, requests that may come at once (default: rpm).", _LIMITS)
+    Any,
+    _number("N|none", "With token_bucket, requests that may come at once: from 1 on, or none: rpm (default).", _LIMITS),
 ]
 MoreLimits: TypeAlias = Annotated[
     list[str] | None, _text("--limit", "TEXT", "A limit besides, as '2 requests/1s'; repeatable, see below.", _LIMITS)
@@ -148,17 +166,22 @@ Ttft: TypeAlias = Annotated[
 BetweenTokens: TypeAlias = Annotated[
     str | None, _text("--between-tokens", "TIMES", "With independent: between two tokens", _REPLIES)
 ]
-Slots: TypeAlias = Annotated[int | None, _count("--slots", "Completions worked on at once (default: all).", _REPLIES)]
+Slots: TypeAlias = Annotated[
+    Any, _number("N|none", "Completions worked on at once: from 1 on, or none: all (default).", _REPLIES)
+]
 Queue: TypeAlias = Annotated[
-    int | None, _count("--queue", "How many may wait for a slot; one more gets 503 (default: any number).", _REPLIES)
+    Any,
+    _number("N|none", "How many may wait for a slot, one more gets 503: from 0 on, or none: all (default).", _REPLIES),
 ]
 ReplyTokens: TypeAlias = Annotated[
-    str | None, _text("--reply-tokens", "COUNTS", "Tokens of a reply (default: max_tokens).", _REPLIES)
+    str | None, _text("--reply-tokens", "COUNTS|none", "Tokens of a reply, or none: max_tokens (default).", _REPLIES)
 ]
 ReasoningTokens: TypeAlias = Annotated[
     str | None, _text("--reasoning-tokens", "COUNTS", "Of these, reasoning that comes first", _REPLIES)
 ]
-Seed: TypeAlias = Annotated[int | None, _count("--seed", "Of texts, lengths, times and faults", _REPLIES)]
+Seed: TypeAlias = Annotated[
+    int | None, _count("--seed", "Of texts, lengths, times and faults: from 0 to 2**63 (default: 0).", _REPLIES)
+]
 
 Faults: TypeAlias = Annotated[
     list[str] | None,
@@ -171,14 +194,22 @@ ErrorRate: TypeAlias = Annotated[
 
 ValidKeys: TypeAlias = Annotated[
     list[str] | None,
-    _text("--valid-key", "KEY", "A key, or its alias, beside which none is valid; repeatable (default: any).", _KEYS),
+    _text(
+        "--valid-key", "KEY", "A key, or its alias, beside which none is valid; repeatable; none: any (default).", _KEYS
+    ),
 ]
 CreditTokens: TypeAlias = Annotated[
-    int | None, _count("--credit-tokens", "Tokens a key has paid for: then 402 (default: endless).", _KEYS)
+    Any, _number("N|none", "Tokens a key has paid for, then 402; or none: endless (default).", _KEYS)
 ]
 
 Idle: TypeAlias = Annotated[
-    float | None, option_of_time("Close a connection on which nothing came for so long", "never", _CONNECTIONS)
+    Any,
+    typer.Option(
+        parser=_time_or_none,
+        metavar="TIME|none",
+        help="Close a connection on which nothing came for so long, or none: never (default).",
+        rich_help_panel=_CONNECTIONS,
+    ),
 ]
 Tls: TypeAlias = Annotated[
     str | None,

@@ -80,7 +80,7 @@ def _path(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value) is not None
 
 
-_LIMIT = "a whole number from 0 on, or null for no limit"
+_LIMIT = "a whole number from 0 to 10**12, or null for no limit"
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prefix": (_path, "a path such as '/v1', or empty"),
     "models": (lambda value: _texts(value) and bool(value), "a list of at least one model's name"),
@@ -92,8 +92,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "count_bad_requests": (_flag, "true or false"),
     "count_models": (_flag, "true or false"),
     "limiter": _one_of(*KINDS),
-    "burst": (_optional(_whole(1, 10**12)), "a whole number from 1 on, or null for rpm"),
-    "burst_tokens": (_optional(_whole(1, 10**12)), "a whole number from 1 on, or null for tpm"),
+    "burst": (_optional(_whole(1, 10**12)), "a whole number from 1 to 10**12, or null for rpm"),
+    "burst_tokens": (_optional(_whole(1, 10**12)), "a whole number from 1 to 10**12, or null for tpm"),
     "more_limits": (_limits, f"a list of limits: {', '.join(FORMS)}"),
     "over_limit": _one_of("refuse", "delay"),
     "longest_delay_s": (_number(0.0, 1e6), "a number of seconds from 0 to 1000000"),
@@ -104,16 +104,16 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "valid_keys": (lambda value: value is None or _texts(value), "a list of keys, or null for any"),
     "invalid_keys": (_texts, "a list of keys"),
     "no_credit_keys": (_texts, "a list of keys"),
-    "credit_tokens": (_optional(_whole(0, 10**15)), "a whole number of tokens from 0 on, or null for endless"),
+    "credit_tokens": (_optional(_whole(0, 10**15)), "a whole number of tokens from 0 to 10**15, or null for endless"),
     "latency": _one_of("independent", "batch"),
-    "slots": (_optional(_whole(1, 10**6)), "a whole number from 1 on, or null for no bound"),
-    "queue": (_optional(_whole(0, 10**6)), "a whole number from 0 on, or null for no bound"),
+    "slots": (_optional(_whole(1, 10**6)), "a whole number from 1 to 1000000, or null for no bound"),
+    "queue": (_optional(_whole(0, 10**6)), "a whole number from 0 to 1000000, or null for no bound"),
     "step": (_time, "a time such as '20ms'"),
     "step_per_sequence": (_time, "a time such as '200us'"),
-    "prompt_tokens_per_step": (_whole(1, 10**9), "a whole number from 1 on"),
-    "prompt_tokens_per_s": (_number(1e-3, 1e12), "a number above 0"),
+    "prompt_tokens_per_step": (_whole(1, 10**9), "a whole number from 1 to 10**9"),
+    "prompt_tokens_per_s": (_number(1e-3, 1e12), "a number from 0.001 to 10**12"),
     "step_noise": (_number(0.0, 10.0), "a number from 0 to 10"),
-    "seed": (_whole(0, 2**63), "a whole number from 0 on"),
+    "seed": (_whole(0, 2**63), "a whole number from 0 to 2**63"),
     "error_rate": (_number(0.0, 1.0), "a number from 0 to 1"),
     "faults": (_texts, "a list of faults, each as 'status 503, rate 5%'"),
     "fault_header": (_flag, "true or false"),

@@ -25,7 +25,7 @@ __all__ = ["allowed", "as_json", "as_toml", "gathered", "read_settings"]
 _Pairs: TypeAlias = list[tuple[str, Any]]
 
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("host", "port", "control_port", "tls", "ca_file", "truth")}
-_NAMED = re.compile(r"(?:unknown )?setting '(\w+)'")
+_NAMED = re.compile(r"(?:(?:unknown )?setting '|unknown (?=preset )|')(\w+)[' ]")
 
 
 def read_settings(source: Path | str) -> SimulatorSettings:
@@ -44,8 +44,10 @@ def read_settings(source: Path | str) -> SimulatorSettings:
         raise SettingsError(f"the settings cannot be read from {place}: {error.strerror}") from None
     except ValueError:
         raise SettingsError(f"the settings in {place} are no UTF-8 text") from None
+    if not text.strip() and not place.endswith(".toml"):
+        raise SettingsError(f"{place} is empty: for no settings write {{}}")
     toml = place.endswith(".toml") or (not place.endswith(".json") and not text.lstrip().startswith(("{", "[")))
-    data = _toml(text, place) if toml and text.strip() else _json(text, place)
+    data = _toml(text, place) if toml else _json(text, place)
     try:
         return SimulatorSettings.from_dict(data)
     except SettingsError as error:
@@ -53,6 +55,8 @@ def read_settings(source: Path | str) -> SimulatorSettings:
         named = _NAMED.match(said)
         if named and named[1] in _OPTIONS:
             said = f"{named[1]!r} is no setting but an option of the command: {_OPTIONS[named[1]]}"
+        elif named and said.startswith("unknown setting") and isinstance(data[named[1]], Mapping):
+            said = f"unknown section {named[1]!r}: settings stand before any, and the only one is 'answers'"
         raise SettingsError(f"{place}{_line(text, named, toml)}: {said}") from None
 
 
@@ -90,8 +94,8 @@ def _line(text: str, named: re.Match[str] | None, toml: bool) -> str:
     """Where the setting that a message names stands, where that can be told for sure."""
     if named is None:
         return ""
-    name = re.escape(named[1])
-    pattern = rf"^[ \t]*(?:{name}|\"{name}\")[ \t]*=" if toml else rf'"{name}"\s*:'
+    name = "presets" if named[1] == "preset" else re.escape(named[1])
+    pattern = rf"^[ \t]*(?:\[+[ \t]*{name}\b|(?:{name}|\"{name}\")[ \t]*=)" if toml else rf'"{name}"\s*:'
     found = [match.start() for match in re.finditer(pattern, text, re.MULTILINE)]
     return f", line {text.count(chr(10), 0, found[0]) + 1}" if len(found) == 1 else ""
 
@@ -105,11 +109,12 @@ def gathered(
 ) -> SimulatorSettings:
     """The settings of a file or the defaults, over them presets, then options, then `NAME=VALUE`.
 
-    An option that is None or an empty list is not given; the text `null` is. Raises SettingsError.
+    An option that is None or an empty list is not given; the text `null`, and `none` where that is no value of the
+    setting's own, is. Raises SettingsError.
     """
     settings = SimulatorSettings() if source is None else read_settings(source)
     given = {
-        name: None if value == "null" else value
+        name: None if is_null(name, value) else value
         for name, value in (options or {}).items()
         if value is not None and value != []
     }
@@ -129,7 +134,7 @@ def _assignments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    if text == "null":
+    if is_null(name, text):
         return None
     if name in DISTRIBUTIONS:
         # `5` is a number of tokens, and still the text of a distribution.
@@ -138,6 +143,18 @@ def _value(name: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def is_null(name: str, value: object) -> bool:
+    """Whether a value stands for null: `null`, and `none` where the setting may be null."""
+    if isinstance(value, list) and len(value) == 1:
+        # Of an option that may be repeated.
+        return value[0] in ("null", "none") and _may_be_null(name)
+    return value == "null" or (value == "none" and _may_be_null(name))
+
+
+def _may_be_null(name: str) -> bool:
+    return DISTRIBUTIONS[name][1] if name in DISTRIBUTIONS else name in CHECKS and CHECKS[name][0](None)
 
 
 # Writing.

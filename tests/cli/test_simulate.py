@@ -165,7 +165,11 @@ def test_settings_are_printed_and_read_again(tensorix: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("file", "arguments", "said"),
     [
-        ('{\n "rpm": -1}', [], "s.file, line 2: setting 'rpm' must be a whole number from 0 on, or null for no limit"),
+        (
+            '{\n "rpm": -1}',
+            [],
+            "s.file, line 2: setting 'rpm' must be a whole number from 0 to 10**12, or null for no limit",
+        ),
         ('{\n "rqm": 1}', [], "s.file, line 2: unknown setting 'rqm': one of prefix, models, rpm"),
         ("tpm = 5\nlimiter = 'odd'", [], "s.file, line 2: setting 'limiter' must be one of fixed_window, "),
         ('faults = ["stauts 5"]', [], "s.file, line 1: setting 'faults': 'stauts 5' is no fault: write one of status"),
@@ -173,13 +177,19 @@ def test_settings_are_printed_and_read_again(tensorix: Command, tmp_path: Path) 
         ("{", [], "s.file, line 1, column 2: no valid JSON"),
         ("", ["--limiter", "odd"], "setting 'limiter' must be one of fixed_window, "),
         ("", ["--preset", "huge"], "unknown preset 'huge': one of fast-chat, "),
-        ("", ["--rpm", "many"], "'--rpm': 'many' is no limit: a whole number from 0 on, or none"),
+        ("", ["--rpm", "many"], "'--rpm': 'many' is no whole number, and not none"),
         ("", ["--limit", "odd"], "setting 'more_limits': 'odd' is no limit"),
         ("", ["--set", "rpm"], "'rpm' sets nothing: write NAME=VALUE"),
         ("", ["--set", "rqm=1"], "unknown setting 'rqm': one of "),
         ("", ["--tls", "odd"], "tls must be one of valid, expired, wrong_name, unknown_chain, not 'odd'"),
         ("", ["--ca-file", "ca.pem"], "--ca-file goes with --tls"),
-        ("", ["--idle", "soon"], "'--idle'"),
+        ("", ["--idle", "soon"], "'--idle': 'soon' is no length of time above 0"),
+        ("", ["--slots", "0"], "setting 'slots' must be a whole number from 1 to 1000000, or null for no bound, not 0"),
+        ("", ["--seed", str(2**64)], "setting 'seed' must be a whole number from 0 to 2**63"),
+        ('presets = [\n"huge"]', [], "s.file, line 1: unknown preset 'huge': one of fast-chat"),
+        ('{"rpm": 1,\n"presets": "openai"}', [], "s.file, line 2: 'presets' must be a list of names"),
+        ("rpm = 5\n[limits]\ntpm = 3", [], "s.file, line 2: unknown section 'limits': settings stand before any"),
+        (" \n", [], "s.file is empty: for no settings write {}"),
     ],
 )
 def test_a_mistake_is_named(tensorix: Command, tmp_path: Path, file: str, arguments: list[str], said: str) -> None:
@@ -295,3 +305,35 @@ def test_what_is_closed_or_full_is_said(
     assert (ran.returncode, ran.stdout) == (status, "")
     assert ran.stderr.startswith(said)
     assert ran.stderr.count("\n") == (1 if said else 0)
+
+
+@pytest.mark.parametrize("said", ["none", "null"])
+def test_every_option_that_may_be_null_takes_none(tensorix: Command, tmp_path: Path, said: str) -> None:
+    """Over a file in which it is something, and after `--set` too; what has a `none` of its own keeps it."""
+    something = {
+        "rpm": 1, "tpm": 1, "burst": 1, "header_lie": "late", "valid_keys": ["sk-a"], "credit_tokens": 1, "slots": 1,
+        "queue": 1, "reply_tokens": "5", "idle_s": 5, "burst_tokens": 1,
+    }  # fmt: skip
+    nullable = [name for name in CHECKS if CHECKS[name][0](None)]
+    assert set(something) == {*nullable, "reply_tokens"}
+    flags = {"valid_keys": "valid-key", "idle_s": "idle"}
+    options = [
+        word
+        for name in something
+        for word in (
+            ("--set", f"{name}={said}")
+            if name == "burst_tokens"
+            else (f"--{flags.get(name, name.replace('_', '-'))}", said)
+        )
+    ]
+    (tmp_path / "s.json").write_text(json.dumps(something))
+    ran = tensorix("simulate", "--settings", "s.json", *options, "--retry-after", "none", "--print-settings")
+    settings = settings_printed(ran)
+    assert [getattr(settings, name) for name in something] == [None] * len(something)
+    assert settings.retry_after == "none"
+
+
+def test_an_empty_toml_file_is_no_settings(tensorix: Command, tmp_path: Path) -> None:
+    """As TOML has it: everything keeps its default."""
+    (tmp_path / "s.toml").write_text("")
+    assert settings_printed(tensorix("simulate", "--settings", "s.toml", "--print-settings")) == SimulatorSettings()

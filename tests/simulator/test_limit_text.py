@@ -214,8 +214,8 @@ def test_durations_as_openai_writes_them(ns: int, text: str) -> None:
     ("name", "value", "allowed"),
     [
         ("limiter", "leaky_bucket", "fixed_window, clock_window, sliding_log, sliding_counter, token_bucket"),
-        ("burst", 0, "from 1 on, or null for rpm"),
-        ("burst_tokens", 1.5, "from 1 on, or null for tpm"),
+        ("burst", 0, "from 1 to 10**12, or null for rpm"),
+        ("burst_tokens", 1.5, "from 1 to 10**12, or null for tpm"),
         ("more_limits", "2 requests/1s", "a list of limits: '2 requests/1s'"),
         ("more_limits", [2], "a list of limits: '2 requests/1s'"),
         ("over_limit", "wait", "refuse, delay"),

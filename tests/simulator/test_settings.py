@@ -33,9 +33,9 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("rpm", -1, "a whole number from 0 on, or null"),
-        ("rpm", True, "a whole number from 0 on, or null"),
-        ("tpm", 1.5, "a whole number from 0 on, or null"),
+        ("rpm", -1, "a whole number from 0 to 10**12, or null"),
+        ("rpm", True, "a whole number from 0 to 10**12, or null"),
+        ("tpm", 1.5, "a whole number from 0 to 10**12, or null"),
         ("window_s", 0, "from 0.001"),
         ("window_s", "60", "from 0.001"),
         ("window_s", float("nan"), "from 0.001"),
@@ -48,7 +48,7 @@ def test_settings_survive_json() -> None:
         ("prefix", "v1", "a path such as '/v1'"),
         ("count_models", 1, "true or false"),
         ("unknown_parameters", "ignore", "refuse, accept"),
-        ("seed", -1, "a whole number from 0 on"),
+        ("seed", 2**63 + 1, "a whole number from 0 to 2**63"),
         ("default_max_tokens", 0, "from 1 to 1000000"),
         ("ttft", "soon", "lognormal"),
         ("ttft", 5, "the text of a distribution"),
