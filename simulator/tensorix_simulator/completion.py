@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Generator
 from typing import Any
 
 from tensorix_api.limiters import Charging
 from tensorix_simulator.chat.choices import Choice
 from tensorix_simulator.chat.parameters import ChatRequest
 from tensorix_simulator.chat.replies import Reply
+from tensorix_simulator.chat.words import CYCLE
 from tensorix_simulator.delivery import Delivery
 from tensorix_simulator.exchange import Exchange
 from tensorix_simulator.faults.faulty_delivery import FaultyDelivery
 from tensorix_simulator.http.wire import Headers, encode_json
-from tensorix_simulator.latency.timing import Ticket
+from tensorix_simulator.latency.timing import Ticket, TokenDue
 from tensorix_simulator.styles.style import StreamEvents
 
 __all__ = ["Completion"]
@@ -56,6 +58,17 @@ class Completion:
         self._events: StreamEvents | None = None
         self._ticket: Ticket | None = None
         self._token = 0
+
+    def due(self) -> TokenDue:
+        """What is to be called when a token is due, or when the whole is."""
+        if not self._request.stream:
+            return self.whole_due
+        if len(self._reply.choices) == 1 and not self._reply.choices[0].script:
+            words = self._words()
+            next(words)
+            # Not kept here: what is under way would hold itself, and the collector of cycles sleeps meanwhile.
+            return words.send
+        return self.token_due
 
     def start(self, ticket: Ticket) -> None:
         """Send the head of a stream; from now on tokens may fall due."""
@@ -109,6 +122,22 @@ class Completion:
             return True
         self._finish_stream(events)
         return False
+
+    def _words(self) -> Generator[bool, int, None]:
+        """`token_due` for one choice of plain words, which is nearly every stream: resumed, it costs half as much."""
+        due_ns = yield True
+        events, choice = self._events, self._reply.choices[0]
+        assert events is not None
+        token, send = events.token, self._delivery.token
+        start, reasoning = choice.start, choice.reasoning_tokens
+        for index in range(choice.plain - 1):
+            self._token = index + 1
+            send(due_ns, token(0, (start + index) % CYCLE, index < reasoning))
+            due_ns = yield True
+        self._token = choice.plain
+        send(due_ns, token(0, choice.token(choice.plain - 1), choice.plain <= reasoning))
+        self._finish_stream(events)
+        yield False
 
     def _finish_stream(self, events: StreamEvents) -> None:
         if self._exchange.faults is None:

@@ -225,11 +225,10 @@ class Service:
         exchange.credit = self._credit
         exchange.kind = AnswerKind.STREAM if request.stream else AnswerKind.COMPLETION
         completion = Completion(exchange, request, reply, charging, self.running)
-        due = completion.token_due if request.stream else completion.whole_due
         waited = exchange.ledger is not None and exchange.ledger.waited_ns
         start_ns = (not waited and exchange.request.body_ns) or time.monotonic_ns()
         ticket = self._latency.begin(
-            start_ns, request.prompt_tokens, reply, due, whole=not request.stream, sequences=request.n
+            start_ns, request.prompt_tokens, reply, completion.due(), whole=not request.stream, sequences=request.n
         )
         if ticket is None:
             exchange.settle(0)

@@ -120,3 +120,21 @@ def test_sockets_are_looked_at_between_due_jobs(loop: asyncio.AbstractEventLoop)
     loop.call_soon(other)
     run_until(loop, lambda: len(others) == 3)
     assert others[-1] < 1_000
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_job_may_add_one_that_is_overdue(loop: asyncio.AbstractEventLoop, goes_on: bool) -> None:
+    """Each runs as often as it asks to, though the added one was due before the one that added it."""
+    pacer, ran = Pacer(loop), []
+    start_ns = time.monotonic_ns()
+
+    def job(due_ns: int) -> int | None:
+        ran.append(due_ns - start_ns)
+        if due_ns == start_ns:
+            pacer.add(start_ns - MS, lambda earlier_ns: ran.append(earlier_ns - start_ns))
+        return due_ns + MS if goes_on and due_ns < start_ns + 2 * MS else None
+
+    pacer.add(start_ns, job)
+    pacer.add(start_ns + 3 * MS, lambda due_ns: ran.append(due_ns - start_ns))
+    run_until(loop, lambda: len(ran) == (5 if goes_on else 3))
+    assert ran == [0, -MS, *([MS, 2 * MS] if goes_on else []), 3 * MS]

@@ -51,16 +51,27 @@ class Pacer:
         self._wake = self._loop.call_later(max(0, -(-wait_ns // 1_000_000)) / 1e3, self._tick)
 
     def _tick(self) -> None:
-        heap, now, left = self._heap, time.monotonic_ns, _BATCH
+        heap, order, now, left = self._heap, self._order, time.monotonic_ns, _BATCH
         self._wake = None
         self._running = True
         try:
             while left and heap and heap[0][0] <= now():
                 left -= 1
-                due_ns, _, job = heapq.heappop(heap)
-                next_ns = job(due_ns)
-                if next_ns is not None:
-                    heapq.heappush(heap, (next_ns, next(self._order), job))
+                entry = heap[0]
+                next_ns: int | None = None
+                try:
+                    next_ns = entry[2](entry[0])
+                finally:
+                    # In its own place, unless what the job planned is due still earlier.
+                    if heap[0] is not entry:
+                        heap.remove(entry)
+                        heapq.heapify(heap)
+                        if next_ns is not None:
+                            heapq.heappush(heap, (next_ns, next(order), entry[2]))
+                    elif next_ns is None:
+                        heapq.heappop(heap)
+                    else:
+                        heapq.heapreplace(heap, (next_ns, next(order), entry[2]))
         finally:
             # Also after a job that raised: the loop reports it, the other streams go on.
             self._running = False

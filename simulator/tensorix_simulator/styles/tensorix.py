@@ -17,6 +17,7 @@ __all__ = ["TOKEN_BYTES", "StreamText", "Tensorix", "error_body"]
 
 _LISTED_SINCE = 1_735_689_600
 TOKEN_BYTES = tuple(json.dumps(token)[1:-1].encode() for token in TOKENS)
+_LONGEST_TOKEN = max(map(len, TOKEN_BYTES))
 """The tokens as JSON writes them."""
 _KINDS = {
     401: "authentication_error",
@@ -103,7 +104,7 @@ class Tensorix:
 class StreamText:
     """The events of one streamed completion. What is the same in every chunk is encoded once."""
 
-    __slots__ = ("_chunked", "_common", "_content", "_reasoning", "_tail", "_usage")
+    __slots__ = ("_chunked", "_common", "_heads", "_tail", "_usage")
 
     def __init__(self, *, identity: str, created: int, model: str, n: int, include_usage: bool, chunked: bool) -> None:
         common = encode_json({"id": identity, "object": "chat.completion.chunk", "created": created, "model": model})[
@@ -114,16 +115,29 @@ class StreamText:
         # OpenAI sends `usage: null` in every chunk but the last where usage is asked for.
         self._usage = b',"usage":null' if include_usage else b""
         self._tail = b'"},"logprobs":null,"finish_reason":null}]' + self._usage + b"}\n\n"
-        self._content = tuple(self._opening(index, b"content") for index in range(n))
-        self._reasoning = tuple(self._opening(index, b"reasoning_content") for index in range(n))
+        if chunked:
+            self._tail += b"\r\n"
+        self._heads: dict[bool, list[tuple[bytes, ...]]] = {}
 
-    def _opening(self, index: int, field: bytes) -> bytes:
-        return self._common + b',"choices":[{"index":%d,"delta":{"%s":"' % (index, field)
+    def _heads_of(self, reasoning: bool, choice: int) -> tuple[bytes, ...]:
+        """What comes before a token, by the token's length; made for all choices up to this one."""
+        heads = self._heads.setdefault(reasoning, [])
+        while len(heads) <= choice:
+            field = b"reasoning_content" if reasoning else b"content"
+            opening = self._common + b',"choices":[{"index":%d,"delta":{"%s":"' % (len(heads), field)
+            rest = len(opening) + len(self._tail) - 2
+            sizes = range(_LONGEST_TOKEN + 1)
+            heads.append(tuple(b"%x\r\n%s" % (rest + size, opening) if self._chunked else opening for size in sizes))
+        return heads[choice]
 
     def token(self, choice: int, token: int, reasoning: bool) -> bytes:
         """One token of one choice, by its index in the cycle of tokens."""
-        payload = (self._reasoning if reasoning else self._content)[choice] + TOKEN_BYTES[token] + self._tail
-        return b"%x\r\n%s\r\n" % (len(payload), payload) if self._chunked else payload
+        try:
+            heads = self._heads[reasoning][choice]
+        except LookupError:
+            heads = self._heads_of(reasoning, choice)
+        word = TOKEN_BYTES[token]
+        return heads[len(word)] + word + self._tail
 
     def delta(self, choice: int, delta: Mapping[str, Any]) -> bytes:
         """A token that is no word of the cycle."""
