@@ -10,17 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from copy import copy
-from typing import TYPE_CHECKING
 
 from tensorix_api.errors import SettingsError
 from tensorix_simulator.faults.fault_text import Fault, FaultKind, parse_fault, parse_header
-from tensorix_simulator.faults.plan import Plan
+from tensorix_simulator.faults.plan import Plan, Stalled
 from tensorix_simulator.http.requests import Request
 from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.settings import SimulatorSettings
-
-if TYPE_CHECKING:
-    from tensorix_simulator.faults.faulty_answer import FaultyAnswer
 
 __all__ = ["HEADER", "FaultChoice"]
 
@@ -40,7 +36,7 @@ class FaultChoice:
         """Scheduled times count from `since_ns`."""
         self._pacer = pacer
         self.since_ns = since_ns
-        self.held: set[FaultyAnswer] = set()
+        self.held: set[Stalled] = set()
         """Whole bodies that are stalled."""
         self._seen: dict[bytes, int] = {}
         self.change(settings)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tensorix_simulator.faults.fault_text import Fault, FaultKind
 from tensorix_simulator.latency.pacing import Pacer
 
-if TYPE_CHECKING:
-    from tensorix_simulator.faults.faulty_answer import FaultyAnswer
-
-__all__ = ["Form", "Plan"]
+__all__ = ["Form", "Plan", "Stalled"]
 
 
 class Form(StrEnum):
@@ -58,13 +55,21 @@ _ENDINGS = (
 _INSTEAD = (FaultKind.STATUS, FaultKind.RESET)
 
 
+class Stalled(Protocol):
+    """An answer that waits."""
+
+    def stop(self) -> None:
+        """Give it up: the simulator stops."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The faults of one request, in the order in which they were set: of two that exclude each other the first wins."""
 
     faults: tuple[Fault, ...]
     pacer: Pacer
-    held: set[FaultyAnswer]
+    held: set[Stalled]
     """Whole bodies that are stalled, of all requests."""
 
     @property
