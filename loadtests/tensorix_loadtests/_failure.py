@@ -29,7 +29,8 @@ def tls_failure(error: ssl.SSLError | OSError, host: str) -> Failure:
         if code in (_EXPIRED, _NOT_YET_VALID):
             return Failure(ErrorKind.TLS_EXPIRED, Phase.TLS, f"the certificate of {host}: {error.verify_message}")
         if code in (_NAME_MISMATCH, _ADDRESS_MISMATCH):
-            return Failure(ErrorKind.TLS_NAME, Phase.TLS, f"the certificate is not for {host}: {error.verify_message}")
+            # Python's words say the same, with quotation marks and a full stop.
+            return Failure(ErrorKind.TLS_NAME, Phase.TLS, f"the certificate is for another server than {host}")
         return Failure(ErrorKind.TLS_CHAIN, Phase.TLS, f"the certificate of {host}: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)

@@ -108,7 +108,7 @@ class LoadRun:
         # Its first conversion imports pandas (0.3 s or more): now, not between the first request and its flush.
         pa.array([0], pa.int64())
         session = open_session(plan, key)
-        model, preflight, warning = choose_model(session)
+        model, preflight, warning = choose_model(session, plan.ca_bundle)
         asked = plan.public_dict() | {"model": model}
         if user_classes is not None:
             del asked["mix"]

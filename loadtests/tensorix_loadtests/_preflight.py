@@ -12,7 +12,7 @@ from tensorix_records import RequestRecord
 __all__ = ["choose_model"]
 
 
-def choose_model(session: Session) -> tuple[str, RequestRecord, str | None]:
+def choose_model(session: Session, ca_bundle: str | None = None) -> tuple[str, RequestRecord, str | None]:
     """The model to ask (the one set, else the first listed), the record of the one request to `/models`, a warning.
 
     Raises PreflightError, in one line, where a load test against this server could not work.
@@ -37,7 +37,7 @@ def choose_model(session: Session) -> tuple[str, RequestRecord, str | None]:
         return first, record, None
     if wanted and _lists_no_models(record):
         return wanted, record, f"whether the server has the model {wanted!r} is not known: it gave no list of models"
-    raise PreflightError(_why(session, result))
+    raise PreflightError(_why(session, result, ca_bundle))
 
 
 def _unlisted(wanted: str, listed: tuple[str, ...]) -> str | None:
@@ -57,7 +57,16 @@ def _lists_no_models(record: RequestRecord) -> bool:
     return missing and not (record.error_message or "").lstrip().startswith("<")
 
 
-def _why(session: Session, result: Result) -> str:
+def _cure(kind: str, ca_bundle: str | None) -> str:
+    """What to do about a certificate: another authority helps where the chain is wrong, not against date or name."""
+    if kind != ErrorKind.TLS_CHAIN:
+        return ""
+    if ca_bundle:
+        return f"; no authority in {ca_bundle} has signed it"
+    return "; for a certificate of your own give --ca-bundle"
+
+
+def _why(session: Session, result: Result, ca_bundle: str | None) -> str:
     record, url = result.record, session.settings.base_url
     said = record.error_message or ""
     kind = record.error_kind
@@ -79,7 +88,7 @@ def _why(session: Session, result: Result) -> str:
     if kind == ErrorKind.TIMEOUT:
         return f"{url} did not answer in time ({record.error_phase}): {said}"
     if kind == ErrorKind.TLS_FAILED:
-        return f"{url} cannot be reached over TLS: {said}; if it speaks plain HTTP, write http://"
+        return f"{url} cannot be reached over TLS ({kind}): {said}; if it speaks plain HTTP, write http://"
     if kind in (ErrorKind.TLS_CHAIN, ErrorKind.TLS_NAME, ErrorKind.TLS_EXPIRED):
-        return f"{url} cannot be trusted: {said}; for a certificate of your own give --ca-bundle"
+        return f"{url} cannot be trusted ({kind}): {said}{_cure(kind, ca_bundle)}"
     return f"{url} cannot be reached: {said}"

@@ -124,6 +124,28 @@ def test_an_unreachable_host(tensorix: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("tls", "trusted", "kind", "said"),
+    [
+        ("valid", False, "tls_chain", "; for a certificate of your own give --ca-bundle\n"),
+        ("unknown_chain", True, "tls_chain", "/ca.pem has signed it\n"),
+        ("expired", True, "tls_expired", "the certificate of 127.0.0.1: certificate has expired\n"),
+        ("wrong_name", True, "tls_name", "the certificate is for another server than 127.0.0.1\n"),
+    ],
+)
+def test_a_certificate_that_cannot_be_trusted(
+    tensorix: Command, tmp_path: Path, tls: str, trusted: bool, kind: str, said: str
+) -> None:
+    """The kind is named as the records name it, and an authority asked for only where one would help."""
+    with Simulator(tls=tls) as simulator:
+        (tmp_path / "ca.pem").write_bytes(Path(simulator.ca_path).read_bytes())
+        given = ["--ca-bundle", "ca.pem"] if trusted else []
+        ran = tensorix("load", "--base-url", simulator.base_url, "--requests", "1", "--out", "run", *given)
+    is_one_line_of_a_mistake(ran, f"cannot be trusted ({kind}): ")
+    assert ran.stderr.endswith(said)
+    assert ("--ca-bundle" in ran.stderr) is (not trusted)
+
+
 def test_a_host_that_has_no_address(tensorix: Command, tmp_path: Path) -> None:
     """A name that no resolver knows is a mistake too."""
     ran = tensorix("load", "--base-url", "http://nobody.invalid/v1", "--requests", "1", "--out", "run", "--yes")
