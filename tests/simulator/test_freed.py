@@ -185,3 +185,31 @@ def test_a_client_that_goes_without_reading_leaves_nothing(
             assert await until(lambda: alive() == before), alive()
 
     asyncio.run(go())
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"ttft": "1h"}, id="its first token"),
+        pytest.param({"ttft": "1h", "slots": 1, "queue": 5}, id="a slot"),
+        pytest.param({"rpm": 1, "over_limit": "delay", "longest_delay_s": 3600.0, "ttft": "1h"}, id="its limit"),
+    ],
+)
+def test_clients_that_go_while_they_wait_leave_nothing(
+    wire_request: Raw, body: Body, settings: dict[str, Any], stream: bool
+) -> None:
+    """Whatever they waited for, and however long that would have taken."""
+
+    async def go() -> None:
+        before = alive()
+        async with serving(False, **settings) as served:
+            writers = [await served.unread(wire_request(body(stream=stream))) for _ in range(3)]
+            assert await until(lambda: alive().get("Exchange", 0) - before.get("Exchange", 0) == 3)
+            for writer in writers:
+                writer.transport.abort()
+            assert await until(lambda: served.ended() == ["client_gone"] * 3)
+            assert await until(lambda: alive() == before), alive()
+
+    asyncio.run(go())

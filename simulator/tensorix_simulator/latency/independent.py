@@ -13,14 +13,14 @@ __all__ = ["Independent"]
 
 
 class _Work:
-    """The ticket of one reply. Holds its calls only until it starts: a reply that is over leaves no cycle behind."""
+    """The ticket of one reply. Lets go of the calls at its end: no cycle holds them then, nor the pacer's heap."""
 
     __slots__ = ("_timing", "at_ns", "due", "over", "queue_ns", "reply", "whole")
 
     def __init__(self, timing: Independent, at_ns: int, reply: Reply, due: TokenDue, whole: bool) -> None:
         self._timing = timing
         self.at_ns = at_ns
-        self.reply = reply
+        self.reply: Reply | None = reply
         self.due: TokenDue | None = due
         self.whole = whole
         self.queue_ns = 0
@@ -63,12 +63,13 @@ class Independent:
 
     def _start(self, work: _Work, start_ns: int) -> None:
         work.queue_ns = start_ns - work.at_ns
-        reply, due, next_gap_ns = work.reply, work.due, work.reply.next_gap_ns
-        assert due is not None
-        work.due = None
+        reply, work.reply = work.reply, None
+        assert reply is not None
+        next_gap_ns = reply.next_gap_ns
 
         def job(due_ns: int) -> int | None:
-            if work.over:
+            due = work.due
+            if due is None:
                 return None
             try:
                 if due(due_ns):
@@ -83,7 +84,7 @@ class Independent:
 
     def _free(self, work: _Work, at_ns: int) -> None:
         if not work.over:
-            work.over = True
+            work.over, work.due = True, None
             self._line.release()
             self._fill(at_ns)
 
@@ -91,7 +92,7 @@ class Independent:
         """Its client has gone: its slot, or its place in the queue, is free."""
         now_ns = time.monotonic_ns()
         if not work.over and self._line.quit(work):
-            work.over, work.due = True, None
+            work.over, work.due, work.reply = True, None, None
             work.queue_ns = now_ns - work.at_ns
         else:
             self._free(work, now_ns)
