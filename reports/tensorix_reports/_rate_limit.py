@@ -262,6 +262,9 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     anomalies = requests["limit_anomaly"].dropna().value_counts()
     lengths = {(key.fit.window_s, key.fit.source) for key in keys}
     window_s, window_from = lengths.pop() if len(lengths) == 1 else (told_s, "told" if told_s else "unknown")
+    if window_from == "measured" and any(key.fit.fits is False for key in keys):
+        # When a budget came back is the length of a fixed window only where there are such windows: not of a bucket.
+        window_s, window_from = None, "unknown"
     return RateLimitReport(
         origin_unix_ns=frames.origin_unix_ns,
         limit_requests=limit,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorix_api.limiters import Cost, FixedWindow
+from tensorix_api.limiters import Cost, FixedWindow, TokenBucket
 from tensorix_reports import rate_limit_report
 from tensorix_reports.pages import write_report
 
@@ -160,6 +160,23 @@ def test_assumed_length_gives_way_to_a_measured_one(
     measured = rate_limit_report(make_run(records, limits=UNTOLD)).to_dict()
     assert (measured["limit"]["window_s"], measured["limit"]["sources"]["window"]) == (10.0, "measured")
     assert _counts(make_run(records, limits=UNTOLD)) == [(5, 10)] * 3
+
+
+def test_a_bucket_has_no_window_length(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Where refusals agree with no fixed windows, no length of one is claimed, and no minute called shortened."""
+    bucket, records = TokenBucket("requests", 60, 60 * 10**9), []
+    for number, at in enumerate(np.sort(np.random.default_rng(7).uniform(0, 75, 250))):
+        admitted = bucket.admit(round(at * 1e9), Cost()).admitted
+        records.append(request_at(number, float(at), status=200 if admitted else 429))
+    run = make_run(records, ended_s=75.0, limits=UNTOLD)
+    report = rate_limit_report(run)
+    assert [key.fit.fits for key in report.keys] == [False]
+    assert report.keys[0].fit.source == "measured"
+    assert (report.window_s, report.sources["window"]) == (None, "unknown")
+    page = write_report(run).page.read_text()
+    assert "do not agree with fixed windows" in page
+    assert "shortened" not in page
+    assert "not in the documented minute" not in page
 
 
 def test_a_window_that_opened_unseen_makes_none_longer(
