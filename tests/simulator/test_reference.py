@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import types
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +68,19 @@ def test_every_page_of_the_control_interface_is_there(reference: str, start: Cal
         for page in re.findall(r"/\w+", message):
             for method in client.request("TRACE", page).headers["allow"].split(", "):
                 assert f"`{method} {page}" in reference
+
+
+def test_the_loop_over_the_truth_gives_all_of_it(reference: str, start: Callable[..., Simulator]) -> None:
+    """As it stands on the page, over a truth that is longer than what comes at once."""
+    (loop,) = re.findall(r"page by page:\n\n```python\n(.*?)```", reference, re.DOTALL)
+    simulator, written = start(), io.BytesIO()
+    with simulator.truth_path.open("ab") as file:
+        file.write(b'{"event":"padding"}\n' * 500_000)
+    simulator.reset()
+    stdout = types.SimpleNamespace(buffer=written)
+    exec(
+        loop,
+        {"urllib": urllib, "sys": types.SimpleNamespace(stdout=stdout), "control_url": simulator.control_url},
+    )
+    assert written.getvalue() == simulator.truth_path.read_bytes()
+    assert len(written.getvalue()) > 2 * 4_194_304
