@@ -24,6 +24,7 @@ from tensorix_simulator.latency.modes import Latency
 from tensorix_simulator.latency.pacing import Pacer
 from tensorix_simulator.limits.admission import Admission
 from tensorix_simulator.limits.rate_headers import AnswerKind
+from tensorix_simulator.refusals import NO_CREDIT, OVERLOADED, UNAUTHORISED, astray_refusal, bad_request, unreadable
 from tensorix_simulator.settings import SimulatorSettings, alias_of
 from tensorix_simulator.styles.litellm import LiteLLM
 from tensorix_simulator.styles.style import Reading, Refusal, Style
@@ -119,7 +120,7 @@ class Service:
         # Before anything is refused: what remains is said on every response of a key that is known.
         authorised = request.problem != "malformed" and self._authorise(exchange)
         if request.problem is not None:
-            exchange.refuse(_unreadable(request.problem, self.settings.max_body_bytes))
+            exchange.refuse(unreadable(request.problem, self.settings.max_body_bytes))
             return
         try:
             exchange.faults = self.faults.plan(request)
@@ -132,7 +133,7 @@ class Service:
         page = path[len(prefix) :] if path.startswith(prefix) else ""
         style = exchange.style
         allowed = style.methods(page)
-        astray = _astray(request.method, path, allowed)
+        astray = astray_refusal(request.method, path, allowed)
         exchange.chat = page == "/chat/completions"
         if request.method == "OPTIONS" and "OPTIONS" in allowed:
             exchange.decide("admitted", 204)
@@ -140,7 +141,7 @@ class Service:
         elif astray is not None and style.routes_first:
             exchange.refuse(astray)
         elif not authorised:
-            exchange.refuse(_UNAUTHORISED)
+            exchange.refuse(UNAUTHORISED)
         elif astray is not None:
             exchange.refuse(astray)
         elif exchange.chat:
@@ -197,7 +198,7 @@ class Service:
         body = bytes(exchange.request.body)
         reading = exchange.style.read(body, settings)
         if self._without_credit(exchange):
-            exchange.refuse(replace(_NO_CREDIT, model=reading.model))
+            exchange.refuse(replace(NO_CREDIT, model=reading.model))
             return
         if reading.cost is not None:
             self._admission.ask(exchange, reading.cost, reading.model, lambda: self._complete(exchange, reading, body))
@@ -210,7 +211,7 @@ class Service:
         if isinstance(request, BadParameter):
             # The request counts, where it does, its tokens do not.
             exchange.settle(0)
-            exchange.refuse(_bad_request(request, reading.model))
+            exchange.refuse(bad_request(request, reading.model))
             return
         charging, reserved = Charging(settings.charging), reading.cost.tokens if reading.cost else 0
         reply = self._replies.make(settings, request)
@@ -232,7 +233,7 @@ class Service:
         )
         if ticket is None:
             exchange.settle(0)
-            exchange.refuse(replace(_OVERLOADED, model=request.model))
+            exchange.refuse(replace(OVERLOADED, model=request.model))
             return
         exchange.decide("admitted", 200, _plan(request, reply, reserved))
         completion.start(ticket)
@@ -258,53 +259,6 @@ class Service:
         else:
             exchange.refuse(injected_refusal(fault.status, exchange.settings.retry_after, exchange.model or None))
         return True
-
-
-_UNAUTHORISED = Refusal(
-    decision="unauthorised",
-    status=401,
-    message="Invalid API key provided",
-    code="invalid_api_key",
-)
-_NO_CREDIT = Refusal(
-    decision="no_credit",
-    status=402,
-    message="Insufficient credits: top up your account.",
-    code="insufficient_credits",
-)
-_OVERLOADED = Refusal(
-    decision="overloaded",
-    status=503,
-    message="The server is overloaded: try again later.",
-    code="overloaded",
-)
-
-
-def _astray(method: str, path: str, allowed: tuple[str, ...]) -> Refusal | None:
-    """What to say to a path or method that there is not."""
-    if not allowed:
-        message = f"Invalid URL ({method} {path[:200]})"
-        return Refusal(decision="not_found", status=404, message=message, code="not_found")
-    if method in allowed:
-        return None
-    return Refusal(
-        decision="not_allowed",
-        status=405,
-        message=f"Not allowed to {method} on {path[:200]}",
-        code="method_not_allowed",
-        headers=[("allow", ", ".join(allowed))],
-    )
-
-
-def _bad_request(bad: BadParameter, model: str | None) -> Refusal:
-    return Refusal(decision="bad_request", status=400, message=bad.message, code=bad.code, param=bad.param, model=model)
-
-
-def _unreadable(problem: str, most: int) -> Refusal:
-    if problem == "too_large":
-        message = f"The request body is larger than {most} bytes."
-        return Refusal(decision="too_large", status=413, message=message, code="request_too_large")
-    return Refusal(decision="malformed", status=400, message="The request is not valid HTTP.", code="invalid_http")
 
 
 def _plan(request: ChatRequest, reply: Reply, reserved: int) -> dict[str, object]:
