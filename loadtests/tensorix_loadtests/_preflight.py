@@ -57,7 +57,7 @@ def _lists_no_models(record: RequestRecord) -> bool:
     return missing and not (record.error_message or "").lstrip().startswith("<")
 
 
-def _cure(kind: str, ca_bundle: str | None) -> str:
+def _cure(kind: str | None, ca_bundle: str | None) -> str:
     """What to do about a certificate: another authority helps where the chain is wrong, not against date or name."""
     if kind != ErrorKind.TLS_CHAIN:
         return ""

@@ -25,8 +25,8 @@ name says `unix`. One object a line, told apart by `event`:
             model where that is known and has its own, of all keys; requests in flight are no part of it; null where
             there is no such limit), `waited_ns` (how long it was delayed to fit), `over` (of a 429 the limit that it
             was over: `requests`, `tokens`, or the text of another one; else null), `fault` (the texts of the faults
-            that can be seen in it, with semicolons; null where there are none); and of a valid chat completion `model`,
-            `stream`, `completions` (OpenAI's `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice),
+            that can be seen in it, with semicolons; null where there are none); and of an admitted chat completion
+            `model`, `stream`, `completions` (OpenAI's `n`), `max_tokens`, `prompt_tokens`, `reply_tokens` (a choice),
             `reserved_tokens`.
 `end`       when it is over: `n`, `request_id`, `status`, `ended` (`complete`; `client_gone`: the client closed first;
             `stopped`: the simulator was; `idle`: its rest did not come in `idle_s`; `unanswered`: its

@@ -53,7 +53,7 @@ def test_a_file_may_name_presets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("s.json", '{\n"tpm": 5,\n"rpm": -1}', ", line 3: setting 'rpm' must be a whole number from 0 to 10**12, or null"),
+        ("s.json", '{\n"tpm": 5,\n"rpm": -1}', ", line 3: setting 'rpm' must be a whole number from 0 to 10**12"),
         ("s.json", '{\n"rqm": 1}', ", line 2: unknown setting 'rqm': one of prefix, models, rpm"),
         ("s.json", '{\n"rpm": 1,}', ", line 2, column "),
         ("s.json", '{"rpm": 1, "rpm": 2}', ": 'rpm' is given 2 times"),
