@@ -204,8 +204,8 @@ class Completion:
             ended,
             headers_sent_ns=delivery.headers_ns,
             last_sent_ns=last_sent_ns,
-            chunk_sent_ns=delivery.sent_ns,
-            lateness_ns=delivery.lateness_ns,
+            chunk_sent_ns=delivery.sent_ns.tolist(),
+            lateness_ns=delivery.lateness_ns.tolist(),
             blocked=delivery.blocked,
             facts=self._facts(),
         )

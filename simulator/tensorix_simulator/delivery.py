@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 
@@ -33,9 +34,9 @@ class Delivery:
         self._on_sent: Callable[[int], None] | None = None
         self.headers_ns: int | None = None
         """After the send of the head."""
-        self.sent_ns: list[int] = []
+        self.sent_ns = array("q")
         """After the send of each token."""
-        self.lateness_ns: list[int] = []
+        self.lateness_ns = array("q")
         """Of each token: its stamp less when it was due."""
         self.blocked = 0
         """How often a token had to wait because the client did not read."""

@@ -38,6 +38,12 @@ class Connection:
     before that (a half-closed connection counts as closed), `on_unserved` with each request that was not served then.
     """
 
+    __slots__ = (
+        "_fd", "_handshake", "_keep_alive", "_loop", "_on_closed", "_on_unserved", "_paused", "_pumping", "_put",
+        "_queue", "_reader", "_serve", "_serving", "_slow", "_sock", "_tls", "closed", "on_active", "on_drained",
+        "on_gone", "unsent", "was_reset",
+    )  # fmt: skip
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

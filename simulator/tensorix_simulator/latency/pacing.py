@@ -29,7 +29,7 @@ class Pacer:
         self._loop = loop
         self._heap: list[tuple[int, int, Job]] = []
         self._order = count()
-        self._wake: asyncio.TimerHandle | None = None
+        self._wake: asyncio.Handle | None = None
         self._wake_ns = 0
         self._running = False
 
@@ -47,11 +47,14 @@ class Pacer:
             return
         self._wake_ns = self._heap[0][0]
         wait_ns = self._wake_ns - time.monotonic_ns()
-        # Rounded up to whole ms: the loop would turn a shorter wait into none and spin until the time has come.
-        self._wake = self._loop.call_later(max(0, -(-wait_ns // 1_000_000)) / 1e3, self._tick)
+        if wait_ns <= 0:
+            self._wake = self._loop.call_soon(self._tick)
+        else:
+            # Rounded up to whole ms: the loop would turn a shorter wait into none and spin until the time has come.
+            self._wake = self._loop.call_later(-(-wait_ns // 1_000_000) / 1e3, self._tick)
 
     def _tick(self) -> None:
-        heap, order, now, left = self._heap, self._order, time.monotonic_ns, _BATCH
+        heap, now, left = self._heap, time.monotonic_ns, _BATCH
         self._wake = None
         self._running = True
         try:
@@ -67,11 +70,11 @@ class Pacer:
                         heap.remove(entry)
                         heapq.heapify(heap)
                         if next_ns is not None:
-                            heapq.heappush(heap, (next_ns, next(order), entry[2]))
+                            heapq.heappush(heap, (next_ns, entry[1], entry[2]))
                     elif next_ns is None:
                         heapq.heappop(heap)
                     else:
-                        heapq.heapreplace(heap, (next_ns, next(order), entry[2]))
+                        heapq.heapreplace(heap, (next_ns, entry[1], entry[2]))
         finally:
             # Also after a job that raised: the loop reports it, the other streams go on.
             self._running = False

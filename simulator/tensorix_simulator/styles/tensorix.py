@@ -17,8 +17,9 @@ __all__ = ["TOKEN_BYTES", "StreamText", "Tensorix", "error_body"]
 
 _LISTED_SINCE = 1_735_689_600
 TOKEN_BYTES = tuple(json.dumps(token)[1:-1].encode() for token in TOKENS)
-_LONGEST_TOKEN = max(map(len, TOKEN_BYTES))
 """The tokens as JSON writes them."""
+# What begins a chunk of HTTP, by its size: to format it each time costs as much as all the rest of a chunk.
+_SIZES = tuple(b"%x\r\n" % size for size in range(1024))
 _KINDS = {
     401: "authentication_error",
     402: "insufficient_credits",
@@ -104,7 +105,7 @@ class Tensorix:
 class StreamText:
     """The events of one streamed completion. What is the same in every chunk is encoded once."""
 
-    __slots__ = ("_chunked", "_common", "_heads", "_tail", "_usage")
+    __slots__ = ("_chunked", "_common", "_openings", "_tail", "_usage")
 
     def __init__(self, *, identity: str, created: int, model: str, n: int, include_usage: bool, chunked: bool) -> None:
         common = encode_json({"id": identity, "object": "chat.completion.chunk", "created": created, "model": model})[
@@ -115,29 +116,27 @@ class StreamText:
         # OpenAI sends `usage: null` in every chunk but the last where usage is asked for.
         self._usage = b',"usage":null' if include_usage else b""
         self._tail = b'"},"logprobs":null,"finish_reason":null}]' + self._usage + b"}\n\n"
-        if chunked:
-            self._tail += b"\r\n"
-        self._heads: dict[bool, list[tuple[bytes, ...]]] = {}
+        self._openings: dict[bool, list[bytes]] = {}
 
-    def _heads_of(self, reasoning: bool, choice: int) -> tuple[bytes, ...]:
-        """What comes before a token, by the token's length; made for all choices up to this one."""
-        heads = self._heads.setdefault(reasoning, [])
-        while len(heads) <= choice:
+    def _opening(self, reasoning: bool, choice: int) -> bytes:
+        """What comes before a token; made for all choices up to this one."""
+        made = self._openings.setdefault(reasoning, [])
+        while len(made) <= choice:
             field = b"reasoning_content" if reasoning else b"content"
-            opening = self._common + b',"choices":[{"index":%d,"delta":{"%s":"' % (len(heads), field)
-            rest = len(opening) + len(self._tail) - 2
-            sizes = range(_LONGEST_TOKEN + 1)
-            heads.append(tuple(b"%x\r\n%s" % (rest + size, opening) if self._chunked else opening for size in sizes))
-        return heads[choice]
+            made.append(self._common + b',"choices":[{"index":%d,"delta":{"%s":"' % (len(made), field))
+        return made[choice]
 
     def token(self, choice: int, token: int, reasoning: bool) -> bytes:
         """One token of one choice, by its index in the cycle of tokens."""
         try:
-            heads = self._heads[reasoning][choice]
+            opening = self._openings[reasoning][choice]
         except LookupError:
-            heads = self._heads_of(reasoning, choice)
-        word = TOKEN_BYTES[token]
-        return heads[len(word)] + word + self._tail
+            opening = self._opening(reasoning, choice)
+        word, tail = TOKEN_BYTES[token], self._tail
+        size = len(opening) + len(word) + len(tail)
+        if self._chunked and size < 1024:
+            return b"".join((_SIZES[size], opening, word, tail, b"\r\n"))
+        return frame(opening + word + tail, self._chunked)
 
     def delta(self, choice: int, delta: Mapping[str, Any]) -> bytes:
         """A token that is no word of the cycle."""
