@@ -184,6 +184,29 @@ def test_a_run_time_ends_it(locust: Locust) -> None:
     assert run.events()[-1]["in_flight"] == 0
 
 
+def test_a_busy_start_does_not_hide_why_it_ended(locust: Locust, quick: Simulator) -> None:
+    """Locust's timer runs from when its loop last looked at the clock: its run time is the reason even if it is early."""
+    busy = """
+import time
+from locust import constant, events
+from tensorix_loadtests import ChatUser
+
+@events.init.add_listener
+def work(**_):
+    end = time.perf_counter() + 1.5
+    while time.perf_counter() < end:
+        pass
+
+class Reader(ChatUser):
+    wait_time = constant(0.1)
+    max_tokens = 1
+"""
+    status, said = locust.run(busy, quick.base_url, "--users", "1", "--run-time", "4s", "--out", "run")
+    assert status == 0, said
+    manifest = Run.open(locust.folder / "run").manifest
+    assert manifest["end_reason"] == "duration"
+
+
 def test_a_signal_ends_it_in_order(locust: Locust, wait_until: Callable[..., None]) -> None:
     """SIGINT and SIGTERM to locust drain what is in flight and leave a whole run folder."""
     with Simulator(rpm=None, tpm=None, ttft="300ms", between_tokens="100ms") as slow:
