@@ -185,7 +185,7 @@ def test_a_run_time_ends_it(locust: Locust) -> None:
 
 
 def test_a_busy_start_does_not_hide_why_it_ended(locust: Locust, quick: Simulator) -> None:
-    """Locust's timer runs from when its loop last looked at the clock: its run time is the reason even if it is early."""
+    """Locust's timer counts from when its loop last looked at the clock: even where it is early, it is the reason."""
     busy = """
 import time
 from locust import constant, events
