@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -278,6 +279,13 @@ def test_over_sockets_five_loads_fare_as_in_the_simulation(
         for outcome, customer in zip(outcomes, customers, strict=True):
             customer.first = math.nan if math.isnan(outcome.first) else customer.first
         seen, expected = figures(outcomes), figures(customers)
+        # The rows of docs/measurements.md: `pytest -s` shows them.
+        told = [
+            f"{value * unit:.4g}"
+            for name, unit in (("ttft", 1e3), ("e2e", 1e3), ("throughput", 1))
+            for value in (getattr(seen, name), getattr(expected, name))
+        ]
+        sys.stdout.write(f"| {' | '.join([str(load), *told])} |\n")
         assert seen.refused == pytest.approx(expected.refused, abs=0.02), load
         for name in ("throughput", "e2e", "ttft", "wait"):
             assert getattr(seen, name) == pytest.approx(getattr(expected, name), rel=0.05), (load, name)
