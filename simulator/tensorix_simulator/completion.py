@@ -109,11 +109,8 @@ class Completion:
         """Send the next token of each choice; returns whether there are more."""
         index, events = self._token, self._events
         assert events is not None
-        choices = self._reply.choices
-        if len(choices) == 1:
-            data = _chunk(events, 0, choices[0], index)
-        else:
-            data = b"".join(_chunk(events, number, choice, index) for number, choice in enumerate(choices))
+        choices = enumerate(self._reply.choices)
+        data = b"".join(_chunk(events, number, choice, index) for number, choice in choices)
         self._token = index + 1
         # Nothing is shown of a token that only ends a text.
         if data:
@@ -124,7 +121,7 @@ class Completion:
         return False
 
     def _words(self) -> Generator[bool, int, None]:
-        """`token_due` for one choice of plain words, which is nearly every stream: resumed, it costs half as much."""
+        """`token_due` for one choice of plain words, which is nearly every stream: a few calls less for each chunk."""
         due_ns = yield True
         events, choice = self._events, self._reply.choices[0]
         assert events is not None
