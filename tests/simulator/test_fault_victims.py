@@ -318,7 +318,9 @@ def test_an_outage(anew: Start, connect: Connect, wire_request: Raw) -> None:
     wires[1].send(wire_request(_chat(), x_simulator_fault="stall 1h before headers"))
     wires[2].send(wire_request(_chat()))
     assert wires[2].read_response()[0] == 200
-    wires[3].send(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 9\r\n\r\n{")
+    # Its answer to the expectation tells that this head was read before the outage.
+    wires[3].send(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n{")
+    wires[3].read_until(b"100 Continue\r\n\r\n")
     _wait_for(simulator, "arrival", 3)
     simulator.change(faults=["outage"])
     for wire in wires:
