@@ -6,6 +6,7 @@ A failed request is data (an `ErrorKind`); the exceptions are for the caller's m
     ├── SettingsError        a setting is missing or wrong
     ├── RunFolderError       a run folder cannot be made, read or written
     │   └── CannotWriteError it was there and in order, and a write failed: a full disk, a read-only file system
+    ├── HistoryError         a history of probes cannot be opened, read or written
     └── PreflightError       the server cannot be used as asked (unreachable, wrong key, not OpenAI-compatible)
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "CannotWriteError",
     "ErrorBody",
     "ErrorKind",
+    "HistoryError",
     "Phase",
     "PreflightError",
     "RunFolderError",
@@ -55,6 +57,10 @@ class RunFolderError(TensorixError):
 
 class CannotWriteError(RunFolderError):
     """A write into a run folder failed: not what was asked for is wrong, but the disk or its permissions."""
+
+
+class HistoryError(TensorixError):
+    """A history of probes cannot be opened, read or written."""
 
 
 class PreflightError(TensorixError):

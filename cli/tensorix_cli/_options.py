@@ -7,34 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tensorix_api.durations import nanoseconds
 from tensorix_api.errors import SettingsError
 
 __all__ = ["body", "duration", "header", "mix", "prompts"]
 
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ns|us|µs|ms|s|min|m|h|d)")
 _MOST_LEVELS = 100
-_SECONDS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 0.001,
-    "s": 1.0,
-    "min": 60.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86_400.0,
-}
-"""The units that the simulator's settings take, so that a time is written in one way everywhere."""
 
 
 def duration(text: str) -> float:
     """Seconds of `90`, `90s`, `1.5m`, `2min`, `1h30m` or `500ms`. Raises SettingsError for anything else, and for 0."""
     text = text.strip().lower()
-    seconds = 0.0
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        seconds = float(text)
-    elif re.fullmatch(f"(?:{_PART.pattern})+", text):
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    plain = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text)
+    seconds = float(text) if plain else float(nanoseconds(text) or 0) / 1e9
     if not seconds:
         raise SettingsError(f"{text!r} is no length of time above 0: write it like 90s, 1.5m or 1h30m (ns to d)")
     return seconds

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.durations import UNITS, nanoseconds
+from tensorix_api.durations import UNITS, nanoseconds
 
 __all__ = ["FORMS", "Distribution", "Quantity"]
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from tensorix_api.errors import SettingsError
-from tensorix_simulator.durations import TIME, UNITS, nanoseconds
+from tensorix_api.durations import TIME, UNITS, nanoseconds
 
 __all__ = ["CLAUSES", "FORMS", "Fault", "FaultKind", "parse_fault", "parse_header"]
 

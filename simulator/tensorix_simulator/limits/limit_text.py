@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Resource
-from tensorix_simulator.durations import TIME, UNIT, UNITS, nanoseconds
+from tensorix_api.durations import TIME, UNIT, UNITS, nanoseconds
 
 __all__ = ["FORMS", "KINDS", "Limit", "read_limit"]
 

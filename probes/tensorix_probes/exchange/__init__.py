@@ -1,0 +1,1 @@
+"""One request over a connection of its own, with every phase stamped."""

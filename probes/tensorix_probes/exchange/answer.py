@@ -1,0 +1,74 @@
+"""What came back from one request, whatever it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tensorix_api.errors import ErrorKind, Phase
+from tensorix_api.ratelimit_headers import RateLimits
+from tensorix_probes.result import Phases
+
+__all__ = ["Answer", "Certificate", "Failure", "StreamEvent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no whole answer."""
+
+    kind: ErrorKind
+    phase: Phase
+    text: str
+    """On one line, bounded and redacted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the server showed of itself; seconds of Unix time."""
+
+    not_after_unix_s: float
+    subject: str
+    issuer: str
+    tls_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event of a stream and when it was read, in ns from the start of the sending."""
+
+    at_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One request's answer. Where `failure` is set, what came before it is there all the same."""
+
+    request_id: str
+    trace_id: str
+    span_id: str
+    kind: str
+    started_unix_ns: int
+    phases: Phases
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    """Of what is no stream: at most 4 MiB."""
+    events: tuple[StreamEvent, ...] = ()
+    """Of a stream: at most 100,000."""
+    failure: Failure | None = None
+    limits: RateLimits = RateLimits()
+    certificate: Certificate | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the server said that it sends events."""
+        return any(name.lower() == "content-type" and "text/event-stream" in text for name, text in self.headers)
+
+    def json(self) -> Any:
+        """The body as JSON, None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None

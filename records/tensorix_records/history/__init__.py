@@ -1,0 +1,6 @@
+"""What probes saw, kept in SQLite or PostgreSQL: rounds, their results, and roll-ups by the hour."""
+
+from tensorix_records.history._history import History
+from tensorix_records.history._rows import HourRow, ResultRow, RoundRow
+
+__all__ = ["History", "HourRow", "ResultRow", "RoundRow"]
