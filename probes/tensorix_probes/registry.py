@@ -33,7 +33,7 @@ def check_named(name: str) -> Check:
         raise SettingsError(f"there is no check {name!r}: choose from {', '.join(known_checks())}")
     try:
         loaded = found.load()
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's module does when it is imported
+    except Exception as error:
         raise SettingsError(f"the check {name!r} ({found.value}) cannot be loaded: {error}") from error
     if not isinstance(loaded, Check):
         raise SettingsError(f"the check {name!r} ({found.value}) is no tensorix_probes.check.Check")

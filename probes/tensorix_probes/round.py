@@ -6,22 +6,19 @@ charged before it runs; where the ledger or the server's own headers leave too l
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensorix_api import Secret
-from tensorix_api.errors import ErrorKind
 from tensorix_api.limiters import Cost
-from tensorix_probes.check import Check, Finding
+from tensorix_probes.check import Finding
 from tensorix_probes.exchange.answer import Answer
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.limits.ledger import Ledger, Refusal
+from tensorix_probes.limits.ledger import Ledger
 from tensorix_probes.limits.observation import Observation
-from tensorix_probes.registry import check_named
-from tensorix_probes.result import Phases, ProbeResult, Round, Spent, State, worst
+from tensorix_probes.result import Round, State, worst
 from tensorix_probes.settings import Target
 
 __all__ = ["Clock", "KeyMemory", "TargetMemory", "run_round"]

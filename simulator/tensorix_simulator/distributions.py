@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tensorix_api.errors import SettingsError
 from tensorix_api.durations import UNITS, nanoseconds
+from tensorix_api.errors import SettingsError
 
 __all__ = ["FORMS", "Distribution", "Quantity"]
 

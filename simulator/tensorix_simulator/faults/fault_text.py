@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
-from tensorix_api.errors import SettingsError
 from tensorix_api.durations import TIME, UNITS, nanoseconds
+from tensorix_api.errors import SettingsError
 
 __all__ = ["CLAUSES", "FORMS", "Fault", "FaultKind", "parse_fault", "parse_header"]
 

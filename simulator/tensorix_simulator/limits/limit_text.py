@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tensorix_api.durations import TIME, UNIT, UNITS, nanoseconds
 from tensorix_api.errors import SettingsError
 from tensorix_api.limiters import Resource
-from tensorix_api.durations import TIME, UNIT, UNITS, nanoseconds
 
 __all__ = ["FORMS", "KINDS", "Limit", "read_limit"]
 
