@@ -74,6 +74,10 @@ class Context(Protocol):
         """
         ...
 
+    def handshake(self) -> Answer:
+        """Connect, and with https shake hands, and hang up without a request."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -104,5 +108,7 @@ class Check:
     """The most that one run can be charged; reserved before it runs."""
     decides: bool = False
     """Whether the target's availability rests on it: where it can say nothing, the round can say nothing either."""
+    reads_only: bool = False
+    """It asks nothing itself, so it runs even where a check above it failed."""
     every_s: float | None = None
     """How far apart its runs are at least where the configuration does not say; None: it runs in each round."""

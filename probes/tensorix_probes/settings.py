@@ -83,8 +83,9 @@ class Headers:
     requests: int | None = None
     tokens: int | None = None
     window_s: float = 60.0
-    expected_on: tuple[str, ...] = RESPONSE_KINDS
-    """The kinds of response that have to carry what remains; what is left out is accepted without."""
+    expected_on: tuple[str, ...] = tuple(kind for kind in RESPONSE_KINDS if kind != "unauthorised")
+    """The kinds of response that have to carry what remains; what is left out is accepted without. The answer to a key
+    that nobody knows has nothing to tell of it."""
     judge_remaining: bool = True
     """Whether what remains is compared with the ledger."""
 
@@ -150,6 +151,8 @@ class Target:
     budget: Budget = Budget()
     prices: Prices | None = None
     objective: Objective = Objective()
+    accept: tuple[str, ...] = ()
+    """Assertions that may fail without any harm, as `check.assertion`: a known deviation."""
     certificate_days: float = 14.0
     """`degraded` where the certificate runs out within so many days."""
     extra_headers: Mapping[str, Secret] = field(default_factory=dict)
