@@ -15,6 +15,7 @@ from tensorix_cli import _options
 from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._extras import require
 from tensorix_cli._output import complain, say
+from tensorix_cli._probe import app as probe
 from tensorix_cli._simulate_help import SimulateCommand
 from tensorix_cli.exit_status import MEANING, ExitStatus
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(probe)
 
 
 def run(arguments: list[str]) -> int:

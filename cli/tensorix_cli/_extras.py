@@ -13,6 +13,18 @@ NEEDS = {
     "records": ("numpy", "pyarrow"),
     "simulator": ("httptools", "jsonschema", "re2", "rstr"),
     "loadtests": ("gevent", "httptools", "locust", "numpy", "psutil", "pyarrow"),
+    "history": ("alembic", "sqlalchemy"),
+    "probes": (
+        "flask",
+        "httpcore",
+        "httpx",
+        "jinja2",
+        "junitparser",
+        "prometheus_client",
+        "pydantic",
+        "stamina",
+        "waitress",
+    ),
     "reports": ("altair", "jinja2", "numpy", "pandas", "pyarrow", "vl_convert"),
 }
 """The modules of each extra without which its room does not work (uvloop only makes the simulator faster)."""
