@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
-from tensorix_probes.result import ProbeResult
-from tensorix_probes.settings import Target
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["run_once"]
+from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.keys import Keys
+from tensorix_probes.memory import Clock, TargetMemory
+from tensorix_probes.result import ProbeResult, Round
+from tensorix_probes.round import run_round
+from tensorix_probes.settings import Configuration, Target
+
+__all__ = ["maintenance_of", "probe", "run_once"]
+
+_AT_ONCE = 16
 
 
 def run_once(target: Target) -> list[ProbeResult]:
     """Run all checks of a target once and return what they found, in the order in which they ran.
 
-    Nothing is kept: for a schedule, a ledger over several processes or a history, use `tensorix probe`.
+    Takes no longer than the target's timeouts, and raises nothing for what the server does. Nothing is kept: for a
+    schedule, a budget over several processes or a history, use `tensorix probe`. Raises SettingsError for a check that
+    there is none of.
     """
-    raise NotImplementedError
+    return list(probe(Configuration(targets=(target,)))[0].results)
+
+
+def maintenance_of(configuration: Configuration, target: str, unix_ns: int) -> str | None:
+    """The name of the maintenance window that a target is in, None outside of any."""
+    return next((one.name for one in configuration.maintenance if one.covers(target, unix_ns)), None)
+
+
+def probe(
+    configuration: Configuration,
+    *,
+    targets: Sequence[Target] | None = None,
+    keys: Keys | None = None,
+    memories: Mapping[str, TargetMemory] | None = None,
+    clock: Clock | None = None,
+) -> list[Round]:
+    """A round of each target (default: all of the configuration), in their order; they run at the same time.
+
+    `memories` by name and `keys` are what is known of earlier rounds, and know of these afterwards.
+    """
+    chosen = configuration.targets if targets is None else tuple(targets)
+    keys, clock = keys or Keys(chosen), clock or Clock()
+
+    def one(target: Target) -> Round:
+        exchange = Exchange(target)
+        try:
+            return run_round(
+                target,
+                exchange=exchange,
+                key=keys.of(target),
+                memory=(memories or {}).get(target.name) or TargetMemory(),
+                key_alias=target.key_alias,
+                location=configuration.location,
+                maintenance=maintenance_of(configuration, target.name, clock.unix_ns()),
+                clock=clock,
+            )
+        finally:
+            exchange.close()
+
+    with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(chosen)))) as pool:
+        return list(pool.map(one, chosen))

@@ -6,97 +6,33 @@ charged before it runs; where the ledger or the server's own headers leave too l
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from tensorix_api import Secret
 from tensorix_api.limiters import Cost
-from tensorix_probes.check import Finding
-from tensorix_probes.exchange.answer import Answer
+from tensorix_api.secret import Redactor
+from tensorix_probes.asking import Asking
+from tensorix_probes.check import Check, Finding
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.limits.ledger import Ledger
-from tensorix_probes.limits.observation import Observation
-from tensorix_probes.result import Round, State, worst
-from tensorix_probes.settings import Target
+from tensorix_probes.limits.ledger import Refusal
+from tensorix_probes.limits.room import room
+from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
+from tensorix_probes.registry import check_named
+from tensorix_probes.result import Assertion, Phases, ProbeResult, Round, Spent, State, worst
+from tensorix_probes.settings import BUILT_IN_CHECKS, Target
 
-__all__ = ["Clock", "KeyMemory", "TargetMemory", "run_round"]
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Where the time comes from; tests put their own in place of it."""
-
-    unix_ns: Callable[[], int] = time.time_ns
-    monotonic_ns: Callable[[], int] = time.monotonic_ns
+__all__ = ["in_order", "run_round"]
 
 
-@dataclass(slots=True)
-class KeyMemory:
-    """What is known of a key from one round to the next, for all targets that use it."""
-
-    ledger: Ledger
-    observations: list[Observation] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class TargetMemory:
-    """What is known of a target from one round to the next. Only its own thread touches it."""
-
-    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What each check keeps for itself: JSON values."""
-    last_run_unix_ns: dict[str, int] = field(default_factory=dict)
-    first_model: str | None = None
-
-
-@dataclass(slots=True)
-class _Context:
-    """The context of one check in one round."""
-
-    target: Target
-    exchange: Exchange
-    key: KeyMemory
-    clock: Clock
-    options: Mapping[str, Any]
-    memory: dict[str, Any]
-    earlier: Mapping[str, Finding]
-    model: str | None
-    charged: Cost = Cost(0, 0)
-
-    @property
-    def observations(self) -> list[Observation]:
-        return self.key.observations
-
-    def now_unix_ns(self) -> int:
-        return self.clock.unix_ns()
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        kind: str,
-        body: Any = None,
-        key: str | None = None,
-        charged: Cost | None = None,
-    ) -> Answer:
-        """See `tensorix_probes.check.Context`."""
-        cost = charged or Cost(0 if method == "GET" else 1, 0)
-        self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
-        return self.exchange.ask(method, path, kind=kind, body=body, key=None if key is None else Secret(key))
-
-
-def _state_of(finding: Finding) -> tuple[State, str | None, str | None]:
-    """The state, the reason, and the name of the assertion that made it so."""
-    failed = [assertion for assertion in finding.assertions if assertion.held is False]
-    if not failed:
-        return (
-            (State.UP, None, None) if finding.inconclusive is None else (State.INCONCLUSIVE, finding.inconclusive, None)
-        )
-    state = worst(assertion.otherwise for assertion in failed)
-    first = next(assertion for assertion in failed if assertion.otherwise is state)
-    return state, first.detail or first.name.replace("_", " "), first.name
+def in_order(names: Sequence[str]) -> list[str]:
+    """Names of checks in the order in which they run: users' own after those that ask, before the one that reads."""
+    own = [name for name in dict.fromkeys(names) if name not in BUILT_IN_CHECKS]
+    return [
+        *(name for name in BUILT_IN_CHECKS[:-1] if name in names),
+        *own,
+        *(name for name in BUILT_IN_CHECKS[-1:] if name in names),
+    ]
 
 
 def run_round(
@@ -111,6 +47,182 @@ def run_round(
     slot_unix_ns: int | None = None,
     clock: Clock | None = None,
 ) -> Round:
-    """Run what is due of a target's checks. A failure is data; only a defect in a check of one's own is told as such."""
-    clock = clock or Clock()
-    raise NotImplementedError
+    """Run the checks of a target that are due. Whatever goes wrong with the server, or in a check, is data."""
+    running = _Running(
+        target, exchange, key, memory, key_alias, location, clock or Clock(), trace_id=secrets.token_hex(16)
+    )
+    started_unix_ns, start_ns = running.clock.unix_ns(), running.clock.monotonic_ns()
+    for name in in_order(target.checks):
+        check = check_named(name)
+        if running.is_due(check):
+            running.results.append(running.result_of(check))
+    state, decided = _together(running.results)
+    return Round(
+        round_id=secrets.token_hex(16),
+        target=target.name,
+        location=location,
+        state=state,
+        reason="no check was due" if not running.results else decided.reason if decided else None,
+        cause_check=decided.check if decided else None,
+        cause=_cause(decided) if decided else None,
+        slot_unix_ns=slot_unix_ns,
+        started_unix_ns=started_unix_ns,
+        duration_ns=running.clock.monotonic_ns() - start_ns,
+        maintenance=maintenance,
+        trace_id=running.trace_id,
+        results=tuple(running.results),
+    )
+
+
+def _together(results: Sequence[ProbeResult]) -> tuple[State, ProbeResult | None]:
+    """The state of a round, and the result that made it so; None where all is up."""
+    heard = [one for one in results if one.state is not State.INCONCLUSIVE or check_named(one.check).decides] or results
+    state = worst((one.state for one in heard), default=State.INCONCLUSIVE)
+    return state, None if state is State.UP else next((one for one in heard if one.state is state), None)
+
+
+def _cause(result: ProbeResult) -> str | None:
+    return next((one.name for one in result.failed if one.otherwise is result.state), None)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A round under way."""
+
+    target: Target
+    exchange: Exchange
+    key: KeyMemory
+    memory: TargetMemory
+    key_alias: str | None
+    location: str | None
+    clock: Clock
+    trace_id: str
+    results: list[ProbeResult] = field(default_factory=list)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    broken: str | None = None
+    """Why checks that ask are not run any more: what failed above them."""
+
+    def is_due(self, check: Check) -> bool:
+        every_s = self.target.every_s.get(check.name, check.every_s)
+        last = self.memory.last_run_unix_ns.get(check.name)
+        if every_s is None or last is None:
+            return True
+        # Half an interval of grace, so that one of an hour falls on the slot nearest to it. A clock that was set back
+        # would put it off for as long.
+        since = self.clock.unix_ns() - last
+        return since < 0 or since >= (every_s - min(every_s, self.target.interval_s) / 2) * 1e9
+
+    def result_of(self, check: Check) -> ProbeResult:
+        """Run one check, or say why it is not run."""
+        started_unix_ns, start_ns = self.clock.unix_ns(), self.clock.monotonic_ns()
+        span_id = secrets.token_hex(8)
+        finding, spent = self._found(check, span_id)
+        finding = _accepting(finding, check.name, self.target.accept)
+        self.findings[check.name] = finding
+        state, reason = _state_of(finding)
+        answer, failure = finding.answer, finding.answer.failure if finding.answer else None
+        if self.broken is None and check.decides and state in (State.DOWN, State.PAYMENT):
+            self.broken = f"explained by {check.name}"
+        return ProbeResult(
+            check=check.name,
+            target=self.target.name,
+            state=state,
+            reason=reason,
+            assertions=finding.assertions,
+            phases=finding.phases or (answer.phases if answer else Phases()),
+            figures=dict(finding.figures),
+            spent=spent,
+            started_unix_ns=started_unix_ns,
+            duration_ns=self.clock.monotonic_ns() - start_ns,
+            status=answer.status if answer else None,
+            error_kind=str(failure.kind) if failure else None,
+            error_phase=str(failure.phase) if failure else None,
+            request_id=answer.request_id if answer else None,
+            trace_id=self.trace_id,
+            span_id=span_id,
+            location=self.location,
+            key_alias=self.key_alias,
+            model=self._model(),
+        )
+
+    def _model(self) -> str | None:
+        return self.target.model or self.memory.first_model
+
+    def _found(self, check: Check, span_id: str) -> tuple[Finding, Spent]:
+        if self.broken is not None and not check.reads_only:
+            return Finding(inconclusive=self.broken), Spent()
+        now = self.clock.unix_ns()
+        most = check.most(self.target)
+        reservation = None
+        if most != Cost(0, 0):
+            if (why := room(self.key.observations, now, most, self.target)) is not None:
+                return _skipped("server_has_room", why), Spent()
+            reservation = self.key.ledger.reserve(now, most, _price(self.target, most))
+            if isinstance(reservation, Refusal):
+                return _skipped("budget_allows", reservation.reason), Spent()
+        asking = Asking(
+            target=self.target,
+            exchange=self.exchange,
+            key=self.key,
+            clock=self.clock,
+            options=self.target.options.get(check.name, {}),
+            memory=self.memory.checks.setdefault(check.name, {}),
+            earlier=self.findings,
+            model=self._model(),
+            most=most,
+            trace=(self.trace_id, span_id),
+        )
+        finding = None
+        try:
+            finding = check.run(asking)
+        except Exception as error:  # noqa: BLE001 - a check of somebody else's; the others go on
+            said = Redactor(self.target.api_key, *self.target.extra_headers.values())(
+                f"{type(error).__name__}: {error}"
+            )
+            finding = _skipped("check_works", f"a defect of the check {check.name}: {said}")
+        finally:
+            spent = asking.spent(finding)
+            if reservation is not None:
+                self.key.ledger.settle(self.clock.unix_ns(), reservation, spent)
+            self.key.observe(asking.observed(finding))
+        self.memory.last_run_unix_ns[check.name] = now
+        if check.name == "models" and "first_model" in finding.facts:
+            self.memory.first_model = finding.facts["first_model"]
+        if asking.limited and self.broken is None:
+            self.broken = "the key is at its limit: refused with 429 a moment ago"
+        return finding, spent
+
+
+def _skipped(name: str, why: str) -> Finding:
+    return Finding(assertions=(Assertion(name, False, why, State.INCONCLUSIVE),), inconclusive=why)
+
+
+def _price(target: Target, most: Cost) -> float | None:
+    """The most that so many tokens can cost: all of them at the dearer price."""
+    if target.prices is None:
+        return None
+    return most.tokens * max(target.prices.prompt_per_million, target.prices.completion_per_million) / 1e6
+
+
+def _accepting(finding: Finding, check: str, accepted: Sequence[str]) -> Finding:
+    """The finding with the assertions that the configuration lets fail taken for not judged."""
+    if not accepted:
+        return finding
+    assertions = tuple(
+        replace(one, held=None, detail=f"accepted: {one.detail or one.name.replace('_', ' ')}")
+        if one.held is False and f"{check}.{one.name}" in accepted
+        else one
+        for one in finding.assertions
+    )
+    return replace(finding, assertions=assertions)
+
+
+def _state_of(finding: Finding) -> tuple[State, str | None]:
+    """The state that the assertions make, and the reason in one line."""
+    failed = [one for one in finding.assertions if one.held is False]
+    if not failed:
+        return (State.UP, None) if finding.inconclusive is None else (State.INCONCLUSIVE, finding.inconclusive)
+    state = worst(one.otherwise for one in failed)
+    deciding = [one.detail or one.name.replace("_", " ") for one in failed if one.otherwise is state]
+    more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
+    return state, deciding[0] + more
