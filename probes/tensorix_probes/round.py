@@ -15,7 +15,7 @@ from tensorix_api.secret import Redactor
 from tensorix_probes.asking import Asking
 from tensorix_probes.check import Check, Finding
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.limits.ledger import Refusal
+from tensorix_probes.limits.ledger import Refusal, Reservation
 from tensorix_probes.limits.room import room
 from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
 from tensorix_probes.registry import check_named
@@ -145,6 +145,15 @@ class _Running:
             model=self._model(),
         )
 
+    def _reserved(self, now_unix_ns: int, most: Cost) -> Reservation | Finding | None:
+        """What was set aside for a check; None where it takes nothing; a finding where it has to be skipped."""
+        if most == Cost(0, 0):
+            return None
+        if (why := room(self.key.observations, now_unix_ns, most, self.target)) is not None:
+            return _skipped("server_has_room", why)
+        reserved = self.key.ledger.reserve(now_unix_ns, most, _price(self.target, most))
+        return _skipped("budget_allows", reserved.reason) if isinstance(reserved, Refusal) else reserved
+
     def _model(self) -> str | None:
         return self.target.model or self.memory.first_model
 
@@ -153,13 +162,9 @@ class _Running:
             return Finding(inconclusive=self.broken), Spent()
         now = self.clock.unix_ns()
         most = check.most(self.target)
-        reservation = None
-        if most != Cost(0, 0):
-            if (why := room(self.key.observations, now, most, self.target)) is not None:
-                return _skipped("server_has_room", why), Spent()
-            reservation = self.key.ledger.reserve(now, most, _price(self.target, most))
-            if isinstance(reservation, Refusal):
-                return _skipped("budget_allows", reservation.reason), Spent()
+        reserved = self._reserved(now, most)
+        if isinstance(reserved, Finding):
+            return reserved, Spent()
         asking = Asking(
             target=self.target,
             exchange=self.exchange,
@@ -182,8 +187,8 @@ class _Running:
             finding = _skipped("check_works", f"a defect of the check {check.name}: {said}")
         finally:
             spent = asking.spent(finding)
-            if reservation is not None:
-                self.key.ledger.settle(self.clock.unix_ns(), reservation, spent)
+            if reserved is not None:
+                self.key.ledger.settle(self.clock.unix_ns(), reserved, spent)
             self.key.observe(asking.observed(finding))
         self.memory.last_run_unix_ns[check.name] = now
         if check.name == "models" and "first_model" in finding.facts:
