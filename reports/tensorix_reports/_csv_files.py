@@ -14,7 +14,7 @@ from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
 from tensorix_reports._rate_limit import RateLimitReport, rows_of
 from tensorix_reports._windows import LimiterWindow
 
-__all__ = ["csv_files"]
+__all__ = ["csv_files", "csv_text"]
 
 
 def _names(kind: Any) -> list[str]:
@@ -35,7 +35,8 @@ def _safe(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+def csv_text(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as the text of a CSV file with these columns; what looks like a formula is made harmless."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -62,9 +63,11 @@ def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]
     frames = {"seconds": limits.seconds, "minutes": limits.minutes}
     frames |= {"headers": limits.headers, "remaining": limits.remaining}
     return {
-        "latency.csv": _csv(_flat_figures(latency), _LATENCY),
-        "failures.csv": _csv((asdict(failure) for failure in latency.failures), _names(Failure)),
-        "windows.csv": _csv(of_keys("windows"), _WINDOWS),
-        "episodes.csv": _csv(of_keys("episodes"), _EPISODES),
-        **{f"{name}.csv": _csv(rows_of(frame), [str(column) for column in frame]) for name, frame in frames.items()},
+        "latency.csv": csv_text(_flat_figures(latency), _LATENCY),
+        "failures.csv": csv_text((asdict(failure) for failure in latency.failures), _names(Failure)),
+        "windows.csv": csv_text(of_keys("windows"), _WINDOWS),
+        "episodes.csv": csv_text(of_keys("episodes"), _EPISODES),
+        **{
+            f"{name}.csv": csv_text(rows_of(frame), [str(column) for column in frame]) for name, frame in frames.items()
+        },
     }

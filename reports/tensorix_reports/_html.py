@@ -14,21 +14,11 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from tensorix_reports._glossary import GLOSSARY
-from tensorix_reports._latency import LatencyReport
 from tensorix_reports._picture import Picture
-from tensorix_reports._rate_limit import RateLimitReport
-from tensorix_reports._tables import Cell, Table, number
+from tensorix_reports._tables import Cell, Table
 from tensorix_reports._verdict import Verdict
 
 __all__ = ["html_of"]
-
-_SECTIONS = (
-    ("Requests and latency", ("outcomes", "latency", "latency-whole", "rates", "throughput")),
-    ("Rate limits", ("limits", "windows", "episodes")),
-    ("Pictures", ()),
-    ("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
-)
 
 
 @lru_cache(maxsize=1)
@@ -54,38 +44,23 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _tiles(latency: LatencyReport, limits: RateLimitReport) -> list[tuple[str, Cell]]:
-    """The few figures that stand at the top."""
-    totals = limits.totals
-    tiles = [
-        ("requests sent", Cell(f"{totals['sent']:,}")),
-        ("succeeded", Cell(f"{totals['success']:,}")),
-        ("throttled (429)", Cell(f"{totals['throttled']:,}")),
-        ("failed", Cell(f"{totals['failed']:,}", tone="problem" if totals["failed"] else None)),
-    ]
-    for row in latency.rows:
-        if row.quantity == "TTFT" and row.figures[50.0].value is not None:
-            tail = row.figures[95.0].value
-            detail = "too few for the p95" if tail is None else f"p95 {number(tail, 'ms')}"
-            tiles.append(("TTFT, median", Cell(number(row.figures[50.0].value, "ms"), detail)))
-            break
-    sources = {row.token_source for row in latency.throughput}
-    if len(sources) == 1 and all(row.a_second is not None for row in latency.throughput):
-        total = sum(row.a_second or 0.0 for row in latency.throughput)
-        tiles.append(("output tokens/s", Cell(number(total), f"by {sources.pop()}")))
-    return tiles
-
-
 def html_of(
     title: str,
     subtitle: str,
     verdict: Verdict,
     tables: Sequence[Table],
     pictures: Sequence[Picture],
-    latency: LatencyReport,
-    limits: RateLimitReport,
+    *,
+    tiles: Sequence[tuple[str, Cell]],
+    sections: Sequence[tuple[str, Sequence[str]]],
+    glossary: Sequence[tuple[str, str]],
+    whole: str,
 ) -> str:
-    """The page. Its scripts are allowed by their digests, and nothing else may run or be fetched."""
+    """The page. Its scripts are allowed by their digests, and nothing else may run or be fetched.
+
+    `tiles` are the few figures at the top, `sections` the tables by their ids (in the one called Pictures all pictures
+    stand first), and `whole` is what a picture shows that is not zoomed: the whole run.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     program, vega = _asset("page.js"), _vega()
     digests = " ".join(f"'sha256-{_digest(script)}'" for script in (vega, program))
@@ -94,10 +69,11 @@ def html_of(
         title=title,
         subtitle=subtitle,
         verdict=verdict,
-        tiles=_tiles(latency, limits),
-        sections=[(name, [by_id[id_] for id_ in ids if id_ in by_id]) for name, ids in _SECTIONS],
+        tiles=tiles,
+        sections=[(name, [by_id[id_] for id_ in ids if id_ in by_id]) for name, ids in sections],
         pictures=pictures,
-        glossary=GLOSSARY,
+        glossary=glossary,
+        whole=whole,
         style=Markup(_asset("page.css")),  # noqa: S704 - our own file
         drawings=script_data(
             {

@@ -22,10 +22,12 @@ from typing import Any
 from tensorix_records import Run
 from tensorix_reports._csv_files import csv_files
 from tensorix_reports._frames import RunFrames, read_frames
+from tensorix_reports._glossary import GLOSSARY
 from tensorix_reports._html import html_of
 from tensorix_reports._latency import LatencyReport, latency_of
 from tensorix_reports._latency_tables import latency_tables
 from tensorix_reports._limit_tables import limit_tables
+from tensorix_reports._load_page import SECTIONS, tiles_of
 from tensorix_reports._markdown import markdown_of
 from tensorix_reports._picture import Picture
 from tensorix_reports._pictures import pictures_of
@@ -121,7 +123,17 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     files = {
         "summary.json": summary,
         "report.md": markdown_of(title, subtitle, reports.verdict, tables),
-        "report.html": html_of(title, subtitle, reports.verdict, tables, drawn, latency, limits),
+        "report.html": html_of(
+            title,
+            subtitle,
+            reports.verdict,
+            tables,
+            drawn,
+            tiles=tiles_of(latency, limits),
+            sections=SECTIONS,
+            glossary=GLOSSARY,
+            whole="run",
+        ),
         **csv_files(latency, limits),
     }
     data = {name: text.encode("utf-8", "replace") for name, text in files.items()}
