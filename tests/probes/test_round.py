@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -52,7 +53,7 @@ def answer(kind: str, status: int | None = 200, **fields: Any) -> Answer:
 
 
 @pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Check]]:
+def checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """Checks by name in place of all real ones: each asks once and is up, unless a test puts its own there."""
 
     def asks(name: str) -> Callable[[Context], Finding]:
@@ -62,12 +63,14 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Check]]:
 
         return run
 
+    costing = Check(name="", run=asks(""), most=lambda _: Cost(1, 20))
+    free = Check(name="", run=asks(""))
     made = {
-        name: Check(
+        name: replace(
+            costing if name in ("chat", "stream", "errors") else free,
             name=name,
             run=asks(name),
             decides=name in DECIDING,
-            most=lambda _, name=name: Cost(1, 20) if name in ("chat", "stream", "errors") else Cost(0, 0),
             reads_only=name == "ratelimit",
             every_s=3600.0 if name in ("auth", "errors") else None,
         )
