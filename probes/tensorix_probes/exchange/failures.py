@@ -1,0 +1,38 @@
+"""What ends a request before its time, in the words and kinds that the load client has for the same."""
+
+from __future__ import annotations
+
+import ssl
+
+from tensorix_api.errors import ErrorKind, Phase
+
+__all__ = ["Ended", "tls_failure"]
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h: not yet valid, expired; another name, another address.
+_KIND_OF_VERIFY_CODE = {
+    9: ErrorKind.TLS_EXPIRED,
+    10: ErrorKind.TLS_EXPIRED,
+    62: ErrorKind.TLS_NAME,
+    64: ErrorKind.TLS_NAME,
+}
+
+
+class Ended(Exception):  # noqa: N818 - no error of the program: it becomes data in an Answer
+    """Raised inside an exchange only. The text may hold what a server sent: redacted when it is kept."""
+
+    def __init__(self, kind: ErrorKind, phase: Phase, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.phase = phase
+        self.text = text
+
+
+def tls_failure(error: OSError, host: str) -> Ended:
+    """Why a handshake failed: the certificate's date, name or chain, or something else."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        kind = _KIND_OF_VERIFY_CODE.get(error.verify_code, ErrorKind.TLS_CHAIN)
+        if kind is ErrorKind.TLS_NAME:
+            return Ended(kind, Phase.TLS, f"the certificate is not for {host}")
+        return Ended(kind, Phase.TLS, f"the certificate of {host} is not accepted: {error.verify_message}")
+    reason = getattr(error, "reason", None) or error.strerror or str(error) or "the server closed the connection"
+    return Ended(ErrorKind.TLS_FAILED, Phase.TLS, f"no TLS handshake with {host}: {reason}")
