@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,31 @@ from tensorix_cli import _commands
 from tensorix_cli.exit_status import MEANING
 
 _GROUP: Any = typer.main.get_command(_commands.app)
-_COMMANDS: dict[str, Any] = _GROUP.commands
+
+
+def _commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command and what it is called by: `load`, `probe once`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands_of(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+_COMMANDS: dict[str, Any] = dict(_commands_of(_GROUP))
+_DOCUMENTS = ("README.md", "docs/simulator.md", "docs/probes.md", "docs/runbooks.md", "probes/deployment/README.md")
 
 
 @pytest.fixture(scope="module")
 def readme(root: Path) -> str:
     """README.md."""
     return (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def documents(root: Path) -> str:
+    """Every document that has command lines in it."""
+    return "\n".join((root / name).read_text(encoding="utf-8") for name in _DOCUMENTS if (root / name).exists())
 
 
 def _console_lines(text: str) -> list[list[str]]:
@@ -32,11 +51,15 @@ def _console_lines(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def test_every_command_line_in_the_readme_works_on(readme: str) -> None:
-    """Each `tensorix …` line of the README names a command that there is, with options that it has."""
-    lines = [words for words in _console_lines(readme) if words[0] == "tensorix"]
-    assert {words[1] for words in lines} >= {"load", "simulate"}
-    for _, name, *arguments in lines:
+def test_every_command_line_in_the_documents_works_on(documents: str) -> None:
+    """Each `tensorix …` line of a document names a command that there is, with options that it has."""
+    lines = [words for words in _console_lines(documents) if words[0] == "tensorix"]
+    assert {words[1] for words in lines} >= {"load", "simulate", "probe"}
+    for words in lines:
+        length = 1 if words[1] in _COMMANDS else 2
+        name, arguments = " ".join(words[1 : 1 + length]), words[1 + length :]
+        if ">" in arguments:
+            arguments = arguments[: arguments.index(">")]
         # Parsed as the command line itself would, without running it.
         context = _COMMANDS[name].make_context(name, list(arguments), resilient_parsing=False)
         assert context.params
@@ -66,15 +89,15 @@ def test_every_make_target_in_the_documents_exists(root: Path, readme: str) -> N
 
 def test_every_file_that_is_linked_exists(root: Path) -> None:
     """Links of the documents to files of the repository lead somewhere."""
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        for link in re.findall(r"\]\(([^)#:]+)\)", (root / name).read_text(encoding="utf-8")):
-            assert (root / link).exists(), f"{name} links to {link}"
+    for name in {"CONTRIBUTING.md", "CHANGELOG.md", *_DOCUMENTS}:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (root / name).read_text(encoding="utf-8")):
+            assert ((root / name).parent / link).exists(), f"{name} links to {link}"
 
 
 def test_paths_named_in_contributing_exist(root: Path) -> None:
     """The files that CONTRIBUTING.md sends people to are there."""
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:api|records|simulator|loadtests|reports|cli)/[\w/.]+)`", text):
+    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|reports|cli)/[\w/.]+)`", text):
         assert (root / path).exists(), path
 
 
@@ -104,7 +127,9 @@ def test_the_readme_names_every_command(readme: str, name: str) -> None:
 
 def test_the_variables_of_the_readme_are_read(readme: str, root: Path) -> None:
     """Each TENSORIX_… variable that the README names is one that the code reads."""
-    code = "".join(path.read_text() for room in ("api", "cli", "loadtests") for path in (root / room).rglob("*.py"))
+    code = "".join(
+        path.read_text() for room in ("api", "cli", "loadtests", "probes") for path in (root / room).rglob("*.py")
+    )
     named = set(re.findall(r"TENSORIX_[A-Z_]+", readme))
     assert {"TENSORIX_API_KEY", "TENSORIX_BASE_URL", "TENSORIX_MODEL"} <= named
     assert all(f'"{name}"' in code for name in named)
