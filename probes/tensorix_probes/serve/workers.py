@@ -1,0 +1,125 @@
+"""A thread a target, which makes its rounds one after the other: what stalls one target stalls no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.memory import KeyMemory, TargetMemory
+from tensorix_probes.result import Round
+from tensorix_probes.settings import Target
+
+__all__ = ["Slot", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A slot that is to be used now: when it was due, on the monotonic clock and by the time of day."""
+
+    due_s: float
+    due_unix_ns: int
+
+
+@dataclass(slots=True)
+class Worker:
+    """Makes the rounds of one target.
+
+    `offer` is called by the schedule, and returns at once. A slot is missed, and `missed` told why, where the round
+    before it is not over (`overlap`) or a round could not begin within `late_s` of it (`late`). `done` gets each round;
+    `failed` the text of what should not have happened. None of them is called while a lock is held.
+    """
+
+    target: Target
+    exchange: Exchange
+    key: KeyMemory
+    memory: TargetMemory
+    make_round: Callable[[Worker, Slot], Round]
+    done: Callable[[Worker, Round], None]
+    missed: Callable[[Target, str], None]
+    failed: Callable[[Target, Exception], None]
+    late_s: float = 0.1
+    monotonic_s: Callable[[], float] = time.monotonic
+    unix_ns: Callable[[], int] = time.time_ns
+    last_end_s: float = field(init=False)
+    """When its last round ended on the monotonic clock; before the first: when it started."""
+    _given: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _slot: Slot | None = field(default=None, init=False)
+    _ended: bool = field(default=False, init=False)
+    _thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_end_s = self.monotonic_s()
+        self._thread = threading.Thread(target=self._run, name=f"probe {self.target.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take slots."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread is."""
+        return self._thread.is_alive()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a round is under way, or about to be."""
+        return self._slot is not None
+
+    def offer(self, due_s: float) -> None:
+        """Begin a round for the slot that was due at a time of the monotonic clock, or count it as missed."""
+        late_s = self.monotonic_s() - due_s
+        with self._given:
+            if self._ended:
+                return
+            reason = "overlap" if self._slot is not None else "late" if late_s > self.late_s else None
+            if reason is None:
+                self._slot = Slot(due_s, self.unix_ns() - round(late_s * 1e9))
+                self._given.notify()
+        if reason is not None:
+            self.missed(self.target, reason)
+
+    def _run(self) -> None:
+        while True:
+            with self._given:
+                while self._slot is None and not self._ended:
+                    self._given.wait()
+                slot = self._slot
+            if slot is None or self._ended:
+                return
+            try:
+                if self.monotonic_s() - slot.due_s > self.late_s:
+                    # The thread was woken too late: the machine has other things to do.
+                    self.missed(self.target, "late")
+                    continue
+                self.done(self, self.make_round(self, slot))
+                self.last_end_s = self.monotonic_s()
+            except Exception as error:  # noqa: BLE001 - a defect: the next slot has its chance all the same
+                self.failed(self.target, error)
+            finally:
+                with self._given:
+                    self._slot = None
+                    self._given.notify_all()
+
+    def rest(self, seconds: float) -> bool:
+        """Wait until no round is under way; whether that came about."""
+        with self._given:
+            return self._given.wait_for(lambda: self._slot is None, max(0.0, seconds))
+
+    def end(self) -> None:
+        """Take no more slots. A round under way goes on: wait with `join`, cut it short with `cancel`."""
+        with self._given:
+            self._ended = True
+            self._given.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for its thread to end; whether it did."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """Cut the round under way short: its request fails at once."""
+        self.exchange.cancel()
