@@ -58,6 +58,11 @@ class Answer:
     events: tuple[StreamEvent, ...] = ()
     """Of a stream: at most 100,000."""
     failure: Failure | None = None
+    """Set where there is no whole answer, and on a redirect: it leads away from whom was asked. A 429 or 500 that came
+    whole is none.
+    """
+    error: Failure | None = None
+    """What `tensorix load` would record of it: a status that is no success speaks before what became of its body."""
     limits: RateLimits = RateLimits()
     certificate: Certificate | None = None
 

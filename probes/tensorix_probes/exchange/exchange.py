@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from tensorix_api import Secret
-from tensorix_api.errors import ErrorKind, Phase, SettingsError
+from tensorix_api.errors import STATUS_MEANING, ErrorKind, Phase, SettingsError, kind_of_status, parse_error_body
 from tensorix_api.ratelimit_headers import RateLimits, read_rate_limits
 from tensorix_api.secret import Redactor
 from tensorix_probes.exchange.answer import Answer, Failure
@@ -73,9 +73,10 @@ class Exchange:
         key: Secret | None = None,
         trace: tuple[str, str] | None = None,
     ) -> Answer:
-        """Make one request and read all of its answer, within the target's timeouts. Never raises for the server's part.
+        """Make one request and read all of its answer, within the target's timeouts.
 
-        `trace` is the ids of a trace and of the span under which the request is one.
+        Whatever the server or the network does is in the answer. A `body` is sent as JSON. `trace` holds the ids of a
+        trace and of the span under which the request is one.
         """
         wants_stream = isinstance(body, dict) and body.get("stream") is True
         return self._exchange(method, path, kind, _encoded(body), key, trace, wants_stream=wants_stream)
@@ -153,6 +154,7 @@ class Exchange:
             body=bytes(reading.body),
             events=tuple(reading.events),
             failure=failure,
+            error=_error(reading, failure, redact),
             limits=read_rate_limits(reading.headers, reading.head_unix_ns) if reading.status else RateLimits(),
             certificate=wire.certificate,
         )
@@ -179,13 +181,12 @@ class Exchange:
                 raise
             # After [DONE] nothing can spoil the stream.
             reading.whole = True
-        except (httpcore.RemoteProtocolError, httpx.RemoteProtocolError) as error:
+        except httpcore.RemoteProtocolError as error:
             if wire.done:
                 reading.whole = True
             elif wire.peer_ended:
                 raise wire.ended("the server closed the connection before the answer was whole") from None
-            elif reading.status is None or not 300 <= reading.status < 400:
-                # httpx also raises for a redirect to what is no address; redirects are not followed anyway.
+            else:
                 raise Ended(ErrorKind.MALFORMED, wire.phase, f"the answer is not HTTP: {error}") from None
         except httpx.DecodingError:
             raise Ended(ErrorKind.MALFORMED, wire.phase, "the answer's compression is damaged") from None
@@ -250,6 +251,15 @@ def _encoded(body: Any) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _error(reading: Reading, failure: Failure | None, redact: Redactor) -> Failure | None:
+    status = reading.status
+    if status is None or status == 200 or (failure is not None and failure.kind is ErrorKind.UNEXPECTED_STATUS):
+        return failure
+    message = parse_error_body(bytes(reading.body)).message or STATUS_MEANING.get(status) or "no body says why"
+    kind = kind_of_status(status) or ErrorKind.UNEXPECTED_STATUS
+    return Failure(kind, Phase.HEADERS, redact(f"status {status}: {message}"))
 
 
 def _phases(reading: Reading, end_ns: int) -> Phases:

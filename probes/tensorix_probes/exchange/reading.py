@@ -52,10 +52,13 @@ class Reading:
         return self.wants_stream and self.status == 200 and self.content_type != "application/json"
 
     def take_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """The head is there. Raises Ended where the body cannot be read as it is encoded."""
+        """The head is there. Raises Ended for a redirect, and where the body cannot be read as it is encoded."""
         self.status = status
         self.headers = tuple((name.decode("latin-1"), text.decode("latin-1")) for name, text in headers)
         self.head_unix_ns = time.time_ns()
+        if status < 200 or 300 <= status < 400:
+            text = f"status {status} leads to {self._header('location') or 'nowhere'}, which is not followed"
+            raise Ended(ErrorKind.UNEXPECTED_STATUS, Phase.HEADERS, text)
         encoding = self._header("content-encoding").strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise Ended(ErrorKind.MALFORMED, Phase.HEADERS, f"content-encoding {encoding!r} was not asked for")

@@ -109,10 +109,12 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         whole_ns = self.began_ns + int(self._timeouts.total_s * 1e9)
         left_s = (min(deadline_ns, whole_ns) - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            raise self._late(
-                text if deadline_ns <= whole_ns else f"not over within {self._timeouts.total_s:g} s in all"
-            )
+            raise self._late(text if deadline_ns <= whole_ns else self._whole_text)
         return left_s
+
+    @property
+    def _whole_text(self) -> str:
+        return f"not over within {self._timeouts.total_s:g} s in all"
 
     def _late(self, text: str) -> Ended:
         return Ended(ErrorKind.TIMEOUT, self.phase, text)
@@ -131,7 +133,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         if self.phase is Phase.STREAM:
             return self.read_ns + int(timeouts.chunk_s * 1e9), f"nothing for {timeouts.chunk_s:g} s in mid-stream"
         whole_ns = self.began_ns + int(timeouts.total_s * 1e9)
-        return whole_ns, f"not over within {timeouts.total_s:g} s in all"
+        return whole_ns, self._whole_text
 
     # connecting: what httpcore asks of a backend
 
