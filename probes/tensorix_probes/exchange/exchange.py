@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from secrets import token_hex
@@ -23,7 +23,9 @@ from tensorix_api.secret import Redactor
 from tensorix_probes.exchange.answer import Answer, Failure
 from tensorix_probes.exchange.failures import Ended
 from tensorix_probes.exchange.lookup import Lookup
+from tensorix_probes.exchange.proxy import Proxy
 from tensorix_probes.exchange.reading import Reading
+from tensorix_probes.exchange.transport import Transport
 from tensorix_probes.exchange.wire import HandshakeDone, Wire
 from tensorix_probes.result import Phases
 from tensorix_probes.settings import Target
@@ -31,6 +33,10 @@ from tensorix_probes.settings import Target
 __all__ = ["Exchange"]
 
 USER_AGENT = f"tensorix-probe/{version('tensorix-toolkit')}"
+
+# RFC 9110, section 5: a token, and visible ASCII with blanks between.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[!-~]+(?:[ \t]+[!-~]+)*")
 
 
 class Exchange:
@@ -45,10 +51,11 @@ class Exchange:
         self._target = target
         self._url = server.base_url
         self._key = target.api_key
+        _check_headers(target)
         self._lookup = lookup or Lookup()
-        self._tls = _trusting(target) if server.secure else None
+        proxy = Proxy.of(server)
         self._client = httpx.Client(
-            transport=_Transport(self._tls),
+            transport=Transport(_trusting(target) if server.secure else None, proxy),
             trust_env=False,
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -57,7 +64,8 @@ class Exchange:
             httpx.URL(self._url)
         except httpx.InvalidURL as error:
             raise SettingsError(f"the base URL {self._url!r} cannot be used: {error}") from None
-        self.redact = Redactor(target.api_key, *target.extra_headers.values())
+        self._hidden = [*target.extra_headers.values(), *(proxy.hidden if proxy else ())]
+        self.redact = Redactor(target.api_key, *self._hidden)
         """Takes the target's secrets out of a text that came from elsewhere."""
         self._lock = threading.Lock()
         self._wires: set[Wire] = set()
@@ -112,7 +120,7 @@ class Exchange:
         started_unix_ns = time.time_ns()
         wire = Wire(self._target.timeouts, self._lookup, only_handshake=only_handshake)
         reading = Reading(wire, wants_stream)
-        redact = self.redact if key is None else Redactor(key, self._key, *self._target.extra_headers.values())
+        redact = self.redact if key is None else Redactor(key, self._key, *self._hidden)
         with self._lock:
             self._wires.add(wire)
         failure: Failure | None = None
@@ -133,7 +141,7 @@ class Exchange:
                 self._url + path,
                 headers=headers,
                 content=body,
-                extensions={"wire": wire, "reading": reading, "secrets": self._secrets(key)},
+                extensions={"reading": reading, "secrets": self._secrets(key)},
             )
             self._read(request, reading)
         except Ended as ended:
@@ -184,8 +192,8 @@ class Exchange:
         except httpcore.RemoteProtocolError as error:
             if wire.done:
                 reading.whole = True
-            elif wire.peer_ended:
-                raise wire.ended("the server closed the connection before the answer was whole") from None
+            elif wire.peer_ended or wire.tunnelling:
+                raise wire.ended("the connection was closed before the answer was whole") from None
             else:
                 raise Ended(ErrorKind.MALFORMED, wire.phase, f"the answer is not HTTP: {error}") from None
         except httpx.DecodingError:
@@ -195,44 +203,6 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the probing, nor show the key
             text = f"a defect of the probe: {type(error).__name__}"
             raise Ended(ErrorKind.INTERNAL, wire.phase, text) from None
-
-
-class _Transport(httpx.BaseTransport):
-    """httpx over httpcore, with a pool for each request: no connection is used twice."""
-
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        wire: Wire = request.extensions["wire"]
-        reading: Reading = request.extensions["reading"]
-        secrets: dict[str, Secret] = request.extensions["secrets"]
-        url = request.url
-        headers = [pair for pair in request.headers.raw if pair[0].decode("latin-1").lower() not in secrets]
-        pool = httpcore.ConnectionPool(ssl_context=self._tls, network_backend=wire)
-        response = pool.handle_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=headers + [(name.encode(), value.reveal().encode()) for name, value in secrets.items()],
-                content=request.stream,
-            )
-        )
-        reading.take_head(response.status, response.headers)
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response, pool))
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, response: httpcore.Response, pool: httpcore.ConnectionPool) -> None:
-        self._response = response
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._response.iter_stream()
-
-    def close(self) -> None:
-        self._response.close()
-        self._pool.close()
 
 
 def _trusting(target: Target) -> ssl.SSLContext:
@@ -245,6 +215,16 @@ def _trusting(target: Target) -> ssl.SSLContext:
         raise SettingsError(
             f"the CA bundle {str(target.ca_bundle)!r} cannot be read: give a file of PEM certificates"
         ) from None
+
+
+def _check_headers(target: Target) -> None:
+    if target.api_key is not None and not _VALUE.fullmatch(target.api_key.reveal()):
+        raise SettingsError(f"the key of the target {target.name!r} holds a character that no header can carry")
+    for name, value in target.extra_headers.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value.reveal()):
+            raise SettingsError(
+                f"extra_headers of the target {target.name!r}: {name!r} is no header, or its value is none"
+            )
 
 
 def _encoded(body: Any) -> bytes | None:

@@ -205,6 +205,8 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """Shake hands; the chain, the name and the dates are verified."""
         host = server_hostname or ""
+        if self.tunnelling:
+            self.connect_ns = (self.connect_ns or 0) + self._step()
         self.phase, self.tunnelling = Phase.TLS, False
         text = f"no TLS handshake with {host} within {self._timeouts.tls_s:g} s"
         try:
