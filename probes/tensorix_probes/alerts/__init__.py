@@ -1,0 +1,1 @@
+"""When somebody is told: rules for Prometheus, the same verdicts without it, and a webhook."""

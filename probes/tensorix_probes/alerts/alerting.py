@@ -1,0 +1,156 @@
+"""Alerts without Prometheus, for `serve`: rounds in, a webhook told. Any thread may call it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tensorix_probes.alerts.conditions import ABOUT
+from tensorix_probes.alerts.evaluate import Alert, Evaluator, Verdict
+from tensorix_probes.alerts.webhook import Told, Webhook, ended
+from tensorix_probes.memory import Clock
+from tensorix_probes.result import Round
+from tensorix_probes.settings import Configuration, Target
+
+__all__ = ["Alerting"]
+
+
+class Alerting(Collector):
+    """Judges the rounds of a configuration's targets, and tells its webhook where it names one.
+
+    A `Collector`: registered with the other metrics, it shows what fires and how the webhook does.
+    """
+
+    def __init__(
+        self, configuration: Configuration, clock: Clock | None = None, webhook: Webhook | None = None
+    ) -> None:
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._evaluator = Evaluator(configuration.alerts.scale)
+        self._firing: dict[Alert, Told] = {}
+        self._told_s: dict[Alert, float] = {}
+        self._location: str | None = None
+        self._targets: dict[str, Target] = {}
+        address = configuration.alerts.webhook
+        self._webhook = webhook or (Webhook(address) if address else None)
+        self.reload(configuration)
+
+    def reload(self, configuration: Configuration) -> None:
+        """Go on with other targets, without forgetting what was seen of those that stay.
+
+        Another webhook is told from now on; another scale begins anew only with a new `Alerting`.
+        """
+        retired = None
+        with self._lock:
+            self._repeat_s = configuration.alerts.repeat_s
+            now_s = self._now_s()
+            names = {target.name for target in configuration.targets}
+            moved = configuration.location != self._location
+            gone = [name for name in self._targets if moved or name not in names]
+            verdicts = [verdict for name in gone for verdict in self._evaluator.forget(name, self._location)]
+            self._take(verdicts, now_s)
+            self._location = configuration.location
+            self._targets = {target.name: target for target in configuration.targets}
+            for target in configuration.targets:
+                self._evaluator.watch(now_s, target, configuration.location)
+            address = configuration.alerts.webhook
+            if self._webhook is not None and address is not None and self._webhook.address != address:
+                retired, self._webhook = self._webhook, Webhook(address)
+            elif self._webhook is None and address is not None:
+                self._webhook = Webhook(address)
+        if retired is not None:
+            retired.close(0.0)
+
+    def see(self, round_: Round, target: Target) -> None:
+        """Take over a round that has just ended. One of a target that is not configured counts for nothing."""
+        with self._lock:
+            if target.name in self._targets and round_.location == self._location:
+                now_s = self._now_s()
+                self._take(self._evaluator.see(now_s, round_, target), now_s)
+
+    def tick(self, now_unix_ns: int | None = None) -> None:
+        """Notice what comes with time alone, and tell again what has fired for long. Call it every few seconds.
+
+        `now_unix_ns` is the time of day (by default the clock's); lengths of time are by a clock that is never set.
+        """
+        unix_ns = self._clock.unix_ns() if now_unix_ns is None else now_unix_ns
+        with self._lock:
+            now_s = self._now_s()
+            self._take(self._evaluator.tick(now_s, unix_ns / 1e9), now_s)
+            due = [alert for alert in self._firing if now_s - self._told_s[alert] >= self._repeat_s]
+            self._tell([self._firing[alert] for alert in due])
+            self._told_s.update(dict.fromkeys(due, now_s))
+
+    def close(self, within_s: float = 5.0) -> None:
+        """Tell what waits, for so many seconds at most, and end."""
+        if self._webhook is not None:
+            self._webhook.close(within_s)
+
+    def firing(self) -> list[Told]:
+        """What fires, longest first."""
+        with self._lock:
+            return sorted(self._firing.values(), key=lambda told: told.started_unix_ns)
+
+    @property
+    def webhook(self) -> Webhook | None:
+        """How telling goes: `sent`, `failures`, `last_error`."""
+        return self._webhook
+
+    def collect(self) -> Iterator[Metric]:
+        """What fires, and how the webhook does."""
+        firing = GaugeMetricFamily(
+            "tensorix_probe_alert_firing", "1: `serve` itself holds that this alert fires.", labels=("alert", "target")
+        )
+        for told in self.firing():
+            firing.add_metric([told.labels["alertname"], told.labels["target"]], 1)
+        yield firing
+        if self._webhook is not None:
+            yield CounterMetricFamily(
+                "tensorix_probe_webhook_messages", "Messages that the webhook took.", value=self._webhook.sent
+            )
+            yield CounterMetricFamily(
+                "tensorix_probe_webhook_failures", "Attempts that it did not take.", value=self._webhook.failures
+            )
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
+
+    def _take(self, verdicts: list[Verdict], now_s: float) -> None:
+        unix_ns = self._clock.unix_ns()
+        news = []
+        for verdict in verdicts:
+            alert = verdict.alert
+            if verdict.firing:
+                self._firing[alert] = _told(alert, unix_ns)
+                self._told_s[alert] = now_s
+                news.append(self._firing[alert])
+            elif (told := self._firing.pop(alert, None)) is not None:
+                del self._told_s[alert]
+                news.append(ended(told, unix_ns))
+        self._tell(news)
+
+    def _tell(self, news: list[Told]) -> None:
+        if self._webhook is not None:
+            self._webhook.tell(news)
+
+
+def _told(alert: Alert, unix_ns: int) -> Told:
+    about = ABOUT[alert.name]
+    where = f"{alert.target} from {alert.location}" if alert.location else alert.target
+    return Told(
+        labels={
+            "alertname": alert.name,
+            "severity": about.severity,
+            "target": alert.target,
+            **({"location": alert.location} if alert.location else {}),
+        },
+        annotations={
+            "summary": about.summary.format(where=where, what=""),
+            "description": about.description,
+            "runbook_url": f"docs/runbooks.md#{alert.name.lower()}",
+        },
+        started_unix_ns=unix_ns,
+    )

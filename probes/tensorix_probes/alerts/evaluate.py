@@ -1,0 +1,173 @@
+"""The alerts of the rules, judged without Prometheus: pure, the time is an argument, memory is bounded.
+
+Rounds are counted by slots, sixty to a window, so that a window reaches back by up to a sixtieth more than it says.
+Rounds in a maintenance window count nowhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tensorix_probes.alerts.conditions import BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS
+from tensorix_probes.result import Round, State
+from tensorix_probes.settings import Target
+
+__all__ = ["Alert", "Evaluator", "Verdict"]
+
+_SLOTS = 60
+_STATES = tuple(State)
+_CONCLUSIVE = tuple(state for state in State if state.conclusive)
+_STALE_INTERVALS = 3
+_STALE_S = 120.0
+_PAGE_DAYS, _TICKET_DAYS = 3, 14
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert of one target at one location."""
+
+    name: str
+    target: str
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An alert began to fire, or ended."""
+
+    alert: Alert
+    firing: bool
+
+
+class _Window:
+    """How many rounds had which state in the last so many seconds."""
+
+    def __init__(self, length_s: float) -> None:
+        self._slot_s = length_s / _SLOTS
+        self._slots: deque[tuple[int, list[int]]] = deque()
+
+    def add(self, now_s: float, state: State) -> None:
+        slot = int(now_s // self._slot_s)
+        if not self._slots or self._slots[-1][0] != slot:
+            self._slots.append((slot, [0] * len(_STATES)))
+            self._forget(slot)
+        self._slots[-1][1][_STATES.index(state)] += 1
+
+    def _forget(self, slot: int) -> None:
+        while self._slots and self._slots[0][0] < slot - _SLOTS:
+            self._slots.popleft()
+
+    def counts(self, now_s: float) -> dict[State, int]:
+        self._forget(int(now_s // self._slot_s))
+        sums = [0] * len(_STATES)
+        for _, counts in self._slots:
+            for index, count in enumerate(counts):
+                sums[index] += count
+        return dict(zip(_STATES, sums, strict=True))
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One target at one location."""
+
+    target: Target
+    windows: dict[str, _Window]
+    last_s: float
+    """When a round of it was last heard of, or when it became known."""
+    expiry_unix_s: float | None = None
+    firing: set[str] = field(default_factory=set)
+
+
+class Evaluator:
+    """Rounds in, verdicts out. `now_s` is the seconds of a clock that only goes forward."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self._scale = scale
+        self._watched: dict[tuple[str, str | None], _Watched] = {}
+
+    def watch(self, now_s: float, target: Target, location: str | None = None) -> None:
+        """Know of a target before its first round, so that its silence is noticed; a known one may have changed."""
+        watched = self._watched.get((target.name, location))
+        if watched is None:
+            windows = {name: _Window(length_s * self._scale) for name, length_s in WINDOWS.items()}
+            self._watched[target.name, location] = _Watched(target, windows, now_s)
+        else:
+            watched.target = target
+
+    def forget(self, target: str, location: str | None = None) -> list[Verdict]:
+        """Watch a target no more: what fires of it ends."""
+        watched = self._watched.pop((target, location), None)
+        return [Verdict(Alert(name, target, location), False) for name in sorted(watched.firing)] if watched else []
+
+    def see(self, now_s: float, round_: Round, target: Target) -> list[Verdict]:
+        """Take over a round; what began or ended with it."""
+        self.watch(now_s, target, round_.location)
+        watched = self._watched[target.name, round_.location]
+        watched.last_s = now_s
+        for result in round_.results:
+            watched.expiry_unix_s = result.figures.get("certificate_not_after_unix_s", watched.expiry_unix_s)
+        if round_.maintenance is None:
+            for window in watched.windows.values():
+                window.add(now_s, round_.state)
+        ended_unix_s = (round_.started_unix_ns + round_.duration_ns) / 1e9
+        return self._judge(now_s, ended_unix_s, watched, round_.location)
+
+    def tick(self, now_s: float, now_unix_s: float) -> list[Verdict]:
+        """What began or ended by time alone. Call it every few seconds."""
+        return [
+            verdict
+            for (_, location), watched in self._watched.items()
+            for verdict in self._judge(now_s, now_unix_s, watched, location)
+        ]
+
+    def firing(self) -> list[Alert]:
+        """What fires as of the last `see` or `tick`."""
+        return [
+            Alert(name, target, location)
+            for (target, location), watched in self._watched.items()
+            for name in sorted(watched.firing)
+        ]
+
+    def _judge(self, now_s: float, now_unix_s: float, watched: _Watched, location: str | None) -> list[Verdict]:
+        now = _by_rounds(watched, now_s, self._scale) | _by_time(watched, now_s, now_unix_s, self._scale)
+        changed = sorted(now ^ watched.firing)
+        watched.firing = now
+        return [Verdict(Alert(name, watched.target.name, location), name in now) for name in changed]
+
+
+def _by_rounds(watched: _Watched, now_s: float, scale: float) -> set[str]:
+    """The alerts that follow from how many rounds had which state."""
+    counts = {name: window.counts(now_s) for name, window in watched.windows.items()}
+    failures = {name: count[State.DOWN] for name, count in counts.items()}
+    conclusive = {name: max(1, sum(count[state] for state in _CONCLUSIVE)) for name, count in counts.items()}
+    budget = 1 - watched.target.objective.availability
+    found = set()
+    for burn in BURNS:
+        bound = min(burn.factor * budget, MOST_SHARE)
+        many = failures[burn.long] >= burn.least_long and failures[burn.short] >= burn.least_short
+        if many and all(failures[window] / conclusive[window] > bound for window in (burn.long, burn.short)):
+            found.add(burn.alert)
+    for share in SHARES:
+        seen, total = counts[share.window][share.state], max(1, sum(counts[share.window].values()))
+        if seen >= share.least and seen / total > share.share:
+            found.add(share.alert)
+    # Against all rounds that 30 days hold: what is known after an hour cannot have used up a month's budget.
+    rounds = BUDGET_WINDOW_S * scale / watched.target.interval_s
+    if failures["30d"] >= 3 and failures["30d"] > budget * rounds:
+        found.add("TensorixBudgetSpent")
+    return found
+
+
+def _by_time(watched: _Watched, now_s: float, now_unix_s: float, scale: float) -> set[str]:
+    """The alerts that come with time alone."""
+    found = set()
+    if now_s - watched.last_s > _STALE_INTERVALS * watched.target.interval_s + _STALE_S * scale:
+        found.add("TensorixProbeStale")
+    if watched.expiry_unix_s is not None:
+        days = (watched.expiry_unix_s - now_unix_s) / 86_400
+        if days < _TICKET_DAYS:
+            found.add("TensorixCertificateExpiresSoon")
+        if days < _PAGE_DAYS:
+            found.add("TensorixCertificateExpires")
+    return found
