@@ -1,0 +1,114 @@
+"""Statements on the tables, each in a transaction that somebody else began."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Select, Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tensorix_records.history._hours import hours_of, key_of, merge_hours, start_of_hour_s
+from tensorix_records.history._rows import ResultRow, RoundRow
+from tensorix_records.history._schema import ASSERTION_SETS, HOURS, NOT_ROLLED_UP, RESULTS, ROUNDS
+from tensorix_records.history._stored import hour_columns, hour_of, result_of, round_of
+
+__all__ = [
+    "PAGE",
+    "WEEK_S",
+    "AssertionSets",
+    "forget_hours",
+    "forget_rounds",
+    "insert_into",
+    "read_rounds",
+    "replace_in",
+    "roll_up",
+    "targets_in",
+]
+
+PAGE = 500
+"""Rounds that are read, rolled up or forgotten at a time."""
+WEEK_S = 7 * 86_400
+"""Of hours as many."""
+
+AssertionSets: TypeAlias = dict[int, list[dict[str, Any]]]
+"""Those that are known already: they never change."""
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """An insert that can be told what to do where the row is there."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def replace_in(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Write rows, each in place of the one with its key."""
+    insert = insert_into(connection, table)
+    key = [column.name for column in table.primary_key]
+    changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in key}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), rows)
+
+
+def targets_in(connection: Connection, table: Table) -> Iterator[str]:
+    """The targets in a table: one look into the index for each, where DISTINCT would read all of it."""
+    name: str | None = connection.scalar(select(func.min(table.c.target)))
+    while name is not None:
+        yield name
+        name = connection.scalar(select(func.min(table.c.target)).where(table.c.target > name))
+
+
+def read_rounds(
+    connection: Connection, sets: AssertionSets, query: Select[Any], *, results: bool = True
+) -> list[tuple[int, RoundRow]]:
+    """The rounds of a query, each with its number."""
+    found = connection.execute(query).mappings().all()
+    of_round: dict[int, list[ResultRow]] = defaultdict(list)
+    if results and found:
+        of_them = select(RESULTS).where(RESULTS.c.round.in_([row["id"] for row in found]))
+        rows = connection.execute(of_them.order_by(RESULTS.c.round, RESULTS.c.number)).mappings().all()
+        unknown = {row["assertion_set"] for row in rows} - sets.keys() - {None}
+        if unknown:
+            learnt = connection.execute(select(ASSERTION_SETS).where(ASSERTION_SETS.c.id.in_(unknown)))
+            sets.update((number, content) for number, content in learnt)
+        for row in rows:
+            of_round[row["round"]].append(result_of(row, sets))
+    return [(row["id"], round_of(row, tuple(of_round[row["id"]]))) for row in found]
+
+
+def roll_up(connection: Connection, sets: AssertionSets, until_s: int) -> bool:
+    """Add a page of rounds to their hours; whether there were any."""
+    fresh = select(ROUNDS).where(NOT_ROLLED_UP, ROUNDS.c.started_unix_ns < until_s * 1_000_000_000)
+    rounds = read_rounds(connection, sets, fresh.order_by(ROUNDS.c.started_unix_ns).limit(PAGE))
+    if not rounds:
+        return False
+    added = hours_of(row for _, row in rounds)
+    first, last = (start_of_hour_s(rounds[index][1].started_unix_ns) for index in (0, -1))
+    there = connection.execute(
+        select(HOURS).where(
+            HOURS.c.target.in_({row.target for row in added.values()}), HOURS.c.hour_unix_s.between(first, last)
+        )
+    ).mappings()
+    before = [row for row in map(hour_of, there) if key_of(row) in added]
+    replace_in(connection, HOURS, [hour_columns(row) for row in merge_hours([*before, *added.values()]).values()])
+    connection.execute(update(ROUNDS).where(ROUNDS.c.id.in_([number for number, _ in rounds])).values(rolled_up=1))
+    return True
+
+
+def forget_rounds(connection: Connection, before_unix_ns: int) -> bool:
+    """Delete a page of old rounds, with their results, that are in the roll-ups; whether there were any."""
+    old = select(ROUNDS.c.id).where(ROUNDS.c.started_unix_ns < before_unix_ns, ROUNDS.c.rolled_up == 1)
+    numbers = connection.scalars(old.order_by(ROUNDS.c.started_unix_ns).limit(PAGE)).all()
+    if numbers:
+        connection.execute(delete(ROUNDS).where(ROUNDS.c.id.in_(numbers)))
+    return bool(numbers)
+
+
+def forget_hours(connection: Connection, before_s: int) -> bool:
+    """Delete a week of a target's old hours; whether there were any."""
+    for target in targets_in(connection, HOURS):
+        oldest = connection.scalar(select(func.min(HOURS.c.hour_unix_s)).where(HOURS.c.target == target))
+        if oldest is not None and oldest < before_s:
+            until = min(before_s, oldest + WEEK_S)
+            connection.execute(delete(HOURS).where(HOURS.c.target == target, HOURS.c.hour_unix_s < until))
+            return True
+    return False
