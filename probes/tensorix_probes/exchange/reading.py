@@ -85,8 +85,6 @@ class Reading:
     def _take_events(self, pieces: Iterator[bytes]) -> None:
         reader = SSEReader()
         for piece in pieces:
-            if self.wire.done:
-                continue
             try:
                 events = reader.feed(piece)
             except EventTooLargeError as error:
@@ -105,13 +103,14 @@ class Reading:
 
     def _take_event(self, data: bytes, kind: bytes) -> None:
         wire = self.wire
-        if wire.done:
-            return
         at_ns = wire.read_ns
         self._event_bytes += len(data)
         if len(self.events) >= _MOST_EVENTS or self._event_bytes > _MOST_EVENT_BYTES:
             raise Ended(ErrorKind.MALFORMED, wire.phase, "a stream of over 100,000 events or 32 MiB")
         self.events.append(StreamEvent(at_ns - (wire.sending_ns or at_ns), data))
+        if wire.done:
+            # Kept, since none is due: the check of streams tells of it.
+            return
         self.first_chunk_ns = self.first_chunk_ns or at_ns
         flags = self._chat.feed(data, kind)
         if flags & TOKEN and self.first_token_ns is None:

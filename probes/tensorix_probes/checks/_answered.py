@@ -1,0 +1,75 @@
+"""What any answer must be before a check looks into it: whole, allowed, paid for, and 200."""
+
+from __future__ import annotations
+
+from tensorix_api.errors import STATUS_MEANING, ErrorKind, parse_error_body
+from tensorix_probes.checks._promises import Judgement, Promise
+from tensorix_probes.exchange.answer import Answer
+from tensorix_probes.result import State
+
+__all__ = ["ANSWERED", "is_allowed", "is_answered", "is_success", "judge_time", "said"]
+
+ANSWERED = (
+    Promise("answered", "a whole answer came, in time", State.DOWN),
+    Promise("key_is_accepted", "the key is taken: no 401 or 403", State.DOWN),
+    Promise("credit_is_left", "no 402", State.PAYMENT),
+    Promise("status_is_200", "the status is 200", State.DOWN),
+    Promise("connection_is_quick", "look-up, connection and handshake take at most slow.connect_s together"),
+)
+"""What all checks that ask something look at first."""
+
+_OURS = (ErrorKind.CANCELLED, ErrorKind.INTERNAL)
+
+
+def said(judgement: Judgement, answer: Answer) -> str:
+    """The status in words, and what the body says of it."""
+    status = answer.status or 0
+    meaning = STATUS_MEANING.get(status)
+    error = parse_error_body(answer.body)
+    parts = [str(status) + (f" ({meaning})" if meaning else "")]
+    if error.message:
+        parts.append(judgement.quote(error.message))
+    return ": ".join(parts)
+
+
+def is_answered(judgement: Judgement, answer: Answer) -> bool:
+    """Whether the answer is whole. What ended by our own doing, and a 429, say nothing of the server."""
+    failure = answer.failure
+    if failure is not None and failure.kind in _OURS:
+        judgement.inconclusive = f"{failure.kind}: {failure.text}"
+        return False
+    if answer.status == 429:
+        judgement.inconclusive = f"limited: {said(judgement, answer)}"
+        return False
+    if failure is not None and answer.status != 402:
+        after = "" if answer.status is None else f" after status {answer.status}"
+        judgement.judge("answered", False, f"{failure.kind} in phase {failure.phase}{after}: {failure.text}")
+        return False
+    judgement.judge("answered", True)
+    return True
+
+
+def is_allowed(judgement: Judgement, answer: Answer) -> bool:
+    """Whether the key was taken, and is paid for."""
+    allowed = judgement.judge("key_is_accepted", answer.status not in (401, 403), said(judgement, answer))
+    return allowed and judgement.judge("credit_is_left", answer.status != 402, said(judgement, answer))
+
+
+def is_success(judgement: Judgement, answer: Answer, most_connect_s: float | None) -> bool:
+    """Whether it is whole, allowed, paid for and 200. Then also looks whether the connection was made quickly."""
+    if not (is_answered(judgement, answer) and is_allowed(judgement, answer)):
+        return False
+    if not judgement.judge("status_is_200", answer.status == 200, f"expected 200, got {said(judgement, answer)}"):
+        return False
+    phases = answer.phases
+    if phases.connect_ns is not None:
+        took_ns = sum(part or 0 for part in (phases.dns_ns, phases.connect_ns, phases.tls_ns))
+        judge_time(judgement, "connection_is_quick", took_ns, most_connect_s)
+    return True
+
+
+def judge_time(judgement: Judgement, name: str, took_ns: int | None, most_s: float | None) -> None:
+    """Whether something took no longer than it may; nothing where no bound is set or it did not come about."""
+    if took_ns is None or most_s is None:
+        return
+    judgement.judge(name, took_ns <= most_s * 1e9, f"took {took_ns / 1e9:.3f} s, slow beyond {most_s:g} s")
