@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ BUILT_IN_CHECKS = ("tls", "models", "auth", "chat", "stream", "errors", "ratelim
 
 RESPONSE_KINDS = ("chat", "stream", "models", "bad_request", "unauthorised", "throttled")
 """The kinds of response whose rate-limit headers are looked at one by one."""
+
+_DAY_NS = 86_400 * 10**9
+_WEEKDAY_OF_1970 = 3
+"""The first of January was a Thursday."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +192,28 @@ class Maintenance:
     to_s: float = 0.0
 
     def covers(self, target: str, unix_ns: int) -> bool:
-        """Whether it holds for a target at a time."""
-        raise NotImplementedError
+        """Whether it holds for a target at a time: from its beginning on, and no longer at its end."""
+        if not any(fnmatchcase(target, pattern) for pattern in self.targets):
+            return False
+        if (
+            self.start is not None
+            and self.end is not None
+            and self.start.timestamp() <= unix_ns / 1e9 < self.end.timestamp()
+        ):
+            return True
+        day, into_ns = divmod(unix_ns, _DAY_NS)
+        weekday, into_s = (day + _WEEKDAY_OF_1970) % 7, into_ns / 1e9
+        if self.from_s < self.to_s:
+            return weekday in self.days and self.from_s <= into_s < self.to_s
+        began_yesterday = (weekday - 1) % 7 in self.days and into_s < self.to_s
+        return began_yesterday or (weekday in self.days and into_s >= self.from_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorySettings:
     """Where results are kept, and for how long."""
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     """A file's name (SQLite) or `postgresql://…`; None: nowhere. May hold a password: never shown."""
     keep_results_s: float = 30 * 86_400.0
     keep_hours_s: float = 400 * 86_400.0
@@ -240,3 +258,5 @@ class Configuration:
     alerts: Alerts = Alerts()
     source: Path | None = None
     """The file that it came from."""
+    warnings: tuple[str, ...] = ()
+    """What is no mistake and should be known, a line each."""

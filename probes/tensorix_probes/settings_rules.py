@@ -1,0 +1,210 @@
+"""From what was written to a target, and what has to hold among its settings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tensorix_probes.registry import known_checks
+from tensorix_probes.setting_values import similar, written
+from tensorix_probes.settings import (
+    BUILT_IN_CHECKS,
+    Budget,
+    Canary,
+    Headers,
+    Maintenance,
+    Objective,
+    Prices,
+    Slow,
+    Target,
+    Timeouts,
+)
+from tensorix_probes.settings_mistakes import Mistakes
+from tensorix_probes.toml_lines import Path
+
+__all__ = ["check_maintenance", "check_target", "check_together", "target_of"]
+
+_SECTIONS: dict[str, Any] = {
+    "timeouts": Timeouts,
+    "slow": Slow,
+    "canary": Canary,
+    "headers": Headers,
+    "budget": Budget,
+    "prices": Prices,
+    "objective": Objective,
+}
+_TOTAL_OF_INTERVAL = 0.75
+_OURS = ("authorization", "connection", "content-length", "content-type", "host", "transfer-encoding")
+_MESSAGE_FIELDS = ("messages", "model", "stream", "stream_options", "max_tokens")
+
+
+def target_of(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> Target:
+    """A target, from what was given among the defaults and what for itself: the latter goes first, name by name."""
+    given = {**defaults, **own}
+    for name, value in defaults.items():
+        if isinstance(value, Mapping) and name in own:
+            given[name] = {**value, **own[name]}
+    if own.keys() & {"key_env", "key_file"}:
+        given = {name: value for name, value in given.items() if name in own or name not in ("key_env", "key_file")}
+    found = [key for name in ("key_file", "key_env") if (key := given.pop(name, None)) is not None]
+    values = {name: _SECTIONS[name](**value) if name in _SECTIONS else value for name, value in given.items()}
+    interval_s = given.get("interval_s", Target(name="").interval_s)
+    values["timeouts"] = _timeouts(given.get("timeouts", {}), interval_s)
+    values.setdefault("name", "")
+    return Target(**values, api_key=found[-1].secret if found else None, key_source=found[-1].source if found else None)
+
+
+def _timeouts(given: Mapping[str, float], interval_s: float) -> Timeouts:
+    """Those that were not given shrink with the interval, so that a probe is over before the next."""
+    known = Timeouts()
+    total_s = given.get("total_s", min(known.total_s, interval_s * _TOTAL_OF_INTERVAL))
+    bounded = {field.name: min(getattr(known, field.name), total_s) for field in fields(known)}
+    return Timeouts(**{**bounded, "total_s": total_s, **given})
+
+
+def check_target(mistakes: Mistakes, path: Path, section: Mapping[str, Any], target: Target) -> None:
+    """What has to hold among the settings of one target. `section` is what was given for itself."""
+    for names, tail, words in (
+        *_key_rules(section, target),
+        *_time_rules(target),
+        *_check_rules(section, target),
+        *_text_rules(target),
+    ):
+        if not mistakes.is_wrong(path, *names):
+            mistakes.add((*path, *tail), words)
+
+
+_Rule = tuple[tuple[str, ...], Path, str]
+"""The settings that it is about; where it stands; what to say."""
+
+
+def _key_rules(section: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
+    if not target.name:
+        yield ("name",), (), 'it has no name: write name = "…"'
+    if section.keys() >= {"key_env", "key_file"}:
+        yield ("key_env", "key_file"), ("key_file",), "key_env is given, too: leave one of them out"
+    elif target.api_key is None and target.key_source is None and not target.server.is_loopback:
+        yield (
+            ("key_env", "key_file", "base_url"),
+            (),
+            'it has no key: write key_env = "TENSORIX_API_KEY", the name of a variable, or key_file '
+            '(key_env = "none" where the server takes none)',
+        )
+    if target.budget.cost_a_day is not None and target.prices is None:
+        yield ("prices", "budget"), ("budget", "cost_a_day"), "without prices no cost is known: write [target.prices]"
+
+
+def _time_rules(target: Target) -> Iterator[_Rule]:
+    times, interval = target.timeouts, target.interval_s
+    if times.total_s > interval:
+        yield (
+            ("timeouts", "interval"),
+            ("timeouts", "total"),
+            f"{written(times.total_s)} is longer than the interval of {written(interval)}: shorten it",
+        )
+    for field in fields(times):
+        name, value = field.name.removesuffix("_s"), getattr(times, field.name)
+        if name != "total" and value > times.total_s:
+            yield (
+                ("timeouts", "interval"),
+                ("timeouts", name),
+                f"{written(value)} is longer than all of a request may take (timeouts.total, {written(times.total_s)})",
+            )
+    for name, moved in (("offset", target.offset_s), ("jitter", target.jitter_s)):
+        if moved is not None and moved >= interval:
+            yield (
+                (name, "interval"),
+                (name,),
+                f"{written(moved)} is not shorter than the interval of {written(interval)}",
+            )
+
+
+def _check_rules(section: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
+    if not target.checks:
+        yield ("checks",), ("checks",), "it is empty: name a check, or leave it out for all of them"
+    for name in _twice(target.checks):
+        yield ("checks",), ("checks",), f"{name!r} is there twice: once is enough"
+    for name in target.every_s:
+        if name not in known_checks():
+            yield ("every",), ("every", name), f"there is no check {name!r}: {similar(name, known_checks())}"
+        elif name not in target.checks and name in section.get("every_s", {}):
+            yield ("every", "checks"), ("every", name), f"{name!r} is not among the checks of this target"
+    for name in target.options:
+        if name in BUILT_IN_CHECKS:
+            words = "a check that is built in has no options: see canary, slow, headers and timeouts"
+            yield ("options",), ("options", name), words
+        elif name not in known_checks():
+            yield ("options",), ("options", name), f"there is no check {name!r}: {similar(name, known_checks())}"
+
+
+def _text_rules(target: Target) -> Iterator[_Rule]:
+    for at, accepted in enumerate(target.accept):
+        check, point, assertion = accepted.partition(".")
+        if not point or not re.fullmatch(r"[a-z0-9_]+", assertion):
+            words = f"{accepted!r} is no assertion: write it like ratelimit.headers_on_stream"
+            yield ("accept",), ("accept", at), words
+        elif check not in known_checks():
+            words = f"{accepted!r} is of no check that there is: {similar(check, known_checks())}"
+            yield ("accept",), ("accept", at), words
+    for name in target.extra_headers:
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield ("extra_headers",), ("extra_headers", name), "this is no name of a header"
+        elif name.lower() in _OURS:
+            key = ": name the key with key_env or key_file" if name.lower() == "authorization" else ""
+            yield ("extra_headers",), ("extra_headers", name), f"the probe sets this header itself{key}"
+    for name in target.canary.body:
+        if name in _MESSAGE_FIELDS:
+            words = "the check sets this itself: see canary.prompt, canary.max_tokens and model"
+            yield ("canary.body",), ("canary", "body", name), words
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def check_together(mistakes: Mistakes, targets: Sequence[Target]) -> None:
+    """What has to hold among the targets: names differ, and those that share a key agree on what it may spend."""
+    named: dict[str, int] = {}
+    for at, target in enumerate(targets):
+        first = named.setdefault(target.name, at)
+        if first != at and target.name:
+            mistakes.add(("target", at, "name"), f"target {first + 1} has this name already: choose another")
+        for before in range(at):
+            other = targets[before]
+            if target.api_key is None or other.api_key != target.api_key or mistakes.wrong:
+                continue
+            for name in ("budget", "headers"):
+                if _spending(other, name) != _spending(target, name):
+                    mistakes.add(
+                        ("target", at, name),
+                        f"it has the key of target {before + 1}, and another {name}: one key has one, "
+                        "write it below [defaults] or twice the same",
+                    )
+            break
+
+
+def _spending(target: Target, name: str) -> Any:
+    limits = target.headers
+    return target.budget if name == "budget" else (limits.requests, limits.tokens, limits.window_s)
+
+
+def check_maintenance(mistakes: Mistakes, path: Path, window: Maintenance, names: Sequence[str]) -> None:
+    """What has to hold within a maintenance window; `names` are those of the targets."""
+    if not window.name and not mistakes.is_wrong(path, "name"):
+        mistakes.add(path, 'it has no name: write name = "…"')
+    once, weekly = window.start is not None or window.end is not None, bool(window.days)
+    if mistakes.is_wrong(path, "start", "end", "days", "from", "to"):
+        pass
+    elif once == weekly:
+        mistakes.add(path, "write either start and end, or days, from and to")
+    elif once and (window.start is None or window.end is None):
+        mistakes.add(path, f"{'start' if window.start is None else 'end'} is missing")
+    elif window.start is not None and window.end is not None and window.end <= window.start:
+        mistakes.add((*path, "end"), "it is not after start")
+    for at, pattern in enumerate(window.targets):
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            mistakes.add((*path, "targets", at), f"no target is called {pattern!r}: {similar(pattern, names)}")
