@@ -171,7 +171,7 @@ class Exchange:
         """The headers that nobody is to see, by their names; a key that was asked for goes before all."""
         headers = {name.lower(): value for name, value in self._target.extra_headers.items()}
         key = key or (None if "authorization" in headers else self._key)
-        return headers if key is None else headers | {"authorization": Secret(f"Bearer {key.reveal()}")}
+        return headers if not key else headers | {"authorization": Secret(f"Bearer {key.reveal()}")}
 
     def _read(self, request: httpx.Request, reading: Reading) -> None:
         """Send and read, and raise Ended for whatever went wrong."""
@@ -218,7 +218,7 @@ def _trusting(target: Target) -> ssl.SSLContext:
 
 
 def _check_headers(target: Target) -> None:
-    if target.api_key is not None and not _VALUE.fullmatch(target.api_key.reveal()):
+    if target.api_key and not _VALUE.fullmatch(target.api_key.reveal()):
         raise SettingsError(f"the key of the target {target.name!r} holds a character that no header can carry")
     for name, value in target.extra_headers.items():
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value.reveal()):
