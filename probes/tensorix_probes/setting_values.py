@@ -31,7 +31,7 @@ __all__ = [
     "regex",
     "share",
 ]
-__all__ += ["shown", "similar", "text", "whole", "written"]
+__all__ += ["shown", "similar", "text", "unlike_a_key", "whole", "written"]
 
 
 class WrongValueError(ValueError):
@@ -42,6 +42,11 @@ NONE = "none"
 """Where a setting may be left empty; TOML has no null."""
 
 _KEY_LIKE = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_+=-]{20,}")
+
+
+def unlike_a_key(name: str) -> str:
+    """A name as a message repeats it."""
+    return "…" if len(name) > 80 or _KEY_LIKE.fullmatch(name) else name
 
 
 def shown(value: object) -> str:

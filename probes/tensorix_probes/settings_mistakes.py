@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tensorix_probes.setting_files import Surroundings
-from tensorix_probes.setting_values import shown, similar
+from tensorix_probes.setting_values import shown, similar, unlike_a_key
 from tensorix_probes.settings_schema import Root, Section, TargetSection
 from tensorix_probes.toml_lines import Path, lines_of
 
@@ -64,9 +64,11 @@ class Mistakes:
         if len(path) > 1 and isinstance(path[1], int):
             element = self._data[str(path[0])][path[1]]
             name = element.get("name") if isinstance(element, Mapping) else None
-            parts.append(f"{path[0]} {path[1] + 1}" + (f' ("{name}")' if isinstance(name, str) and name else ""))
+            parts.append(
+                f"{path[0]} {path[1] + 1}" + (f' ("{unlike_a_key(name)}")' if isinstance(name, str) and name else "")
+            )
             path = path[2:]
-        names = ".".join(str(step) for step in path if not isinstance(step, int))
+        names = ".".join(unlike_a_key(step) for step in path if isinstance(step, str))
         entries = "".join(f", entry {step + 1}" for step in path if isinstance(step, int))
         return ", ".join([*parts, *([names + entries] if names else [])])
 
@@ -90,13 +92,8 @@ class Mistakes:
 
     def is_wrong(self, path: Path, *names: str) -> bool:
         """Whether one of these settings of a target has no value for a mistake, in it or among the defaults."""
-        tails = [tuple(name.split(".")) for name in names]
-        return any(
-            (*start, *tail)[:length] in self.wrong
-            for start in (path, ("defaults",))
-            for tail in tails
-            for length in range(len(start) + 1, len(start) + len(tail) + 1)
-        )
+        settings = [(*start, *name.split(".")) for start in (path, ("defaults",)) for name in names]
+        return any(wrong[: len(setting)] == setting[: len(wrong)] for setting in settings for wrong in self.wrong)
 
 
 def _leave_out(data: Any, path: tuple[Any, ...]) -> None:
@@ -155,7 +152,7 @@ def _unknown(model: type[Section], path: Path, loc: tuple[int | str, ...]) -> st
         section, called = _fields(section)[str(step)], f"{called}.{step}" if called else str(step)
     if elsewhere := _secret(called, name):
         return elsewhere
-    what = f"there is no setting {shown(name)}"
+    what = "there is no such setting"
     header = f"[[{called}]]" if called in ("target", "maintenance") else f"[{called}]"
     for outer, outer_section in reversed(above):
         if name in _fields(outer_section):

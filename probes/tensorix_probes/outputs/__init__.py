@@ -1,0 +1,1 @@
+"""What probes found, in the forms that others read."""
