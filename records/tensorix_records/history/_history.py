@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
@@ -14,6 +15,7 @@ from tensorix_records.history._hours import HOUR_NS, HOUR_S, hours_of, merge_hou
 from tensorix_records.history._migrate import migrate
 from tensorix_records.history._rows import HourRow, RoundRow
 from tensorix_records.history._schema import ASSERTION_SETS, HOURS, MEMORY, NOT_ROLLED_UP, RESULTS, ROUNDS
+from tensorix_records.history._spool import spooled, spooled_rounds
 from tensorix_records.history._stored import assertion_set, hour_of, kept, result_columns, round_columns
 from tensorix_records.history._tables import (
     PAGE,
@@ -147,18 +149,23 @@ class History:
             )
 
     def hours(
-        self, *, target: str | None = None, since_unix_ns: int = 0, until_unix_ns: int | None = None
+        self,
+        *,
+        target: str | None = None,
+        since_unix_ns: int = 0,
+        until_unix_ns: int | None = None,
+        checks: bool = True,
     ) -> Iterator[HourRow]:
         """Roll-ups of every hour that began in [since, until), also of those whose rounds are not yet rolled up.
 
-        By target, then oldest first. Raises HistoryError.
+        By target, then oldest first; without `checks`, of the rounds only. Raises HistoryError.
         """
         until = -(-(_LAST_NS if until_unix_ns is None else until_unix_ns) // HOUR_NS) * HOUR_S
         for one in [target] if target is not None else self.targets():
             end = -(-since_unix_ns // HOUR_NS) * HOUR_S
             while (start := self._next_hour(one, end)) is not None and start < until:
                 end = min(start + WEEK_S, until)
-                yield from self._hours_in(one, start, end)
+                yield from self._hours_in(one, start, end, checks=checks)
 
     def _next_hour(self, target: str, start: int) -> int | None:
         """The first hour from `start` on of which anything is known."""
@@ -171,12 +178,14 @@ class History:
         known = [first, None if first_ns is None else start_of_hour_s(first_ns)]
         return min((hour for hour in known if hour is not None), default=None)
 
-    def _hours_in(self, target: str, start: int, end: int) -> list[HourRow]:
+    def _hours_in(self, target: str, start: int, end: int, *, checks: bool) -> list[HourRow]:
         with told(self._place, "read"), reading(self._engine) as connection:
-            rolled = connection.execute(
-                select(HOURS).where(HOURS.c.target == target, HOURS.c.hour_unix_s >= start, HOURS.c.hour_unix_s < end)
-            ).mappings()
-            rows = [hour_of(row) for row in rolled]
+            known = select(HOURS).where(
+                HOURS.c.target == target, HOURS.c.hour_unix_s >= start, HOURS.c.hour_unix_s < end
+            )
+            if not checks:
+                known = known.where(HOURS.c.check_name == "")
+            rows = [hour_of(row) for row in connection.execute(known).mappings()]
             fresh = select(ROUNDS).where(
                 NOT_ROLLED_UP,
                 ROUNDS.c.target == target,
@@ -184,7 +193,7 @@ class History:
                 ROUNDS.c.started_unix_ns < min(end * 1_000_000_000, _LAST_NS),
             )
             rows += hours_of(row for _, row in read_rounds(connection, self._sets, fresh)).values()
-        return [row for _, row in sorted(merge_hours(rows).items())]
+        return [row for _, row in sorted(merge_hours(rows).items()) if checks or row.check is None]
 
     def targets(self) -> list[str]:
         """The names of all targets of which anything is known, in order. Raises HistoryError."""
@@ -279,6 +288,25 @@ class History:
     def remember(self, name: str, value: Any) -> None:
         """Keep a JSON value under a name. Raises HistoryError as `append` does."""
         self.append([], remember={name: value})
+
+    def take_in(self) -> int:
+        """Write the rounds that wait in the file beside the history, since somebody could not; how many there were.
+
+        Raises HistoryError; then they go on waiting.
+        """
+        with told(self._place, "read"):
+            file = spooled(self._place)
+        if file is None:
+            return 0
+        taken = 0
+        with told(self._place, "written"), file:
+            rounds = spooled_rounds(file)
+            while page := list(islice(rounds, PAGE)):
+                self.append(page)
+                taken += len(page)
+            # What was written before a failure or a kill is there twice, and written once: by its number.
+            file.truncate(0)
+        return taken
 
     def maintain(self, now_unix_ns: int, *, keep_results_s: float, keep_hours_s: float) -> None:
         """Roll up the hours that are over, then forget what is older than it is to be kept, a bounded piece at a time.
