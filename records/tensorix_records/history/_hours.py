@@ -41,7 +41,8 @@ def _single(round_: RoundRow, result: ResultRow | None) -> HourRow:
         }
     else:
         cause = f"{result.check}.{result.failed[0]}" if result.failed else result.check
-        phases = dict(result.phases_ns)
+        # Only of good answers: what a refusal or a time-out took says nothing of how quick the server is.
+        phases = dict(result.phases_ns) if result.state in ("up", "degraded") else {}
         used = {"requests": result.requests, "tokens": result.tokens, "cost": result.cost}
     state = (result or round_).state
     counts: dict[str, Any] = {str(state): 1}

@@ -74,7 +74,10 @@ class HourRow:
     payment: int = 0
     down: int = 0
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By phase: `count`, `sum_ns`, `min_ns`, `max_ns`, and `buckets`, counts in a log-spaced histogram."""
+    """By phase: `count`, `sum_ns`, `min_ns`, `max_ns`, and `buckets`, counts in a log-spaced histogram.
+
+    Of a check, those of the results that were up or degraded; of the rounds, `total` of all.
+    """
     causes: Mapping[str, int] = field(default_factory=dict)
     """How often each `check.assertion` decided a state other than up."""
     requests: int = 0
