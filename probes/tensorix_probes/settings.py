@@ -32,8 +32,9 @@ __all__ = [
     "Timeouts",
 ]
 
-BUILT_IN_CHECKS = ("tls", "models", "auth", "chat", "stream", "errors", "ratelimit")
-"""In the order in which they run: cheap first, and the one that reads what the others got last."""
+BUILT_IN_CHECKS = ("tls", "models", "chat", "stream", "auth", "errors", "ratelimit")
+"""In the order in which they run: of those on which the availability rests the cheap ones first, then those that must
+not take the budget from them, and the one that reads what the others got last."""
 
 RESPONSE_KINDS = ("chat", "stream", "models", "bad_request", "unauthorised", "throttled")
 """The kinds of response whose rate-limit headers are looked at one by one."""

@@ -137,7 +137,7 @@ def test_all_up(checks: dict[str, Check], play: Callable[..., Round]) -> None:
     """A round whose checks are all up is up, has no cause, and adds up what they used."""
     played = play(headers=Headers(requests=600, tokens=2_000_000))
     assert (played.state, played.reason, played.cause_check, played.cause) == (State.UP, None, None, None)
-    assert list(states(played)) == ["tls", "models", "auth", "chat", "stream", "errors", "ratelimit"]
+    assert list(states(played)) == ["tls", "models", "chat", "stream", "auth", "errors", "ratelimit"]
     assert played.spent.requests == 3
 
 
@@ -149,9 +149,9 @@ def test_a_failure_high_up_explains_those_below(checks: dict[str, Check], play: 
     assert states(played) == {
         "tls": "up",
         "models": "down",
-        "auth": "inconclusive",
         "chat": "inconclusive",
         "stream": "inconclusive",
+        "auth": "inconclusive",
         "errors": "inconclusive",
         "ratelimit": "up",
     }
@@ -323,9 +323,9 @@ def test_observations_say_what_was_seen(checks: dict[str, Check], play: Callable
     assert seen[:5] == [
         ("tls", False, 0, 0),
         ("models", False, 0, 0),
-        ("auth", False, 0, 0),
         ("chat", True, 7, 20),
         ("stream", True, 7, 20),
+        ("auth", False, 0, 0),
     ]
     assert seen[5][:2] == ("bad_request", False)
-    assert key.observations[3].head_unix_ns - key.observations[3].sent_unix_ns == 5_000_000
+    assert key.observations[2].head_unix_ns - key.observations[2].sent_unix_ns == 5_000_000
