@@ -57,10 +57,10 @@ def _run(context: Context) -> Finding:
 
 def _judge_steps(judgement: Judgement, failure: Failure | None, *, secure: bool) -> None:
     """Each step in its order: what came before the one that failed held, what comes after it is not known."""
-    # The verifier stops at the first thing that is wrong with a certificate, and says nothing of the rest.
     certificate = tuple(_OF_KIND.values())
     broken = None if failure is None else _OF_KIND.get(failure.kind) or _OF_PHASE.get(failure.phase, "connects")
-    unknown = certificate if broken in certificate else () if secure else ("handshake_succeeds", *certificate)
+    # The verifier stops at the first thing that is wrong with a certificate, and says nothing of the rest.
+    unknown = ("handshake_succeeds", *certificate) if broken in certificate or not secure else ()
     reached = True
     for name in ("name_resolves", "connects", "handshake_succeeds", *certificate):
         if name == broken and failure is not None:
