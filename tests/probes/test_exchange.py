@@ -140,7 +140,7 @@ def test_the_rate_limits_of_any_status(serve: Serve, target_at: TargetAt) -> Non
     assert (answer.error.kind, answer.error.phase, answer.error.text) == (
         "rate_limited",
         "headers",
-        "status 429: slow down",
+        "status 429: rate limited",
     )
     assert (answer.limits.remaining_requests, answer.limits.spelling) == (0, "openai")
     assert dict(answer.headers)["x-ratelimit-remaining-requests"] == "0"

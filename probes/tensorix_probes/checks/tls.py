@@ -9,6 +9,7 @@ from typing import Final
 
 from tensorix_api.errors import ErrorKind, Phase
 from tensorix_probes.check import Check, Context, Finding
+from tensorix_probes.checks._answered import judge_time
 from tensorix_probes.checks._promises import Judgement, Promise
 from tensorix_probes.exchange.answer import Certificate, Failure
 from tensorix_probes.result import State
@@ -48,10 +49,7 @@ def _run(context: Context) -> Finding:
     figures: dict[str, float] = {}
     if answer.certificate is not None:
         figures = _lasting(judgement, answer.certificate, context.now_unix_ns() / 1e9, target.certificate_days)
-    took_ns = answer.phases.total_ns
-    if took_ns is not None and (most_s := target.slow.connect_s) is not None:
-        detail = f"took {took_ns / 1e9:.3f} s, slow beyond {most_s:g} s"
-        judgement.judge("connects_quickly", took_ns <= most_s * 1e9, detail)
+    judge_time(judgement, "connects_quickly", answer.phases.total_ns, target.slow.connect_s)
     return judgement.finding(answer, figures=figures)
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tensorix_api.errors import ErrorKind, Phase
+from tensorix_api.errors import STATUS_MEANING, ErrorKind, Phase, kind_of_status
 from tensorix_api.ratelimit_headers import RateLimits
 from tensorix_probes.result import Phases
 
@@ -61,10 +61,18 @@ class Answer:
     """Set where there is no whole answer, and on a redirect: it leads away from whom was asked. A 429 or 500 that came
     whole is none.
     """
-    error: Failure | None = None
-    """What `tensorix load` would record of it: a status that is no success speaks before what became of its body."""
     limits: RateLimits = RateLimits()
     certificate: Certificate | None = None
+
+    @property
+    def error(self) -> Failure | None:
+        """What `tensorix load` would call it: a status that is no success speaks before what became of its body."""
+        status = self.status
+        redirected = self.failure is not None and self.failure.kind is ErrorKind.UNEXPECTED_STATUS
+        if status is None or status == 200 or redirected:
+            return self.failure
+        kind = kind_of_status(status) or ErrorKind.UNEXPECTED_STATUS
+        return Failure(kind, Phase.HEADERS, f"status {status}: {STATUS_MEANING.get(status, 'not documented')}")
 
     @property
     def is_stream(self) -> bool:

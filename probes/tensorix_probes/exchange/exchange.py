@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from tensorix_api import Secret
-from tensorix_api.errors import STATUS_MEANING, ErrorKind, Phase, SettingsError, kind_of_status, parse_error_body
+from tensorix_api.errors import ErrorKind, Phase, SettingsError
 from tensorix_api.ratelimit_headers import RateLimits, read_rate_limits
 from tensorix_api.secret import Redactor
 from tensorix_probes.exchange.answer import Answer, Failure
@@ -162,7 +162,6 @@ class Exchange:
             body=bytes(reading.body),
             events=tuple(reading.events),
             failure=failure,
-            error=_error(reading, failure, redact),
             limits=read_rate_limits(reading.headers, reading.head_unix_ns) if reading.status else RateLimits(),
             certificate=wire.certificate,
         )
@@ -231,15 +230,6 @@ def _encoded(body: Any) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     return json.dumps(body, ensure_ascii=False).encode()
-
-
-def _error(reading: Reading, failure: Failure | None, redact: Redactor) -> Failure | None:
-    status = reading.status
-    if status is None or status == 200 or (failure is not None and failure.kind is ErrorKind.UNEXPECTED_STATUS):
-        return failure
-    message = parse_error_body(bytes(reading.body)).message or STATUS_MEANING.get(status) or "no body says why"
-    kind = kind_of_status(status) or ErrorKind.UNEXPECTED_STATUS
-    return Failure(kind, Phase.HEADERS, redact(f"status {status}: {message}"))
 
 
 def _phases(reading: Reading, end_ns: int) -> Phases:

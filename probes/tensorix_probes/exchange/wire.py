@@ -146,6 +146,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """Look the host up and connect to the first of its addresses that takes us."""
+        self.began_ns = self._step_ns = time.monotonic_ns()
         self._check_cancelled()
         literal = address_of(host, port)
         addresses = [literal] if literal else self._look_up(host, port)
