@@ -120,7 +120,9 @@ class _Running:
         finding = _accepting(finding, check.name, self.target.accept)
         self.findings[check.name] = finding
         state, reason = _state_of(finding)
-        answer, failure = finding.answer, finding.answer.failure if finding.answer else None
+        answer = finding.answer
+        # A refusal that was asked for, as of a bad key, is no error.
+        failure = answer.error if answer and state is not State.UP else None
         if self.broken is None and check.decides and state in (State.DOWN, State.PAYMENT):
             self.broken = f"explained by {check.name}"
         return ProbeResult(
