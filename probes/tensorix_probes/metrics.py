@@ -152,6 +152,11 @@ class Metrics(Collector):
             if target.name in self._seen:
                 self._seen[target.name].missed[reason if reason in MISSED else "late"] += 1
 
+    def missed_slots(self) -> dict[str, dict[str, int]]:
+        """By target, how many slots were missed, by why."""
+        with self._lock:
+            return {name: dict(seen.missed) for name, seen in self._seen.items()}
+
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are at this instant."""
         with self._lock:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import Round, State
 from tensorix_probes.serve.schedule import Schedule, Slots, slots_of
@@ -201,7 +200,6 @@ class Harness:
         self.worker = Worker(
             target=target,
             exchange=Exchange(target),
-            key=Keys([target]).of(target),
             memory=TargetMemory(),
             make_round=self._make,
             done=self._done,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.memory import KeyMemory, TargetMemory
+from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import Round
 from tensorix_probes.settings import Target
 
@@ -34,17 +34,21 @@ class Worker:
 
     target: Target
     exchange: Exchange
-    key: KeyMemory
     memory: TargetMemory
     make_round: Callable[[Worker, Slot], Round]
     done: Callable[[Worker, Round], None]
     missed: Callable[[Target, str], None]
     failed: Callable[[Target, Exception], None]
     late_s: float = 0.1
+    after: Worker | None = None
+    """Whose last round has to be over before the first begins: the same target, as it was configured before."""
     monotonic_s: Callable[[], float] = time.monotonic
     unix_ns: Callable[[], int] = time.time_ns
     last_end_s: float = field(init=False)
     """When its last round ended on the monotonic clock; before the first: when it started."""
+    key_alias: str | None = field(init=False)
+    """Of its target; kept, since it takes some ms."""
+    cancelled: bool = field(default=False, init=False)
     _given: threading.Condition = field(default_factory=threading.Condition, init=False)
     _slot: Slot | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
@@ -52,6 +56,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.last_end_s = self.monotonic_s()
+        self.key_alias = self.target.key_alias
         self._thread = threading.Thread(target=self._run, name=f"probe {self.target.name}", daemon=True)
 
     def start(self) -> None:
@@ -82,6 +87,15 @@ class Worker:
             self.missed(self.target, reason)
 
     def _run(self) -> None:
+        if self.after is not None:
+            self.after.join()
+            self.after = None
+        try:
+            self._take_slots()
+        finally:
+            self.exchange.close()
+
+    def _take_slots(self) -> None:
         while True:
             with self._given:
                 while self._slot is None and not self._ended:
@@ -114,12 +128,13 @@ class Worker:
             self._ended = True
             self._given.notify_all()
 
-    def join(self, seconds: float) -> bool:
+    def join(self, seconds: float | None = None) -> bool:
         """Wait for its thread to end; whether it did."""
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, seconds))
+            self._thread.join(None if seconds is None else max(0.0, seconds))
         return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        """Cut the round under way short: its request fails at once."""
-        self.exchange.cancel()
+        """Cut the round under way short: its request fails at once, and so does whatever it asks next."""
+        self.cancelled = True
+        self.exchange.close()

@@ -1,0 +1,78 @@
+"""The process of a long-running probe: it begins, takes signals, and ends in order."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from tensorix_api.errors import TensorixError
+from tensorix_probes.serve.service import Service
+from tensorix_probes.serve.web import Web
+from tensorix_probes.settings import Configuration
+
+__all__ = ["serve"]
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(
+    read: Callable[[], Configuration],
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    ready: Callable[[Configuration, Web], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Probe until SIGTERM or SIGINT; the second of them ends the process at once. SIGHUP reads the configuration again.
+
+    `host` and `port` come before those of the configuration. `ready` is called when it listens and probes, `tell` with
+    single lines from then on. Raises SettingsError for a configuration or an address that cannot be used. To be called
+    from the main thread, whose handlers of these signals it gives back in the end.
+    """
+    configuration = read()
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ending = False
+
+    def arrived(number: int, frame: FrameType | None) -> None:
+        if ending and number in _ENDS:
+            os._exit(128 + number)
+        signals.put(number)
+
+    before = {number: signal.signal(number, arrived) for number in (*_ENDS, signal.SIGHUP)}
+    service = Service(configuration, tell)
+    web = None
+    try:
+        web = Web(
+            service,
+            configuration.serve.host if host is None else host,
+            configuration.serve.port if port is None else port,
+        )
+        service.start()
+        web.start()
+        ready(configuration, web)
+        while signals.get() not in _ENDS:
+            _reload(service, read, tell)
+        ending = True
+        tell("ending: probes under way may finish; the next signal ends at once")
+    finally:
+        ending = True
+        service.stop()
+        if web is not None:
+            web.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reload(service: Service, read: Callable[[], Configuration], tell: Callable[[str], None]) -> None:
+    try:
+        configuration = read()
+        service.reload(configuration)
+    except TensorixError as error:
+        first, *more = str(error).splitlines()
+        others = f" (and {len(more)} more: tensorix probe check-config shows them)" if more else ""
+        tell(f"the configuration was not taken over, the old one goes on: {first}{others}")
+    else:
+        tell(f"the configuration was read again: {len(configuration.targets)} targets")
