@@ -6,8 +6,10 @@ import contextlib
 import gzip
 import json
 import re
+import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -420,3 +422,29 @@ def test_cancel_at_any_moment(borrow: Callable[..., Simulator], target_at: Targe
         timer.join()
         ends.add(str(answer.failure.kind) if answer.failure else None)
     assert ends == {"cancelled", None}
+
+
+@pytest.mark.parametrize("where", ["connect", "send", "recv"])
+def test_the_key_is_in_no_traceback(
+    serve: Serve, target_at: TargetAt, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Interrupted anywhere, even a traceback that shows all locals holds neither the key nor the other secrets."""
+
+    def interrupted(self: socket.socket, *_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def handler(peer: Peer) -> None:
+        peer.wait_for_end()
+
+    hidden = {name: Secret(f"{name}-of-{'nobody'}") for name in ("key", "team")}
+    exchange = Exchange(target_at(_at(serve(handler)), extra_headers={"x-team": hidden["team"]}))
+    other = Exchange(target_at(_at(serve(handler)), api_key=hidden["key"]))
+    monkeypatch.setattr(socket.socket, where, interrupted)
+    shown = ""
+    for asks, key in ((exchange, hidden["key"]), (exchange, None), (other, None)):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            asks.ask("POST", "/chat/completions", kind="chat", body=_BODY, key=key)
+        shown += "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    monkeypatch.undo()
+    assert shown.count(" wire = ") >= 3
+    assert [text for text in ("-of-nobody", _KEY) if text in shown] == []
