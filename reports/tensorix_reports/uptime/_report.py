@@ -104,17 +104,15 @@ class UptimeReport:
 
 
 def _outage(outage: Outage) -> dict[str, Any]:
-    row: dict[str, Any] = asdict(outage)
-    del row["target"]
-    return row | {"least_ns": outage.least_ns, "most_ns": outage.most_ns}
+    row = asdict(outage) | {"least_ns": outage.least_ns, "most_ns": outage.most_ns}
+    return {name: value for name, value in row.items() if name != "target"}
 
 
 def _availability(row: Availability) -> dict[str, Any]:
     share = row.counts.share
-    flat = asdict(row)
-    counts = flat.pop("counts")
+    flat = {name: value for name, value in asdict(row).items() if name != "counts"}
     figures = {"availability": share.value, "availability_low": share.low, "availability_high": share.high}
-    return flat | counts | {"conclusive": row.counts.conclusive} | figures
+    return flat | asdict(row.counts) | {"conclusive": row.counts.conclusive} | figures
 
 
 def _standing(row: Standing) -> dict[str, Any]:
@@ -236,7 +234,12 @@ def uptime_report(
         causes_of(seen.tracks),
     )
     report.durations.extend(seen.durations.taken(report.step_ns))
-    for target, group in groupby(seen.tracks, key=lambda track: track.target):
+    known = {track.target for track in seen.tracks}
+    # A target that was promised something and never probed is the one to be told of.
+    silent = objectives if isinstance(objectives, Mapping) else {}
+    tracks_of_all = [*seen.tracks, *(Track.empty(name) for name in silent if name not in known)]
+    tracks_of_all.sort(key=lambda track: track.target)
+    for target, group in groupby(tracks_of_all, key=lambda track: track.target):
         tracks, objective = list(group), objective_of(target)
         told = None if objective.interval_s is None else round(objective.interval_s * 1e9)
         watches = [watch_of(track, since_ns, until_ns, told) for track in tracks]

@@ -18,7 +18,7 @@ __all__ = ["HOUR_NS", "STATES", "Key", "Rows", "Seen", "Track", "read"]
 
 STATES = ("up", "degraded", "inconclusive", "payment", "down")
 HOUR_NS = 3_600_000_000_000
-MOST_IN_FULL = 20_000
+MOST_IN_FULL = 50_000
 """Up to so many rounds all results are read, for exact percentiles; of more, the durations come from the roll-ups."""
 
 Key: TypeAlias = tuple[str, str | None]
@@ -59,6 +59,12 @@ class Track:
     """By the start of a round in maintenance: the name of the window."""
     rolled: list[HourRow]
     """The hours of which rounds are gone, by their counts; no round of such an hour is in the arrays."""
+
+    @classmethod
+    def empty(cls, target: str) -> Track:
+        """That of a target which nobody probed."""
+        nothing = np.array([], dtype=np.int64)
+        return cls(target, None, nothing, nothing, nothing.astype(bool), {}, {}, [])
 
     @property
     def key(self) -> Key:

@@ -64,7 +64,8 @@ def _objective(standing: Standing) -> Statement:
     asked = f"the objective of {percent(goal.availability)}{told} over {length(goal.window_s)}"
     share, counts = standing.counts.share, standing.counts
     if share.value is None:
-        text = f"{standing.target}: no probe was conclusive, so nothing is known of {asked}."
+        text = f"{standing.target}: no probe of the last {length(standing.window_s)} was conclusive, "
+        text += f"so nothing is known of {asked}."
         return Statement("objective", "unknown", "not known", text)
     text = f"{standing.target}: {percent(share.value)} of {counted(counts.conclusive, 'conclusive probe')} found it up"
     text += f" (95 % interval {percent(share.low)} to {percent(share.high)}); {asked}"
@@ -143,7 +144,9 @@ def _headline(report: UptimeReport) -> str:
     overall = report.overall
     met = [standing.met for standing in overall]
     if not any(value is not None for value in met):
-        return "Nothing is known: no probe was conclusive" if report.now else "Nothing is known: there are no probes"
+        if not report.now:
+            return "Nothing is known: there are no probes"
+        return f"Nothing is known: no probe of the last {length(max(one.window_s for one in overall))} was conclusive"
     if len(overall) == 1:
         (only,) = overall
         text = "Objective met" if only.met else "Objective missed"
