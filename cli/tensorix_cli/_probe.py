@@ -99,6 +99,35 @@ def once(
     )
 
 
+@app.command("serve")
+def serve(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="The configuration in TOML; SIGHUP reads it again.")
+    ] = None,
+    base_url: option.BaseUrl = None,
+    model: option.Model = None,
+    interval: option.Interval = None,
+    ca_bundle: option.CaBundle = None,
+    host: option.Host = None,
+    port: option.Port = None,
+) -> None:
+    """Probe on a schedule until Ctrl-C or SIGTERM, and show it: a status page, /metrics, /healthz, /api/status.
+
+    Without CONFIG the server of TENSORIX_BASE_URL is probed, with TENSORIX_API_KEY.
+    """
+    require("probes", "history")
+    from tensorix_cli._probe_serve import serve_alone, serve_file
+
+    given = {"--base-url": base_url, "--model": model, "--interval": interval, "--ca-bundle": ca_bundle}
+    if file is None:
+        alone = option.configuration_of_options(base_url=base_url, model=model, ca_bundle=ca_bundle)
+        serve_alone(alone, interval_s=interval, host=host, port=port)
+    elif names := [name for name, value in given.items() if value is not None]:
+        raise SettingsError(f"{file} says already what {' and '.join(names)} would: leave one of them out")
+    else:
+        serve_file(file, host=host, port=port)
+
+
 @app.command("check-config")
 def check_config(
     file: Annotated[

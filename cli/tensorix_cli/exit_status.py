@@ -13,20 +13,31 @@ class ExitStatus(IntEnum):
     DONE = 0
     NOT_DONE = 1
     MISTAKE = 2
+    INCONCLUSIVE = 3
+    PAYMENT = 4
     DEFECT = 70
     INTERRUPTED = 130
 
 
 MEANING = {
-    ExitStatus.DONE: "done; simulate: it was ended in order (Ctrl-C, SIGTERM, a closed terminal)",
+    ExitStatus.DONE: (
+        "done; probe once: up; simulate, probe serve: it was ended in order (Ctrl-C, SIGTERM, a closed terminal)"
+    ),
     ExitStatus.NOT_DONE: (
         "it could not do its job: no request succeeded, the run was stopped by 401 or 402, "
-        "the engine died, or a file or the output could not be written (for simulate: its truth)"
+        "the engine died, or a file or the output could not be written (for simulate: its truth); "
+        "probe once: down or degraded"
     ),
     ExitStatus.MISTAKE: (
         "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong "
-        "key, a run folder that cannot be used, an extra that is not installed; one line on standard error says which"
+        "key, a run folder or configuration that cannot be used, an extra that is not installed; one line on standard "
+        "error says which, or one for each mistake of a configuration"
     ),
+    ExitStatus.INCONCLUSIVE: (
+        "probe once: inconclusive: no budget, a key at its limit, or nothing that could be told; with several targets "
+        "the worst of down, out of credit, inconclusive, degraded and up counts"
+    ),
+    ExitStatus.PAYMENT: "probe once: out of credit (402)",
     ExitStatus.DEFECT: "a defect of tensorix: please report it (TENSORIX_TRACEBACK=1 shows where)",
     ExitStatus.INTERRUPTED: (
         "interrupted (Ctrl-C, SIGTERM, a closed terminal), but for simulate; "

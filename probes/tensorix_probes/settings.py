@@ -56,6 +56,10 @@ class Timeouts:
     chunk_s: float = 15.0
     total_s: float = 45.0
 
+    def within(self, total_s: float) -> Timeouts:
+        """The same, none of them longer than `total_s`."""
+        return Timeouts(**{name: min(getattr(self, name), total_s) for name in self.__slots__} | {"total_s": total_s})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -62,8 +62,7 @@ def _timeouts(given: Mapping[str, float], interval_s: float) -> Timeouts:
     """Those that were not given shrink with the interval, so that a probe is over before the next."""
     known = Timeouts()
     total_s = given.get("total_s", min(known.total_s, interval_s * _TOTAL_OF_INTERVAL))
-    bounded = {field.name: min(getattr(known, field.name), total_s) for field in fields(known)}
-    return Timeouts(**{**bounded, "total_s": total_s, **given})
+    return replace(known.within(total_s), **given)
 
 
 def check_target(mistakes: Mistakes, path: Path, section: Mapping[str, Any], target: Target) -> None:
@@ -167,29 +166,12 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 
 def check_together(mistakes: Mistakes, targets: Sequence[Target]) -> None:
-    """What has to hold among the targets: names differ, and those that share a key agree on what it may spend."""
+    """No two targets have one name: it is all that tells them apart in metrics and rows."""
     named: dict[str, int] = {}
     for at, target in enumerate(targets):
         first = named.setdefault(target.name, at)
         if first != at and target.name:
             mistakes.add(("target", at, "name"), f"target {first + 1} has this name already: choose another")
-        for before in range(at):
-            other = targets[before]
-            if target.api_key is None or other.api_key != target.api_key or mistakes.wrong:
-                continue
-            for name in ("budget", "headers"):
-                if _spending(other, name) != _spending(target, name):
-                    mistakes.add(
-                        ("target", at, name),
-                        f"it has the key of target {before + 1}, and another {name}: one key has one, "
-                        "write it below [defaults] or twice the same",
-                    )
-            break
-
-
-def _spending(target: Target, name: str) -> Any:
-    limits = target.headers
-    return target.budget if name == "budget" else (limits.requests, limits.tokens, limits.window_s)
 
 
 def check_maintenance(mistakes: Mistakes, path: Path, window: Maintenance, names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """What one run found, for Prometheus: a file for node exporter's textfile collector, or a push to a Pushgateway.
 
-Each run is a process of its own, whose counters would begin at 0 every time: so they go on from those of the run before,
-which the file, or the history, holds.
+Each run is a process of its own, whose counters would all begin at 0: so they go on from those of the run before,
+which the file or the history holds.
 """
 
 from __future__ import annotations
