@@ -14,7 +14,7 @@ ANSWERED = (
     Promise("key_is_accepted", "the key is taken: no 401 or 403", State.DOWN),
     Promise("credit_is_left", "no 402", State.PAYMENT),
     Promise("status_is_200", "the status is 200", State.DOWN),
-    Promise("connection_is_quick", "look-up, connection and handshake take at most slow.connect_s together"),
+    Promise("connects_quickly", "look-up, connection and handshake take at most slow.connect_s together"),
 )
 """What all checks that ask something look at first."""
 
@@ -24,12 +24,12 @@ _OURS = (ErrorKind.CANCELLED, ErrorKind.INTERNAL)
 def said(judgement: Judgement, answer: Answer) -> str:
     """The status in words, and what the body says of it."""
     status = answer.status or 0
+    if answer.failure is not None and answer.failure.kind is ErrorKind.UNEXPECTED_STATUS:
+        return answer.failure.text
     meaning = STATUS_MEANING.get(status)
-    error = parse_error_body(answer.body)
-    parts = [str(status) + (f" ({meaning})" if meaning else "")]
-    if error.message:
-        parts.append(judgement.quote(error.message))
-    return ": ".join(parts)
+    told = str(status) + (f" ({meaning})" if meaning else "")
+    message = None if status == 200 else parse_error_body(answer.body).message
+    return f"{told}: {judgement.quote(message)}" if message else told
 
 
 def is_answered(judgement: Judgement, answer: Answer) -> bool:
@@ -41,7 +41,8 @@ def is_answered(judgement: Judgement, answer: Answer) -> bool:
     if answer.status == 429:
         judgement.inconclusive = f"limited: {said(judgement, answer)}"
         return False
-    if failure is not None and answer.status != 402:
+    # What a 402 means is plain without its body, and where a redirect leads nobody goes.
+    if failure is not None and answer.status != 402 and failure.kind is not ErrorKind.UNEXPECTED_STATUS:
         after = "" if answer.status is None else f" after status {answer.status}"
         judgement.judge("answered", False, f"{failure.kind} in phase {failure.phase}{after}: {failure.text}")
         return False
@@ -64,7 +65,7 @@ def is_success(judgement: Judgement, answer: Answer, most_connect_s: float | Non
     phases = answer.phases
     if phases.connect_ns is not None:
         took_ns = sum(part or 0 for part in (phases.dns_ns, phases.connect_ns, phases.tls_ns))
-        judge_time(judgement, "connection_is_quick", took_ns, most_connect_s)
+        judge_time(judgement, "connects_quickly", took_ns, most_connect_s)
     return True
 
 

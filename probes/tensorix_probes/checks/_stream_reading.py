@@ -23,7 +23,7 @@ class Seen:
     first: dict[str, Any] = field(default_factory=dict)
     """The first chunk."""
     broken: str | None = None
-    """The first event that is no JSON object, or has choices that are none."""
+    """The first event that is no JSON object, or whose choices are none."""
     error: Any = None
     """What an event said under `error`."""
     ids: set[str] = field(default_factory=set)
@@ -72,7 +72,7 @@ def _read_chunk(seen: Seen, data: bytes, at_ns: int, texts: list[str]) -> None:
     except (ValueError, RecursionError):
         chunk = None
     choices = chunk.get("choices") or [] if isinstance(chunk, dict) else None
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
         seen.broken = data[:2_000].decode("utf-8", "replace")
         return
     assert isinstance(chunk, dict)
@@ -90,10 +90,12 @@ def _read_chunk(seen: Seen, data: bytes, at_ns: int, texts: list[str]) -> None:
         _read_choice(seen, choice, at_ns, texts)
 
 
+def _is_choice(choice: Any) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("delta"), dict | None)
+
+
 def _read_choice(seen: Seen, choice: dict[str, Any], at_ns: int, texts: list[str]) -> None:
-    delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        delta = {}
+    delta = choice.get("delta") or {}
     if seen.first_delta is None:
         seen.first_delta = delta
     reasons = seen.finish_reasons.setdefault(_name(choice.get("index", 0)), [])

@@ -77,16 +77,17 @@ def _run(context: Context) -> Finding:
 
 def _is_readable(judgement: Judgement, answer: Answer, seen: Seen, most_connect_s: float | None) -> bool:
     """Whether a whole stream came. What the exchange calls malformed, or an error, gets its own name here."""
-    kind = answer.failure.kind if answer.failure else None
+    failure = answer.failure
     if answer.status == 200:
-        if kind is ErrorKind.MALFORMED and not answer.events:
-            return judgement.judge("is_streamed", False, answer.failure.text if answer.failure else "")
-        if kind is ErrorKind.ERROR_EVENT or seen.error is not None:
-            detail = f"after {seen.chunks} chunks: {judgement.quote(seen.error)}"
-            return judgement.judge("no_error_event", False, detail)
-        if kind is ErrorKind.MALFORMED or seen.broken is not None:
-            detail = f"after {seen.chunks} chunks: {judgement.quote(seen.broken)}"
-            return judgement.judge("chunks_are_json", False, detail)
+        if failure is not None and failure.kind is ErrorKind.MALFORMED and not answer.events:
+            return judgement.judge("is_streamed", False, failure.text)
+        before = f"after {seen.chunks} chunks: "
+        if seen.error is not None:
+            return judgement.judge("no_error_event", False, before + judgement.quote(seen.error))
+        if failure is not None and failure.kind is ErrorKind.ERROR_EVENT:
+            return judgement.judge("no_error_event", False, before + failure.text)
+        if seen.broken is not None:
+            return judgement.judge("chunks_are_json", False, before + judgement.quote(seen.broken))
     if not is_success(judgement, answer, most_connect_s):
         return False
     for name in ("is_streamed", "no_error_event", "chunks_are_json"):
