@@ -19,26 +19,30 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(
-    read: Callable[[], Configuration],
+    configuration: Configuration,
     *,
+    again: Callable[[], Configuration] | None = None,
     host: str | None = None,
     port: int | None = None,
-    ready: Callable[[Configuration, Web], None],
+    ready: Callable[[Web], None],
     tell: Callable[[str], None],
 ) -> None:
     """Probe until SIGTERM or SIGINT; the second of them ends the process at once. SIGHUP reads the configuration again.
 
-    `host` and `port` come before those of the configuration. `ready` is called when it listens and probes, `tell` with
-    single lines from then on. Raises SettingsError for a configuration or an address that cannot be used. To be called
-    from the main thread, whose handlers of these signals it gives back in the end.
+    `again` reads it; where there is none, SIGHUP ends the process as SIGTERM does. `host` and `port` come before those
+    of the configuration. `ready` is called when it listens and probes, `tell` with single lines from then on. Raises
+    SettingsError for a configuration or an address that cannot be used. To be called from the main thread, whose
+    handlers of these signals it gives back in the end.
     """
-    configuration = read()
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     ending = False
 
     def arrived(number: int, frame: FrameType | None) -> None:
-        if ending and number in _ENDS:
-            os._exit(128 + number)
+        nonlocal ending
+        if number in _ENDS:
+            if ending:
+                os._exit(128 + number)
+            ending = True
         signals.put(number)
 
     before = {number: signal.signal(number, arrived) for number in (*_ENDS, signal.SIGHUP)}
@@ -52,13 +56,11 @@ def serve(
         )
         service.start()
         web.start()
-        ready(configuration, web)
-        while signals.get() not in _ENDS:
-            _reload(service, read, tell)
-        ending = True
+        ready(web)
+        while signals.get() not in _ENDS and again is not None:
+            _reload(service, again, tell)
         tell("ending: probes under way may finish; the next signal ends at once")
     finally:
-        ending = True
         service.stop()
         if web is not None:
             web.close()
@@ -66,9 +68,9 @@ def serve(
             signal.signal(number, handler)
 
 
-def _reload(service: Service, read: Callable[[], Configuration], tell: Callable[[str], None]) -> None:
+def _reload(service: Service, again: Callable[[], Configuration], tell: Callable[[str], None]) -> None:
     try:
-        configuration = read()
+        configuration = again()
         service.reload(configuration)
     except TensorixError as error:
         first, *more = str(error).splitlines()
