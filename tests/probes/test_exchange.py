@@ -430,8 +430,12 @@ def test_the_key_is_in_no_traceback(
 ) -> None:
     """Interrupted anywhere, even a traceback that shows all locals holds neither the key nor the other secrets."""
 
-    def interrupted(self: socket.socket, *_: Any) -> Any:
-        raise KeyboardInterrupt
+    asking, usual = threading.current_thread(), getattr(socket.socket, where)
+
+    def interrupted(self: socket.socket, *given: Any) -> Any:
+        if threading.current_thread() is asking:
+            raise KeyboardInterrupt
+        return usual(self, *given)
 
     def handler(peer: Peer) -> None:
         peer.wait_for_end()

@@ -21,12 +21,12 @@ from tensorix_api.errors import ErrorKind, Phase, SettingsError
 from tensorix_api.ratelimit_headers import RateLimits, read_rate_limits
 from tensorix_api.secret import Redactor
 from tensorix_probes.exchange.answer import Answer, Failure
-from tensorix_probes.exchange.failures import Ended
+from tensorix_probes.exchange.failures import Ended, HandshakeDone
 from tensorix_probes.exchange.lookup import Lookup
 from tensorix_probes.exchange.proxy import Proxy
 from tensorix_probes.exchange.reading import Reading
 from tensorix_probes.exchange.transport import Transport
-from tensorix_probes.exchange.wire import HandshakeDone, Wire
+from tensorix_probes.exchange.wire import Wire
 from tensorix_probes.result import Phases
 from tensorix_probes.settings import Target
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from tensorix_api.errors import ErrorKind, Phase
 
-__all__ = ["Ended", "tls_failure"]
+__all__ = ["Ended", "HandshakeDone", "tls_failure", "words"]
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h: not yet valid, expired; another name, another address.
 _KIND_OF_VERIFY_CODE = {
@@ -25,6 +26,15 @@ class Ended(Exception):  # noqa: N818 - no error of the program: it becomes data
         self.kind = kind
         self.phase = phase
         self.text = text
+
+
+class HandshakeDone(Exception):  # noqa: N818 - the end that was wanted
+    """The connection stands, and no request is to go over it."""
+
+
+def words(error: OSError) -> str:
+    """The system's reason."""
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__)
 
 
 def tls_failure(error: OSError, host: str) -> Ended:

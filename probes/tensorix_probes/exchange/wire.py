@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
 import threading
@@ -16,23 +15,16 @@ import httpcore
 
 from tensorix_api.errors import ErrorKind, Phase
 from tensorix_probes.exchange.answer import Certificate
-from tensorix_probes.exchange.failures import Ended, tls_failure
+from tensorix_probes.exchange.certificate import certificate_of
+from tensorix_probes.exchange.failures import Ended, HandshakeDone, tls_failure, words
 from tensorix_probes.exchange.lookup import Address, Found, Lookup, address_of
 from tensorix_probes.settings import Timeouts
 
-__all__ = ["HandshakeDone", "Wire"]
+__all__ = ["Wire"]
 
 _HTTP = b"HTTP/"
 _AFTER_DONE_NS = 2_000_000_000
 """After a stream's [DONE] only the end of the HTTP message is due."""
-
-
-class HandshakeDone(Exception):  # noqa: N818 - the end that was wanted
-    """The connection stands, and no request is to go over it."""
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__)
 
 
 class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
@@ -59,7 +51,6 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         """Nothing that matters is still to come."""
         self.peer_ended = False
         """The server closed its end, or the connection broke."""
-        self.bytes_read = 0
         self.certificate: Certificate | None = None
         self.began_ns = time.monotonic_ns()
         self.dns_ns: int | None = None
@@ -106,18 +97,22 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
     def _left_s(self, deadline_ns: int, text: str) -> float:
         """Seconds until the nearer of a deadline and that of the whole; raises Ended where it is over."""
         self._check_cancelled()
-        whole_ns = self.began_ns + int(self._timeouts.total_s * 1e9)
-        left_s = (min(deadline_ns, whole_ns) - time.monotonic_ns()) / 1e9
+        left_s = (min(deadline_ns, self._whole_ns) - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            raise self._late(text if deadline_ns <= whole_ns else self._whole_text)
+            raise self._late(deadline_ns, text)
         return left_s
+
+    @property
+    def _whole_ns(self) -> int:
+        return self.began_ns + int(self._timeouts.total_s * 1e9)
 
     @property
     def _whole_text(self) -> str:
         return f"not over within {self._timeouts.total_s:g} s in all"
 
-    def _late(self, text: str) -> Ended:
-        return Ended(ErrorKind.TIMEOUT, self.phase, text)
+    def _late(self, deadline_ns: int, text: str) -> Ended:
+        """What a wait that took too long means."""
+        return Ended(ErrorKind.TIMEOUT, self.phase, text if deadline_ns < self._whole_ns else self._whole_text)
 
     def _answer_deadline(self) -> tuple[int, str]:
         """Until when the next bytes have to be there, and what it means where they are not."""
@@ -132,8 +127,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
             return start_ns + int(timeouts.first_token_s * 1e9), f"no first token within {timeouts.first_token_s:g} s"
         if self.phase is Phase.STREAM:
             return self.read_ns + int(timeouts.chunk_s * 1e9), f"nothing for {timeouts.chunk_s:g} s in mid-stream"
-        whole_ns = self.began_ns + int(timeouts.total_s * 1e9)
-        return whole_ns, self._whole_text
+        return self._whole_ns, self._whole_text
 
     # connecting: what httpcore asks of a backend
 
@@ -170,11 +164,12 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
 
     def _look_up(self, host: str, port: int) -> list[Address]:
         text = f"{host} was not looked up within {self._timeouts.dns_s:g} s"
+        deadline_ns = self.began_ns + int(self._timeouts.dns_s * 1e9)
         self._lookup.begin(host, port, self._result)
         try:
-            found = self._result.get(timeout=self._left_s(self.began_ns + int(self._timeouts.dns_s * 1e9), text))
+            found = self._result.get(timeout=self._left_s(deadline_ns, text))
         except Empty:
-            raise self._late(text) from None
+            raise self._late(deadline_ns, text) from None
         finally:
             self._lookup.leave(host, port, self._result)
         self._check_cancelled()
@@ -195,10 +190,10 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         except OSError as error:
             self._check_cancelled()
             if isinstance(error, TimeoutError) and error.errno is None:
-                raise self._late(text) from None
+                raise self._late(deadline_ns, text) from None
             if error.errno == errno.ECONNREFUSED:
                 raise Ended(ErrorKind.CONNECTION_REFUSED, self.phase, f"{where} refused the connection") from None
-            raise Ended(ErrorKind.CONNECTION_FAILED, self.phase, f"no connection to {where}: {_words(error)}") from None
+            raise Ended(ErrorKind.CONNECTION_FAILED, self.phase, f"no connection to {where}: {words(error)}") from None
         self._check_cancelled()
 
     def start_tls(
@@ -210,21 +205,22 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
             self.connect_ns = (self.connect_ns or 0) + self._step()
         self.phase, self.tunnelling = Phase.TLS, False
         text = f"no TLS handshake with {host} within {self._timeouts.tls_s:g} s"
+        deadline_ns = self._step_ns + int(self._timeouts.tls_s * 1e9)
         try:
             with self._lock:
                 self._check_cancelled()
                 assert self._socket is not None
                 tls = ssl_context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
                 self._socket = tls
-            tls.settimeout(self._left_s(self._step_ns + int(self._timeouts.tls_s * 1e9), text))
+            tls.settimeout(self._left_s(deadline_ns, text))
             tls.do_handshake()
         except OSError as error:
             self._check_cancelled()
             if isinstance(error, TimeoutError) and error.errno is None:
-                raise self._late(text) from None
+                raise self._late(deadline_ns, text) from None
             raise tls_failure(error, host) from None
         self.tls_ns = self._step()
-        self.certificate = _certificate(tls)
+        self.certificate = certificate_of(tls)
         return self
 
     # sending and reading: what httpcore asks of a stream
@@ -250,8 +246,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
                 data = data[self._socket.send(data) :]
         except TimeoutError:
             self._check_cancelled()
-            self._left_s(deadline_ns, text)
-            raise self._late(text) from None
+            raise self._late(deadline_ns, text) from None
         except OSError:
             # The server went away, perhaps with an answer that is still to be read: reading tells.
             self._check_cancelled()
@@ -273,8 +268,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         except TimeoutError as error:
             self._check_cancelled()
             if error.errno is None:
-                self._left_s(deadline_ns, text)
-                raise self._late(text) from None
+                raise self._late(deadline_ns, text) from None
             raise self._broke(error) from None
         except OSError as error:
             self._check_cancelled()
@@ -288,7 +282,6 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
             self.peer_ended = True
             return
         self.read_ns = time.monotonic_ns()
-        self.bytes_read += len(data)
         if self.tunnelling:
             return
         self.first_byte_ns = self.first_byte_ns or self.read_ns
@@ -300,7 +293,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
 
     def _broke(self, error: OSError) -> Ended:
         self.peer_ended = True
-        return self.ended(f"the connection broke: {_words(error)}")
+        return self.ended(f"the connection broke: {words(error)}")
 
     def ended(self, text: str) -> Ended:
         """What it means that the connection is over before the answer is."""
@@ -319,14 +312,3 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Nothing: HTTP/2 is not negotiated, and no connection is used again."""
         return None
-
-
-def _certificate(tls: ssl.SSLSocket) -> Certificate | None:
-    fields: Any = tls.getpeercert()
-    if not fields:
-        return None
-
-    def name(field: str) -> str:
-        return ", ".join(f"{key}={value}" for part in fields.get(field, ()) for key, value in part)
-
-    return Certificate(ssl.cert_time_to_seconds(fields["notAfter"]), name("subject"), name("issuer"), tls.version())
