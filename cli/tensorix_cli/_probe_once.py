@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import typer
 
-from tensorix_api.errors import SettingsError, TensorixError
+from tensorix_api.errors import HistoryError, SettingsError, TensorixError
 from tensorix_api.secret import Redactor
 from tensorix_cli._output import complain, say
 from tensorix_cli._probe_options import chosen
 from tensorix_cli._probe_table import show
 from tensorix_cli.exit_status import ExitStatus
 from tensorix_probes._once import probe
+from tensorix_probes.keeping import keep_once, recall_memory, recall_spends
 from tensorix_probes.limits.keys import Keys
+from tensorix_probes.memory import TargetMemory
 from tensorix_probes.metrics import Metrics
 from tensorix_probes.outputs.document import as_json
 from tensorix_probes.outputs.junit import write_junit
 from tensorix_probes.outputs.nagios import UNKNOWN, nagios
-from tensorix_probes.outputs.prometheus import counts_of_file, going_on, push, write_textfile
+from tensorix_probes.outputs.prometheus import (
+    check_gateway,
+    counts_of_file,
+    counts_of_gateway,
+    going_on,
+    push,
+    write_textfile,
+)
 from tensorix_probes.registry import check_named
 from tensorix_probes.result import Round, State, worst
 from tensorix_probes.settings import Configuration, Target
+from tensorix_records.history import History
 
 __all__ = ["STATUS", "Wanted", "run_once"]
 
@@ -37,6 +48,7 @@ STATUS = {
     State.PAYMENT: ExitStatus.PAYMENT,
 }
 _JOB = "tensorix_probe"
+_DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +83,9 @@ def run_once(wanted: Wanted, configured: Callable[[], Configuration]) -> int:
         say("TENSORIX UNKNOWN - the configuration has mistakes: see tensorix probe check-config")
         return UNKNOWN
     keys = Keys(targets)
-    rounds = probe(configuration, targets=targets, keys=keys)
+    memories = _recalled(configuration, targets, keys)
+    rounds = probe(configuration, targets=targets, keys=keys, memories=memories)
+    _keep(configuration, rounds, memories)
     status = STATUS[worst(one.state for one in rounds)]
     _write(rounds, targets, wanted, configuration)
     if wanted.form == "json":
@@ -104,9 +118,41 @@ def _prepared(wanted: Wanted, configured: Callable[[], Configuration]) -> tuple[
             continue
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise SettingsError(f"{option}: {str(path)!r} cannot be written: give a file in a folder that is there")
+    if wanted.pushgateway is not None:
+        try:
+            check_gateway(wanted.pushgateway)
+        except ValueError as error:
+            raise SettingsError(f"--pushgateway: {error}") from None
     for warning in configuration.warnings:
         complain(f"warning: {warning}")
     return configuration, targets
+
+
+def _recalled(configuration: Configuration, targets: Sequence[Target], keys: Keys) -> dict[str, TargetMemory]:
+    """What the history knows of each target, and of what its key spent. One that cannot be read is complained of."""
+    memories = {target.name: TargetMemory() for target in targets}
+    url, location = configuration.history.url, configuration.location
+    if url is None:
+        return memories
+    try:
+        with History.open(url) as history:
+            for alias, key in keys.by_alias():
+                if alias is not None:
+                    key.ledger.restore(recall_spends(history, alias, time.time_ns() - _DAY_NS))
+            memories |= {name: recall_memory(history, name, location) for name in memories}
+    except HistoryError as error:
+        complain(f"without what was known before: {error}")
+    return memories
+
+
+def _keep(configuration: Configuration, rounds: Sequence[Round], memories: Mapping[str, TargetMemory]) -> None:
+    """Append the rounds to the history. That it cannot be written is complained of: the probe stands all the same."""
+    if configuration.history.url is None:
+        return
+    try:
+        keep_once(configuration.history.url, rounds, memories, settings=configuration.history)
+    except HistoryError as error:
+        complain(str(error))
 
 
 def _write(rounds: Sequence[Round], targets: Sequence[Target], wanted: Wanted, configuration: Configuration) -> None:
@@ -128,14 +174,12 @@ def _write(rounds: Sequence[Round], targets: Sequence[Target], wanted: Wanted, c
     by_name = {target.name: target for target in targets}
     for one in rounds:
         metrics.see(one, by_name[one.target])
-    before = {} if wanted.textfile is None else counts_of_file(wanted.textfile)
-    registry = going_on(metrics, before)
+    location = configuration.location
     if wanted.textfile is not None:
         file = wanted.textfile
-        attempted(f"{file} was not written", lambda: write_textfile(registry, file))
+        onward = going_on(metrics, counts_of_file(file), by_name)
+        attempted(f"{file} was not written", lambda: write_textfile(onward, file))
     if wanted.pushgateway is not None:
         gateway = wanted.pushgateway
-        attempted(
-            "nothing was pushed to the Pushgateway",
-            lambda: push(registry, gateway, job=_JOB, location=configuration.location),
-        )
+        pushed = going_on(metrics, counts_of_gateway(gateway, job=_JOB, location=location), by_name)
+        attempted("nothing was pushed", lambda: push(pushed, gateway, job=_JOB, location=location))

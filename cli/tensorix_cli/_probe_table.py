@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -65,7 +66,7 @@ def _show_round(console: Console, one: Round, target: Target, keys: Keys) -> Non
     cost = "" if spent.cost is None or target.prices is None else f", {spent.cost:.6f} {target.prices.currency}"
     console.print(Text(f"  spent {_count(spent.requests, 'request')}, {_count(spent.tokens, 'token')}{cost}"))
     if left := _left(keys.of(target).ledger.standing(one.started_unix_ns + one.duration_ns)):
-        console.print(Text(f"  left for probes of this key: {left}"))
+        console.print(Padding(Text(f"left for probes of this key: {left}"), (0, 0, 0, 2)))
 
 
 def _seen(result: ProbeResult) -> Text:

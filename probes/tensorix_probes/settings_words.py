@@ -12,7 +12,7 @@ from tensorix_probes.limits.keys import Keys, known_limit
 from tensorix_probes.limits.ledger import Standing
 from tensorix_probes.registry import check_named
 from tensorix_probes.setting_values import written
-from tensorix_probes.settings import Configuration, Maintenance, Target
+from tensorix_probes.settings import BUILT_IN_CHECKS, Configuration, Maintenance, Target
 
 __all__ = ["Load", "load_of", "warnings_of", "words_of"]
 
@@ -22,9 +22,12 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """The most that a target's probes ask for, if every slot comes about."""
+    """What a target's probes ask for, if every slot comes about.
 
-    rounds_a_day: float
+    Tokens are estimated: four characters of a prompt are one, and answers are as long as they may be. A check that is
+    not built in is taken for the most that it can be charged.
+    """
+
     requests_a_round: int
     """Of a round in which all checks are due."""
     tokens_a_round: int
@@ -34,30 +37,31 @@ class Load:
 
 
 def load_of(target: Target) -> Load:
-    """The load of a target, from the most that each check can be charged."""
+    """The load of a target."""
     rounds = _DAY_S / target.interval_s
-    requests = tokens = 0
-    requests_a_day = tokens_a_day = 0.0
+    prices, canary = target.prices, target.canary
+    requests, tokens, requests_a_day, tokens_a_day, cost = 0, 0, 0.0, 0.0, 0.0
     for name in target.checks:
         check = check_named(name)
         every_s = target.every_s.get(name, check.every_s)
         # On slots only: one of 90 s in an interval of a minute runs in every other.
         runs = rounds if every_s is None else rounds / max(1, math.ceil(every_s / target.interval_s - 0.5))
         most = check.most(target)
+        prompt, answer = most.tokens, 0
+        if name in BUILT_IN_CHECKS and most.tokens:
+            prompt, answer = math.ceil(len(canary.prompt) / 4), canary.max_tokens
         requests += most.requests
-        tokens += most.tokens
+        tokens += prompt + answer
         requests_a_day += runs * most.requests
-        tokens_a_day += runs * most.tokens
-    prices = target.prices
-    # All of them at the dearer price: which are of the prompt is not known beforehand.
-    dearest = None if prices is None else max(prices.prompt_per_million, prices.completion_per_million)
+        tokens_a_day += runs * (prompt + answer)
+        if prices is not None:
+            cost += runs * (prompt * prices.prompt_per_million + answer * prices.completion_per_million) / 1e6
     return Load(
-        rounds_a_day=rounds,
         requests_a_round=requests,
         tokens_a_round=tokens,
         requests_a_day=requests_a_day,
         tokens_a_day=tokens_a_day,
-        cost_a_day=None if dearest is None else tokens_a_day * dearest / 1e6,
+        cost_a_day=None if prices is None else cost,
     )
 
 
@@ -101,7 +105,7 @@ def _target(target: Target, standing: Standing) -> Iterator[str]:
         "" if load.cost_a_day is None or target.prices is None else f", {load.cost_a_day:.2f} {target.prices.currency}"
     )
     yield (
-        f"  at most {_count(load.requests_a_day, 'request')} and {_count(load.tokens_a_day, 'token')}{money} a day; "
+        f"  about {_count(load.requests_a_day, 'request')} and {_count(load.tokens_a_day, 'token')}{money} a day; "
         f"{_count(load.requests_a_round, 'request')} and {_count(load.tokens_a_round, 'token')} in a round of all"
     )
     requests = known_limit(target, (), "requests")[0]
@@ -151,19 +155,19 @@ def _unpaid(targets: list[Target], standing: Standing) -> Iterator[str]:
     requests = sum(load.requests_a_day for load in loads) * window_s / _DAY_S
     if standing.requests_allowed is not None and requests > standing.requests_allowed * 1.05:
         yield (
-            f"{names} would take up to {requests:,.1f} requests in {written(window_s)}, and the budget of the key "
+            f"{names} would take {requests:,.1f} requests in {written(window_s)}, and the budget of the key "
             f"allows {standing.requests_allowed:,}: {beyond}; lengthen the interval, or raise budget.share"
         )
     tokens = sum(load.tokens_a_day for load in loads)
     if standing.tokens_a_day is not None and tokens > standing.tokens_a_day:
         yield (
-            f"{names} would take up to {tokens:,.0f} tokens a day, and budget.tokens_a_day is "
+            f"{names} would take about {tokens:,.0f} tokens a day, and budget.tokens_a_day is "
             f"{standing.tokens_a_day:,}: {beyond}; lengthen the interval, or raise it"
         )
     costs = [load.cost_a_day for load in loads if load.cost_a_day is not None]
     if standing.cost_a_day is not None and sum(costs) > standing.cost_a_day:
         yield (
-            f"{names} would cost up to {sum(costs):,.2f} a day, and budget.cost_a_day is {standing.cost_a_day:g}: "
+            f"{names} would cost about {sum(costs):,.2f} a day, and budget.cost_a_day is {standing.cost_a_day:g}: "
             f"{beyond}; lengthen the interval, or raise it"
         )
 
