@@ -330,12 +330,10 @@ def test_what_nobody_reads(serve: Serve, target_at: TargetAt) -> None:
     assert answer.phases.send_ns is None
 
 
-def test_the_stamps_agree_with_the_server(borrow: Callable[..., Simulator], target_at: TargetAt) -> None:
-    """Each phase lies where the server's own stamps of the same clock have it."""
-    simulator = borrow(ttft="60ms", between_tokens="30ms")
-    exchange = Exchange(target_at(simulator.base_url.replace("127.0.0.1", "localhost")))
+def _lags_ns(simulator: Simulator, exchange: Exchange) -> list[int]:
+    """By how much our stamps of one stream come after the server's, on the clock that both read."""
     body = {"model": "z-ai/glm-5", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "stream": True}
-    before_ns = time.monotonic_ns()
+    before_ns, before_unix_ns = time.monotonic_ns(), time.time_ns()
     answer = exchange.ask("POST", "/chat/completions", kind="stream", body=body)
     after_ns = time.monotonic_ns()
     arrival = next(line for line in simulator.truth("arrival") if line["request_id"] == answer.request_id)
@@ -347,27 +345,29 @@ def test_the_stamps_agree_with_the_server(borrow: Callable[..., Simulator], targ
     assert phases.first_byte_ns is not None
     assert phases.first_token_ns is not None
     assert phases.last_byte_ns is not None
-    assert phases.total_ns <= after_ns - before_ns
-    # The instant of the sending is not told; it lies before the arrival, after the connection.
-    opened_ns = phases.dns_ns + phases.connect_ns
-    sending_ns = before_ns + (after_ns - before_ns - phases.total_ns) + opened_ns
-    slack_ns = 20_000_000
-    assert abs(arrival["arrival_ns"] - sending_ns) < slack_ns
-    for ours_ns, theirs_ns in [
+    assert phases.first_token_ns > 55_000_000
+    assert phases.last_byte_ns - phases.first_token_ns > 80_000_000
+    # When the sending began is not told: not before the connection stood, nor later than its arrival.
+    assert before_ns + phases.dns_ns + phases.connect_ns <= arrival["arrival_ns"] + 2_000_000
+    assert phases.dns_ns + phases.connect_ns + phases.last_byte_ns <= phases.total_ns <= after_ns - before_ns
+    assert abs(answer.started_unix_ns - before_unix_ns) < 1_000_000_000
+    tokens = [event.at_ns for event in answer.events if b'"content":"' in event.data][-4:]
+    pairs = [
         (phases.first_byte_ns, end["headers_sent_ns"]),
         (phases.first_token_ns, end["first_token_sent_ns"]),
         (phases.last_byte_ns, end["end_ns"]),
-        *zip(
-            [event.at_ns for event in answer.events if b'"content":"' in event.data][-4:],
-            end["chunk_sent_ns"],
-            strict=True,
-        ),
-    ]:
-        assert -2_000_000 < ours_ns - (theirs_ns - arrival["arrival_ns"]) < slack_ns
-    assert phases.first_token_ns > 55_000_000
-    assert phases.last_byte_ns - phases.first_token_ns > 80_000_000
-    started_ns = arrival["arrival_unix_ns"] - opened_ns
-    assert abs(answer.started_unix_ns - started_ns) < slack_ns
+        *zip(tokens, end["chunk_sent_ns"], strict=True),
+    ]
+    return [ours_ns - (theirs_ns - arrival["arrival_ns"]) for ours_ns, theirs_ns in pairs]
+
+
+def test_the_stamps_agree_with_the_server(borrow: Callable[..., Simulator], target_at: TargetAt) -> None:
+    """Each phase and each event lies where the server's own stamps have it, to 5 ms."""
+    simulator = borrow(ttft="60ms", between_tokens="30ms")
+    exchange = Exchange(target_at(simulator.base_url.replace("127.0.0.1", "localhost")))
+    runs = [_lags_ns(simulator, exchange) for _ in range(5)]
+    # Of each stamp the nearest: either process may have had to wait for the machine in the other runs.
+    assert max(min(map(abs, lags)) for lags in zip(*runs, strict=True)) < 5_000_000
 
 
 def test_phases_of_a_failure(serve: Serve, target_at: TargetAt) -> None:
