@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -18,7 +19,16 @@ from tensorix_reports._picture import Picture
 from tensorix_reports._tables import Cell, Table
 from tensorix_reports._verdict import Verdict
 
-__all__ = ["html_of"]
+__all__ = ["Section", "html_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: its pictures, then its tables, by their ids; what a report does not have is left out."""
+
+    name: str
+    tables: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -52,26 +62,34 @@ def html_of(
     pictures: Sequence[Picture],
     *,
     tiles: Sequence[tuple[str, Cell]],
-    sections: Sequence[tuple[str, Sequence[str]]],
+    sections: Sequence[Section],
     glossary: Sequence[tuple[str, str]],
     whole: str,
 ) -> str:
     """The page. Its scripts are allowed by their digests, and nothing else may run or be fetched.
 
-    `tiles` are the few figures at the top, `sections` the tables by their ids (in the one called Pictures all pictures
-    stand first), and `whole` is what a picture shows that is not zoomed: the whole run.
+    `tiles` are the few figures at the top, and `whole` is what a picture shows that is not zoomed: the whole run.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     program, vega = _asset("page.js"), _vega()
     digests = " ".join(f"'sha256-{_digest(script)}'" for script in (vega, program))
-    by_id = {table.id: table for table in tables}
+    table, picture = {one.id: one for one in tables}, {one.id: one for one in pictures}
+    filled = [
+        (
+            one.name,
+            [table[id_] for id_ in one.tables if id_ in table],
+            [picture[id_] for id_ in one.pictures if id_ in picture],
+        )
+        for one in sections
+    ]
     return environment.from_string(_asset("page.html")).render(
         title=title,
         subtitle=subtitle,
         verdict=verdict,
         tiles=tiles,
-        sections=[(name, [by_id[id_] for id_ in ids if id_ in by_id]) for name, ids in sections],
-        pictures=pictures,
+        sections=filled,
+        # The first section with a picture in it says how they are zoomed.
+        zooming=next((number for number, (_, _, some) in enumerate(filled) if any(one.spec for one in some)), None),
         glossary=glossary,
         whole=whole,
         style=Markup(_asset("page.css")),  # noqa: S704 - our own file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tensorix_reports._html import Section
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import RateLimitReport
 from tensorix_reports._tables import Cell, number
@@ -9,10 +10,10 @@ from tensorix_reports._tables import Cell, number
 __all__ = ["SECTIONS", "tiles_of"]
 
 SECTIONS = (
-    ("Requests and latency", ("outcomes", "latency", "latency-whole", "rates", "throughput")),
-    ("Rate limits", ("limits", "windows", "episodes")),
-    ("Pictures", ()),
-    ("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
+    Section("Requests and latency", ("outcomes", "latency", "latency-whole", "rates", "throughput")),
+    Section("Rate limits", ("limits", "windows", "episodes")),
+    Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
+    Section("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
 )
 
 

@@ -83,8 +83,8 @@ def _calendar(report: UptimeReport) -> Picture:
         x=_x(), x2="t2:T", y=_rows(names), color=_colour("word", days), tooltip=tips
     )
     # The share is written into the cells where they are wide enough for it.
-    wide = alt.ExprRef(f"width * {DAY_NS // _MS} / (t1 - t0) > 30 ? 1 : 0")
-    words = base.mark_text(clip=True, fontSize=9, color="white", opacity=wide, fontWeight="bold")
+    wide = alt.ExprRef(f"width * {DAY_NS // _MS} / (t1 - t0) > 25 ? 1 : 0")
+    words = base.mark_text(clip=True, fontSize=8, color="white", opacity=wide, fontWeight="bold")
     text = words.transform_calculate(middle="(datum.t + datum.t2) / 2").encode(
         x=_x("middle"), y=_rows(names), text="text:N", tooltip=tips
     )

@@ -35,6 +35,11 @@ def tone_of(share: float | None, objective: float) -> str:
     return "problem" if share < objective else "notice" if share < 1 else "good"
 
 
+def _when(unix_ns: int | None) -> Cell:
+    """An instant of UTC: the day, and the time below it."""
+    return Cell(NOTHING, tone="muted") if unix_ns is None else Cell(day(unix_ns), clock(unix_ns)[11:])
+
+
 def _cut(rows: list[Any], what: str, where: str) -> str | None:
     return f"The latest {MOST_ROWS} of {len(rows):,} {what}; all are in {where}." if len(rows) > MOST_ROWS else None
 
@@ -50,8 +55,8 @@ def _now_table(report: UptimeReport) -> Table:
             Cell(
                 now.state or NOTHING, now.maintenance and f"maintenance: {now.maintenance}", _TONES.get(now.state or "")
             ),
-            clock(now.since_unix_ns),
-            clock(now.last_unix_ns),
+            _when(now.since_unix_ns),
+            _when(now.last_unix_ns),
             length(now.interval_s),
             Cell(now.cause or NOTHING, now.reason, None if now.cause else "muted"),
         )
@@ -75,34 +80,60 @@ def _window(row: Availability) -> Cell:
 
 
 def _availability_table(report: UptimeReport) -> Table:
+    """The whole of the report's time, and the shares of shorter windows beside it."""
     goals = {standing.target: standing.objective.availability for standing in report.standings}
-    columns = ["target", "over", "available", "conclusive", "down", "degraded", "inconclusive", "payment"]
-    columns += ["maintenance", "not watched", "missed"]
-    rows = []
+    shorter = list(dict.fromkeys(row.window for row in report.availability if row.window not in ("all", "objective")))
+    columns = ["target", "available", *(f"last {name}" for name in shorter), *_COUNTED]
+    by_view: dict[tuple[str, str | None, bool], dict[str, Availability]] = {}
     for row in report.availability:
-        counts = row.counts
-        rows.append(
-            row_of(
-                _named(row.target, row.location, pooled=row.pooled),
-                _window(row),
-                _share(row, goals[row.target]),
-                counts.conclusive,
-                Cell(f"{counts.down:,}", tone="problem" if counts.down else None),
-                counts.degraded,
-                counts.inconclusive,
-                counts.payment,
-                Cell(
-                    f"{counts.maintenance:,}", f"{counts.maintenance_down:,} down" if counts.maintenance_down else None
-                ),
-                Cell(length(row.unknown_s) if row.unknown_s else "0", tone="notice" if row.unknown_s else None),
-                row.missed,
-            )
-        )
+        by_view.setdefault((row.target, row.location, row.pooled), {})[row.window] = row
+    rows = []
+    for (target, location, pooled), windows in by_view.items():
+        whole, goal = windows["all"], goals[target]
+        recent = (_share(windows[name], goal) for name in shorter)
+        rows.append([_named(target, location, pooled=pooled), _share(whole, goal), *recent, *_counted(whole)])
     note = (
-        "In probes. Below each share its 95 % interval. Not watched is the time in which no probe ran, missed how many "
+        "Shares, and below each its 95 % interval; then, over the whole time, the probes. Not watched is the time in "
     )
-    note += "would have; neither counts as up. For all locations together it is the time in which none of them looked."
-    return Table("availability", "Availability", columns, rows, frozenset(range(2, 11)), note, "No target was probed.")
+    note += (
+        "which no probe ran, missed how many would have; neither counts as up. For all locations together it is the "
+    )
+    note += "time in which none of them looked."
+    numeric = frozenset(range(1, len(columns)))
+    return Table("availability", "Availability", columns, rows, numeric, note, "No target was probed.")
+
+
+_COUNTED = ("conclusive", "down", "degraded", "inconclusive", "payment", "maintenance", "not watched", "missed")
+
+
+def _counted(row: Availability) -> list[Cell]:
+    counts = row.counts
+    return row_of(
+        counts.conclusive,
+        Cell(f"{counts.down:,}", tone="problem" if counts.down else None),
+        counts.degraded,
+        counts.inconclusive,
+        Cell(f"{counts.payment:,}", tone="problem" if counts.payment else None),
+        Cell(f"{counts.maintenance:,}", f"{counts.maintenance_down:,} down" if counts.maintenance_down else None),
+        Cell(length(row.unknown_s) if row.unknown_s else "0", tone="notice" if row.unknown_s else None),
+        row.missed,
+    )
+
+
+def _windows_table(report: UptimeReport) -> Table:
+    goals = {standing.target: standing.objective.availability for standing in report.standings}
+    rows = [
+        [
+            _named(row.target, row.location, pooled=row.pooled),
+            _window(row),
+            _share(row, goals[row.target]),
+            *_counted(row),
+        ]
+        for row in report.availability
+    ]
+    columns = ["target", "over", "available", *_COUNTED]
+    title = "Availability and counts of each window"
+    return Table("windows", title, columns, rows, frozenset(range(2, 11)), None, "No target was probed.", folded=True)
 
 
 def _budget_table(report: UptimeReport) -> Table:
@@ -112,7 +143,7 @@ def _budget_table(report: UptimeReport) -> Table:
     for row in report.standings:
         goal = row.objective
         word, tone = {None: ("not known", "muted"), True: ("met", "good"), False: ("missed", "problem")}[row.met]
-        left = None if row.left_share is None else f"{percent(row.left_share)}"
+        left = None if row.left_share is None else percent(row.left_share, 1)
         rows.append(
             row_of(
                 _named(row.target, row.location, pooled=row.pooled),
@@ -145,7 +176,8 @@ def _bounds(incident: Incident) -> Cell:
         return Cell(f"over {length(least)}", "its beginning was not seen")
     if any(outage.hourly for outage in incident.outages):
         return Cell(f"up to {length(incident.most_ns / 1e9)}", "by hourly counts")
-    return Cell(f"{length(least)} to {length(incident.most_ns / 1e9)}")
+    most = length(incident.most_ns / 1e9)
+    return Cell(f"{length(least)} to {most}" if least else f"under {most}")
 
 
 def _scope(incident: Incident) -> Cell:
@@ -163,8 +195,8 @@ def _incidents_table(report: UptimeReport) -> Table:
     for one in latest:
         cells = row_of(
             one.target,
-            clock(one.start_unix_ns),
-            clock(one.end_unix_ns),
+            _when(one.start_unix_ns),
+            _when(one.end_unix_ns),
             _bounds(one),
             one.failed,
             Cell(one.first.cause, one.first.reason),
@@ -312,7 +344,7 @@ def _causes_table(report: UptimeReport) -> Table:
             Cell(one.state, tone=_TONES.get(one.state)),
             one.cause,
             one.rounds,
-            percent(one.rounds / totals[one.target]) if totals[one.target] else NOTHING,
+            percent(one.rounds / totals[one.target], 2) if totals[one.target] else NOTHING,
             Cell(one.last_reason or NOTHING, tone=None if one.last_reason else "muted"),
         )
         for one in report.causes[:MOST_ROWS]
@@ -349,6 +381,7 @@ def tables_of(report: UptimeReport) -> list[Table]:
         _now_table(report),
         _budget_table(report),
         _availability_table(report),
+        _windows_table(report),
         _incidents_table(report),
         _causes_table(report),
         _calendar_table(report),

@@ -75,7 +75,8 @@ def _objective(standing: Standing) -> Statement:
         text += f", is met. {_left(standing)}"
     else:
         text += f", is missed. {_left(standing)}"
-    text += f" It burns at {', '.join(f'{rate(burn.rate)} ({name})' for name, burn in standing.burns.items())}."
+    burns = [f"{rate(burn.rate)} ({name})" for name, burn in standing.burns.items() if burn.rate is not None]
+    text += f" It burns at {', '.join(burns)}." if burns else ""
     if not standing.met:
         return Statement("objective", "problem", "missed", text)
     if _burning(standing):
@@ -92,7 +93,7 @@ def _left(standing: Standing) -> str:
         return "Such an objective has no error budget."
     if left < 0:
         return f"The error budget is overdrawn by {-left:,.1f} probes ({minutes(-standing.left_minutes)})."
-    text = f"{percent(share)} of the error budget is left: {left:,.1f} of {standing.allowed:,.1f} probes"
+    text = f"{percent(share, 1)} of the error budget is left: {left:,.1f} of {standing.allowed:,.1f} probes"
     return f"{text} ({minutes(standing.left_minutes)})."
 
 
@@ -124,7 +125,7 @@ def _doubts(report: UptimeReport) -> list[Statement]:
         worst_row = max(vague, key=_inconclusive_share)
         counts = worst_row.counts
         name = seen_from(worst_row.target, worst_row.location, several=worst_row.target in several)
-        text = f"{percent(_inconclusive_share(worst_row))} of the probes of {name} were inconclusive"
+        text = f"{percent(_inconclusive_share(worst_row), 1)} of the probes of {name} were inconclusive"
         text += f" ({counts.inconclusive:,})"
         text += f", and too many of {len(vague) - 1} more" if len(vague) > 1 else ""
         found.append(Statement("inconclusive", "notice", "vague", f"{text}: the figures rest on the others."))
@@ -152,12 +153,12 @@ def _headline(report: UptimeReport) -> str:
         text = "Objective met" if only.met else "Objective missed"
         text += f": {percent(only.counts.share.value)} available"
         if only.left_share is not None:
-            left = f"{percent(only.left_share)} of the error budget left"
+            left = f"{percent(only.left_share, 1)} of the error budget left"
             text += f", {left}" if only.left >= 0 else ", error budget overdrawn"
     else:
-        text = f"{sum(value is True for value in met)} of {len(met)} targets meet their objective"
-        unknown = sum(value is None for value in met)
-        text += f", of {unknown} nothing is known" if unknown else ""
+        good, unknown = sum(value is True for value in met), sum(value is None for value in met)
+        text = f"{good} of {len(met)} targets {'meets its' if good == 1 else 'meet their'} objective"
+        text += f", nothing is known of {unknown}" if unknown else ""
     down = list(dict.fromkeys(incident.target for incident in _ongoing(report)))
     if down:
         text += "; down now" if len(overall) == 1 else f"; down now: {', '.join(down[:3])}"

@@ -45,13 +45,13 @@ def minutes(value: float) -> str:
     return length(value * 60)
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 3) -> str:
     """A share, never rounded up: 100 % is said of nothing less."""
     if share is None:
         return NOTHING
     # A little is added so that 0.999 stays 99.9 % and does not become 99.899 %.
-    text = f"{floor(share * 100_000 + 1e-6) / 1000:.3f}".rstrip("0").rstrip(".")
-    return f"{text} %"
+    text = f"{floor(share * 100 * 10**digits + 1e-6) / 10**digits:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.')} %"
 
 
 def rate(value: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tensorix_api.errors import CannotWriteError
 from tensorix_reports._csv_files import csv_text
-from tensorix_reports._html import html_of
+from tensorix_reports._html import Section, html_of
 from tensorix_reports._markdown import markdown_of
 from tensorix_reports._placing import place
 from tensorix_reports._stills import stills_of
@@ -36,11 +36,13 @@ __all__ = ["UPTIME_FORMAT", "UptimePaths", "write_uptime_report"]
 UPTIME_FORMAT = 1
 """The version of `uptime.json`: it grows when a key changes its meaning or goes, not when one is added."""
 
+_LATENCIES = tuple(f"latency-{number}" for number in range(1, len(QUANTITIES) + 1))
 _SECTIONS = (
-    ("Availability", ("now", "objectives", "availability")),
-    ("Incidents", ("incidents", "causes")),
-    ("Pictures", ()),
-    ("Details", ("days", "latency", "maintenance", "gaps", "spent")),
+    Section("Now", ("now",), ("calendar", "timeline")),
+    Section("Availability", ("objectives", "availability", "windows")),
+    Section("Incidents", ("incidents", "causes")),
+    Section("Latency", ("latency",), _LATENCIES),
+    Section("Details", ("days", "maintenance", "gaps", "spent")),
 )
 _COLUMNS = {
     "availability": "target location pooled window since_unix_ns until_unix_ns availability availability_low "
@@ -95,7 +97,7 @@ def _tiles(report: UptimeReport) -> list[tuple[str, Cell]]:
         tiles.append((word, Cell(percent(share), detail, tone)))
         least = min(known, key=lambda one: one.left_share if one.left_share is not None else 2.0)
         if least.left_share is not None:
-            budget = percent(least.left_share) if least.left >= 0 else "overdrawn"
+            budget = percent(least.left_share, 1) if least.left >= 0 else "overdrawn"
             detail = name(least.target) or minutes(least.left_minutes)
             tiles.append(("error budget left", Cell(budget, detail, "problem" if least.left < 0 else None)))
         burning = max(known, key=lambda one: one.burns["1 h"].rate or 0.0)
@@ -166,8 +168,8 @@ def write_uptime_report(report: UptimeReport, folder: Path | str, *, pictures: S
     }
     data = {name: text.encode("utf-8", "replace") for name, text in files.items()}
     data |= stills_of(drawn, pictures)
-    names = ["calendar", "timeline", *(f"latency-{number}" for number in range(1, len(QUANTITIES) + 1))]
-    place(data, folder, ours={f"{name}.{kind}" for name in names for kind in ("png", "svg")})
+    stills = {f"{name}.{kind}" for name in ("calendar", "timeline", *_LATENCIES) for kind in ("png", "svg")}
+    place(data, folder, ours=stills)
     return UptimePaths(
         verdict=verdict.lines,
         folder=folder,
