@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 # Before anything can import Locust: the tests' own process stays unpatched. The engine is a process of its own, and
 # `subprocess_environment` leaves this variable out for it.
@@ -12,6 +14,8 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 import pytest
 
 _PROGRAMS = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
+# Debian leaves PostgreSQL's own programs off the PATH.
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 
 
@@ -35,11 +39,23 @@ def subprocess_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in left_out and not _is_users_own(name)}
 
 
+@pytest.fixture(scope="session")
+def find_program() -> Callable[[str], str]:
+    """Where a program is that a test marked `system(program)` needs."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program, path=_PATH)
+        assert found is not None
+        return found
+
+    return find
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `system(program)` by the program's name where it is missing; under CI=true, fail it."""
     for mark in item.iter_markers("system"):
         for program in mark.args:
-            if any(map(shutil.which, _PROGRAMS.get(program, (program,)))):
+            if any(shutil.which(name, path=_PATH) for name in _PROGRAMS.get(program, (program,))):
                 continue
             if os.environ.get("CI", "").lower() in ("1", "true"):
                 pytest.fail(f"{program} is not installed, and under CI no test is skipped for that", pytrace=False)

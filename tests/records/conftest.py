@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 import random
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -87,3 +94,133 @@ def start_program(subprocess_environment: dict[str, str]) -> Callable[..., subpr
         )
 
     return start
+
+
+class PostgresServer:
+    """A real server with nothing in it, on a Unix socket in a folder of its own."""
+
+    password = "pass-of-the-test"
+
+    def __init__(self, find_program: Callable[[str], str]) -> None:
+        self._find = find_program
+        # PostgreSQL refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="tensorix-pg-"))
+        self._databases = 0
+        if self._user:
+            os.chown(self.folder, pwd.getpwnam(self._user).pw_uid, -1)
+        password = self.folder / "password"
+        password.write_text(self.password)
+        password.chmod(0o644)
+        arguments = ["-U", "tensorix", "-A", "scram-sha-256", f"--pwfile={password}", "-N", "-E", "UTF8", "--locale=C"]
+        self._run("initdb", "-D", f"{self.folder}/data", *arguments)
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [self._find(program), *arguments]
+        subprocess.run(command, user=self._user, cwd=self.folder, check=True, capture_output=True, timeout=60)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.folder), "fsync": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._process = subprocess.Popen(
+            [self._find("postgres"), "-D", f"{self.folder}/data", *options],
+            user=self._user,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        import psycopg
+
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url("postgres")).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it at once, whoever is connected."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+    def url(self, database: str, password: str = password) -> str:
+        """The address of a database of it."""
+        return f"postgresql://tensorix:{password}@/{database}?host={self.folder}"
+
+    def database(self) -> str:
+        """The address of a new database."""
+        import psycopg
+
+        self._databases += 1
+        name = f"history_{self._databases}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def remove(self) -> None:
+        """Stop it and remove all of it."""
+        with contextlib.suppress(ProcessLookupError):
+            self.stop()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql(find_program: Callable[[str], str]) -> Iterator[PostgresServer]:
+    """A server for all tests that are marked `system("initdb")`."""
+    server = PostgresServer(find_program)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system("initdb"))])
+def history_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a history that is not there yet: a file, then a database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "history.db")
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    return server.database()
+
+
+@pytest.fixture
+def make_round() -> Callable[..., Any]:
+    """A round of two checks that is up; keywords set more, and `number` its id and its minute."""
+    from tensorix_records.history import ResultRow, RoundRow
+
+    def make(number: int = 0, **changes: Any) -> RoundRow:
+        start = 1_800_000_000_000_000_000 + number * 60_000_000_000
+        chat = ResultRow(
+            check="chat",
+            state="up",
+            started_unix_ns=start + 1_000,
+            duration_ns=250_000_000,
+            assertions=(
+                {"name": "status_is_200", "held": True, "otherwise": "down", "detail": None},
+                {"name": "canary_answered", "held": True, "otherwise": "degraded", "detail": "42"},
+            ),
+            phases_ns={"connect": 1_000_000 + number, "total": 250_000_000 + number},
+            figures={"tokens_per_second": 40.5},
+            status=200,
+            request_id=f"q-{number}",
+            key_alias="key-1",
+            model="a-model",
+            requests=1,
+            tokens=20,
+            cost=0.25,
+        )
+        models = ResultRow(check="models", state="up", started_unix_ns=start, phases_ns={"total": 5_000_000})
+        least: dict[str, Any] = {
+            "round_id": f"r-{number}",
+            "target": "here",
+            "location": "fra",
+            "state": "up",
+            "started_unix_ns": start,
+            "duration_ns": 260_000_000,
+            "results": (models, chat),
+        }
+        return RoundRow(**(least | changes))
+
+    return make

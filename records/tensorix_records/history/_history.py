@@ -43,9 +43,9 @@ class History:
         self._place = place_of(url)
         self._sets: AssertionSets = {}
         self._file: tuple[int, int] | None = None
-        if self._place.file is not None:
-            check_file(self._place.file, create=create)
         with told(self._place, "opened"):
+            if self._place.file is not None:
+                check_file(self._place.file, create=create)
             self._engine = connect_to(self._place, wait_s)
             try:
                 migrate(self._engine, self._place, create=create)
