@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensorix_api import Secret
@@ -13,7 +13,7 @@ from tensorix_probes.exchange.answer import Answer
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.limits.observation import Observation
 from tensorix_probes.memory import Clock, KeyMemory
-from tensorix_probes.result import Spent
+from tensorix_probes.result import Request, Spent
 from tensorix_probes.settings import Target
 
 __all__ = ["Asking"]
@@ -38,6 +38,8 @@ class Asking:
     """The ids of the trace and of the check's span."""
     asked: list[tuple[Answer, Cost, bool]] = field(default_factory=list)
     """Each answer, what it was charged, and whether the target's own key asked."""
+    requests: list[Request] = field(default_factory=list)
+    """All that were made, handshakes too."""
 
     @property
     def observations(self) -> list[Observation]:
@@ -63,11 +65,14 @@ class Asking:
         secret = None if key is None else Secret(key)
         answer = self.exchange.ask(method, path, kind=kind, body=body, key=secret, trace=self.trace)
         self.asked.append((answer, cost, key is None))
+        self.requests.append(answer.request)
         return answer
 
     def handshake(self) -> Answer:
         """Connect, and with https shake hands, and hang up without a request."""
-        return self.exchange.handshake()
+        answer = self.exchange.handshake(trace=self.trace)
+        self.requests.append(answer.request)
+        return answer
 
     @property
     def limited(self) -> bool:
@@ -86,8 +91,9 @@ class Asking:
 
     def observed(self, finding: Finding | None) -> list[Observation]:
         """What the answers said about the key's limits."""
+        apart_ns = self.clock.unix_ns() - self.clock.monotonic_ns()
         return [
-            _observation(answer, cost, self.most, finding)
+            replace(_observation(answer, cost, self.most, finding), clocks_apart_ns=apart_ns)
             for answer, cost, own in self.asked
             if own and answer.status is not None
         ]

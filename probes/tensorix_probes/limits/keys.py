@@ -19,14 +19,14 @@ DOCUMENTED_REQUESTS = 60
 DOCUMENTED_TOKENS = 2_000_000
 _HOST = "tensorix.ai"
 
-Source: TypeAlias = Literal["told", "stated", "documented", "assumed"]
+Source: TypeAlias = Literal["told", "stated", "documented", "assumed", "seen"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A key's limit of one resource, and who says so: the configuration, a header, or the documentation.
 
-    `assumed`: nobody does, so the documented one is taken, or what was once seen to remain where that is more.
+    `assumed`: nobody does, so the documented one is taken; `seen`: more than that was once seen to remain.
     """
 
     amount: int
@@ -35,7 +35,7 @@ class Limit:
     @property
     def is_known(self) -> bool:
         """Whether a server can be held to it."""
-        return self.source != "assumed"
+        return self.source not in ("assumed", "seen")
 
 
 def known_limit(
@@ -55,8 +55,8 @@ def known_limit(
         return Limit(stated, "stated"), stated
     if _is_tensorix(target):
         return Limit(documented, "documented"), stated
-    seen = (getattr(limits, f"remaining_{what}") or 0 for limits in own)
-    return Limit(max(documented, *seen, documented), "assumed"), stated
+    seen = max((getattr(limits, f"remaining_{what}") or 0 for limits in own), default=0)
+    return Limit(seen, "seen") if seen > documented else Limit(documented, "assumed"), stated
 
 
 def _is_tensorix(target: Target) -> bool:

@@ -30,3 +30,5 @@ class Observation:
     """As the server's usage says; None where it did not."""
     most_tokens: int
     """What may have been reserved for it: the prompt and `max_tokens`."""
+    clocks_apart_ns: int = 0
+    """How far the clock of these times was ahead of one that does not jump: set, it changes nothing in between."""

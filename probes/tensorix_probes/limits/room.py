@@ -48,7 +48,9 @@ def _limited(known: list[Observation], now_unix_ns: int, window_ns: int) -> str 
 
 def _short(known: list[Observation], now_unix_ns: int, what: str, needed: int, free: int) -> str | None:
     """Where fewer remain than are needed and to be kept free."""
-    said = [one for one in known if getattr(one.limits, f"remaining_{what}") is not None]
+    values = [(one, getattr(one.limits, f"remaining_{what}")) for one in known]
+    # Less than none is nonsense: it says nothing here, and the check of the headers tells of it.
+    said = [one for one, value in values if value is not None and value >= 0]
     if not needed or not said:
         return None
     last = max(said, key=lambda one: one.head_unix_ns)
