@@ -17,11 +17,11 @@ import pytest
 from tensorix_api import Secret
 from tensorix_probes.checks._promises import Promise
 from tensorix_probes.exchange.exchange import Exchange
-from tensorix_probes.limits.keys import Keys
-from tensorix_probes.memory import TargetMemory
+from tensorix_probes.limits.ledger import Ledger
+from tensorix_probes.memory import KeyMemory, TargetMemory
 from tensorix_probes.result import ProbeResult, State
 from tensorix_probes.round import run_round
-from tensorix_probes.settings import Budget, Canary, Headers, Slow, Target, Timeouts
+from tensorix_probes.settings import Canary, Slow, Target, Timeouts
 from tensorix_simulator import Simulator
 
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def _name(row: Row) -> str:
 
 
 def _target(base_url: str, row: Row, **fields: Any) -> Target:
-    """The target of a row: nothing of it is limited by our own budget."""
+    """The target of a row."""
     wanted = {**row.get("target", {})}
     key = row.get("key", _KEY)
     if "canary" in wanted:
@@ -57,8 +57,6 @@ def _target(base_url: str, row: Row, **fields: Any) -> Target:
             "base_url": base_url,
             "api_key": Secret(key) if key else None,
             "checks": (*([row["with"]] if "with" in row else []), row["check"]),
-            "headers": Headers(requests=1_000_000, tokens=None),
-            "budget": Budget(share=1.0, tokens_a_day=None),
             **fields,
             **wanted,
             "model": wanted.get("model", _MODEL) or None,
@@ -67,9 +65,9 @@ def _target(base_url: str, row: Row, **fields: Any) -> Target:
 
 
 def _run(target: Target, check: str) -> ProbeResult:
-    exchange = Exchange(target)
+    exchange, key = Exchange(target), KeyMemory(Ledger(requests=None, tokens=None))
     try:
-        found = run_round(target, exchange=exchange, key=Keys([target]).of(target), memory=TargetMemory())
+        found = run_round(target, exchange=exchange, key=key, memory=TargetMemory())
     finally:
         exchange.close()
     # Whatever a server says, no key comes back.

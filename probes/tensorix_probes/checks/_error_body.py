@@ -26,5 +26,5 @@ def judge_error_body(judgement: Judgement, answer: Answer) -> dict[str, str]:
         # Of codes only that of a bad key is documented: others may be left out.
         if not ((isinstance(value := error.get(name), str) and value) or (name == "code" and value is None))
     ]
-    judgement.judge(ERROR_BODY.name, not wrong, f"expected text, but {', '.join(wrong)}")
+    judgement.judge(ERROR_BODY.name, not wrong, f"expected message, type and code as text, but {', '.join(wrong)}")
     return {name: value for name, value in error.items() if isinstance(value, str)}
