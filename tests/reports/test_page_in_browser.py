@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from fcntl import F_DUPFD, fcntl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,129 +13,7 @@ from tensorix_reports.pages import write_report
 
 pytestmark = pytest.mark.system("chromium")
 
-_FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-_FLAGS += " --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 _EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\"'&|`"
-
-
-class Browser:
-    """One page of a headless Chromium, spoken to over the DevTools pipe: JSON messages that end with a zero byte."""
-
-    def __init__(self, process: subprocess.Popen[bytes], send: int, receive: int) -> None:
-        self._process, self._send, self._receive = process, send, receive
-        self._buffer = b""
-        self._number = 0
-        self._session: str | None = None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        off = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self.call("Network.emulateNetworkConditions", offline=True, **off)
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One DevTools command and its result."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session is not None:
-            message["sessionId"] = self._session
-        os.write(self._send, json.dumps(message).encode() + b"\0")
-        while True:
-            reply = self._next()
-            if reply.get("id") != self._number:
-                self.events.append(reply)
-                continue
-            assert "error" not in reply, f"{method}: {reply['error']}"
-            return dict(reply["result"])
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            data = os.read(self._receive, 1 << 16)
-            assert data, f"Chromium ended with status {self._process.poll()}"
-            self._buffer += data
-        message, self._buffer = self._buffer.split(b"\0", 1)
-        return dict(json.loads(message))
-
-    def value(self, expression: str) -> Any:
-        """What a JavaScript expression is."""
-        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def until(self, expression: str, seconds: float = 30.0) -> Any:
-        """Wait for an expression to be true; a page has no other way to tell that it is done."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.value(expression)):
-            assert time.monotonic() < deadline, f"never true: {expression}; {self.complaints()}"
-            time.sleep(0.02)
-        return value
-
-    def open(self, page: Path, width: int, *, dark: bool = False) -> None:
-        """Load a page at a width and wait until it has drawn its pictures."""
-        self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page.as_uri())
-        self.until(f"location.href === {json.dumps(page.as_uri())} && document.documentElement?.dataset.drawn")
-
-    def mouse(self, what: str, x: float, y: float, **more: Any) -> None:
-        """Move the mouse, or press (`mousePressed`) or release (`mouseReleased`) its left button."""
-        self.call("Input.dispatchMouseEvent", type=what, x=x, y=y, **more)
-
-    def complaints(self) -> list[str]:
-        """Everything that went to the console, every error, and every request but the page's own."""
-        found = []
-        for event in self.events:
-            method, parameters = event.get("method"), event.get("params", {})
-            if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-                found.append(json.dumps(parameters)[:500])
-            if method == "Network.requestWillBeSent":
-                url = parameters["request"]["url"]
-                if parameters.get("type") != "Document" and not url.startswith("data:"):
-                    found.append(f"asked for {url}")
-            if method == "Page.javascriptDialogOpening":
-                found.append(f"dialog: {parameters}")
-        return found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A Chromium of one's own, ended by its process."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program is not None
-    to_child, send = os.pipe()
-    receive, from_child = os.pipe()
-    # Chromium reads from descriptor 3 and writes to 4; ours are moved out of the way first.
-    reading, writing = fcntl(to_child, F_DUPFD, 10), fcntl(from_child, F_DUPFD, 10)
-
-    def take_places() -> None:
-        os.dup2(reading, 3)
-        os.dup2(writing, 4)
-
-    folder = tmp_path_factory.mktemp("chromium")
-    process = subprocess.Popen(
-        [program, *_FLAGS.split(), f"--user-data-dir={folder}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        close_fds=False,
-        preexec_fn=take_places,
-    )
-    for descriptor in (to_child, from_child, reading, writing):
-        os.close(descriptor)
-    try:
-        yield Browser(process, send, receive)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        os.close(send)
-        os.close(receive)
 
 
 def _page(make_run: Callable[..., Path], request_at: Callable[..., Any], text: str | None = None) -> Path:
@@ -166,7 +39,7 @@ def page(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> Path:
 
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_draws_without_a_network(browser: Browser, page: Path, width: int, dark: bool) -> None:
+def test_draws_without_a_network(browser: Any, page: Path, width: int, dark: bool) -> None:
     """All pictures are drawn, nobody is asked, nothing is complained of, and the page is no wider than its window."""
     browser.open(page, width, dark=dark)
     assert browser.value("document.documentElement.dataset.drawn") == "5"
@@ -179,7 +52,7 @@ def test_draws_without_a_network(browser: Browser, page: Path, width: int, dark:
     assert browser.complaints() == []
 
 
-def test_pictures_stand_on_one_time_axis(browser: Browser, page: Path) -> None:
+def test_pictures_stand_on_one_time_axis(browser: Any, page: Path) -> None:
     """In every picture the same instant lies at the same place."""
     browser.open(page, 1280)
     edges = browser.value(
@@ -190,7 +63,7 @@ def test_pictures_stand_on_one_time_axis(browser: Browser, page: Path) -> None:
     assert len({tuple(edge) for edge in edges}) == 1
 
 
-def test_tooltip_appears(browser: Browser, page: Path) -> None:
+def test_tooltip_appears(browser: Any, page: Path) -> None:
     """Pointing at a mark shows what it is."""
     browser.open(page, 1280)
     browser.value("document.getElementById('picture-rates').scrollIntoView({block: 'center'})")
@@ -207,7 +80,7 @@ def test_tooltip_appears(browser: Browser, page: Path) -> None:
     assert browser.complaints() == []
 
 
-def test_drag_zooms_every_picture(browser: Browser, page: Path) -> None:
+def test_drag_zooms_every_picture(browser: Any, page: Path) -> None:
     """A drag across one picture shows that stretch of time in all of them; a double click shows the whole run again."""
     browser.open(page, 1280)
     browser.value("document.getElementById('picture-rates').scrollIntoView({block: 'center'})")
@@ -241,7 +114,7 @@ def test_drag_zooms_every_picture(browser: Browser, page: Path) -> None:
 
 
 def test_a_servers_markup_stays_text(
-    browser: Browser, make_run: Callable[..., Path], request_at: Callable[..., Any]
+    browser: Any, make_run: Callable[..., Path], request_at: Callable[..., Any]
 ) -> None:
     """Markup from a server is shown as it was sent, in tables, legends and tooltips, and runs nowhere."""
     browser.open(_page(make_run, request_at, _EVIL), 1280)
@@ -260,7 +133,7 @@ def test_a_servers_markup_stays_text(
     assert browser.complaints() == []
 
 
-def test_the_policy_forbids_requests(browser: Browser, page: Path) -> None:
+def test_the_policy_forbids_requests(browser: Any, page: Path) -> None:
     """The page's own policy stops a script in it from asking anybody, and what is stopped is seen by these tests."""
     browser.open(page, 1280)
     assert browser.value("fetch('http://127.0.0.1:9/').then(() => 'sent', error => error.name)") == "TypeError"
@@ -271,7 +144,7 @@ def test_the_policy_forbids_requests(browser: Browser, page: Path) -> None:
     assert any("Content Security Policy" in complaint for complaint in browser.complaints())
 
 
-def test_empty_run(browser: Browser, make_run: Callable[..., Path]) -> None:
+def test_empty_run(browser: Any, make_run: Callable[..., Path]) -> None:
     """A page without pictures says so in words and complains of nothing."""
     browser.open(write_report(make_run([])).page, 400)
     assert browser.value("document.querySelectorAll('.picture').length") == 0
