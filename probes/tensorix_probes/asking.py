@@ -103,7 +103,9 @@ def _observation(answer: Answer, cost: Cost, most: Cost, finding: Finding | None
     phases, status = answer.phases, answer.status or 0
     sent = answer.started_unix_ns + sum(part or 0 for part in (phases.dns_ns, phases.connect_ns, phases.tls_ns))
     served = status == 200 and cost.requests > 0
-    told = finding.spent.tokens if finding is not None and finding.answer is answer and finding.spent.tokens else None
+    # Of an answer that broke off, what was spent is a guess.
+    known = finding is not None and finding.answer is answer and answer.failure is None
+    told = finding.spent.tokens if finding is not None and known and finding.spent.tokens else None
     return Observation(
         kind=answer.kind if status == 200 else _KIND_OF_STATUS.get(status, "error"),
         sent_unix_ns=sent,
