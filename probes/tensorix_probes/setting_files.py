@@ -128,14 +128,17 @@ def _key(found: Found, called: str) -> Found:
     return found
 
 
+_NOTHING = Found(None, None)
+
+
 def key_of_environment(value: Any, info: ValidationInfo) -> Found:
     """The key in a variable; the text `none` says that the server takes none."""
-    return Found(None, None) if value == NONE else _key(_variable(value, info), "the variable")
+    return _NOTHING if value == NONE else _key(_variable(value, info), "the variable")
 
 
 def key_of_file(value: Any, info: ValidationInfo) -> Found:
     """The key in a file; white space around it is not part of it."""
-    return _key(_content(value, info, "file with the key"), "the file")
+    return _NOTHING if value == NONE else _key(_content(value, info, "file with the key"), "the file")
 
 
 def _webhook(found: Found) -> Found:
@@ -152,12 +155,12 @@ def _webhook(found: Found) -> Found:
 
 def webhook_of_environment(value: Any, info: ValidationInfo) -> Found:
     """The address in a variable."""
-    return _webhook(_variable(value, info))
+    return _NOTHING if value == NONE else _webhook(_variable(value, info))
 
 
 def webhook_of_file(value: Any, info: ValidationInfo) -> Found:
     """The address in a file."""
-    return _webhook(_content(value, info, "file with the address"))
+    return _NOTHING if value == NONE else _webhook(_content(value, info, "file with the address"))
 
 
 def header_value(value: Any, info: ValidationInfo) -> Secret:
@@ -175,8 +178,10 @@ def header_value(value: Any, info: ValidationInfo) -> Secret:
     return secret
 
 
-def ca_bundle(value: Any, info: ValidationInfo) -> Path:
-    """A file of PEM certificates that can be used."""
+def ca_bundle(value: Any, info: ValidationInfo) -> Path | None:
+    """A file of PEM certificates that can be used, or `none`."""
+    if value == NONE:
+        return None
     path = _path(value, info, "file of certificates")
     try:
         path.open("rb").close()
@@ -188,8 +193,10 @@ def ca_bundle(value: Any, info: ValidationInfo) -> Path:
     return path
 
 
-def history_url(value: Any, info: ValidationInfo) -> Secret:
-    """A file's name or `postgresql://…`, with `${VARIABLE}` put in: percent-encoded within an address."""
+def history_url(value: Any, info: ValidationInfo) -> Secret | None:
+    """`none`, a file's name or `postgresql://…`, with `${VARIABLE}` put in: percent-encoded within an address."""
+    if value == NONE:
+        return None
     found = str(text(most=2_000)(value)).strip()
     encode = "://" in found
 

@@ -17,7 +17,7 @@ from tensorix_probes.setting_files import Surroundings, with_password
 from tensorix_probes.setting_values import WrongValueError, shown
 from tensorix_probes.settings import Alerts, Configuration, HistorySettings, Maintenance, Serve, Target
 from tensorix_probes.settings_mistakes import Mistakes
-from tensorix_probes.settings_rules import check_maintenance, check_target, check_together, target_of
+from tensorix_probes.settings_rules import check_maintenance, check_target, check_together, merged
 from tensorix_probes.settings_schema import DefaultsSection, MaintenanceSection, Root, TargetSection
 
 __all__ = ["ConfigurationError", "example_configuration", "read_configuration"]
@@ -94,7 +94,7 @@ def _configuration(
 ) -> Configuration:
     root = mistakes.read(Root, data, ()).given()
     shared = mistakes.read(DefaultsSection, data.get("defaults", {}), ("defaults",)).given()
-    if shared.keys() >= {"key_env", "key_file"}:
+    if all(name in shared and shared[name].secret for name in ("key_env", "key_file")):
         mistakes.add(("defaults", "key_file"), "key_env is given, too: leave one of them out")
     targets = _targets(data, shared, mistakes, around)
     windows = []
@@ -126,8 +126,7 @@ def _targets(data: Mapping[str, Any], shared: dict[str, Any], mistakes: Mistakes
     for at, one in enumerate(_listed(data, "target", mistakes)):
         path = ("target", at)
         own = mistakes.read(TargetSection, one, path).given()
-        target = target_of(shared, own)
-        check_target(mistakes, path, own, target)
+        target = check_target(mistakes, path, own, merged(shared, own))
         if target.api_key is not None and not target.server.secure and not target.server.is_loopback:
             around.warnings.append(f"target {at + 1} ({target.name}): its key goes to {target.server.host} without TLS")
         targets.append(target)
@@ -141,7 +140,7 @@ def _targets(data: Mapping[str, Any], shared: dict[str, Any], mistakes: Mistakes
 
 def _history(given: dict[str, Any], mistakes: Mistakes) -> HistorySettings:
     url, password = given.pop("url", None), given.pop("password_env", None)
-    if password is not None and not mistakes.is_wrong((), "history.url"):
+    if password is not None and password.secret and not mistakes.is_wrong((), "history.url"):
         try:
             if url is None:
                 raise WrongValueError("it stands without a url: write url, or leave it out")
@@ -152,7 +151,8 @@ def _history(given: dict[str, Any], mistakes: Mistakes) -> HistorySettings:
 
 
 def _alerts(given: dict[str, Any], mistakes: Mistakes) -> Alerts:
-    found = [given.pop(name) for name in ("webhook_env", "webhook_file") if name in given]
+    asked = [given.pop(name, None) for name in ("webhook_env", "webhook_file")]
+    found = [one for one in asked if one is not None and one.secret]
     if len(found) > 1:
         mistakes.add(("alerts", "webhook_file"), "webhook_env is given, too: leave one of them out")
     return Alerts(webhook=found[0].secret if found else None, **given)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
 from tensorix_probes.registry import known_checks
@@ -26,7 +27,7 @@ from tensorix_probes.settings import (
 from tensorix_probes.settings_mistakes import Mistakes
 from tensorix_probes.toml_lines import Path
 
-__all__ = ["check_maintenance", "check_target", "check_together", "target_of"]
+__all__ = ["check_maintenance", "check_target", "check_together", "merged"]
 
 _SECTIONS: dict[str, Any] = {
     "timeouts": Timeouts,
@@ -37,25 +38,36 @@ _SECTIONS: dict[str, Any] = {
     "prices": Prices,
     "objective": Objective,
 }
+_KEYS = ("key_env", "key_file")
 _TOTAL_OF_INTERVAL = 0.75
 _OURS = ("authorization", "connection", "content-length", "content-type", "host", "transfer-encoding")
 _MESSAGE_FIELDS = ("messages", "model", "stream", "stream_options", "max_tokens")
 
 
-def target_of(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> Target:
-    """A target, from what was given among the defaults and what for itself: the latter goes first, name by name."""
+def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given among the defaults and for a target itself: the latter goes first, name by name."""
     given = {**defaults, **own}
     for name, value in defaults.items():
         if isinstance(value, Mapping) and name in own:
             given[name] = {**value, **own[name]}
-    if own.keys() & {"key_env", "key_file"}:
-        given = {name: value for name, value in given.items() if name in own or name not in ("key_env", "key_file")}
-    found = [key for name in ("key_file", "key_env") if (key := given.pop(name, None)) is not None]
-    values = {name: _SECTIONS[name](**value) if name in _SECTIONS else value for name, value in given.items()}
-    interval_s = given.get("interval_s", Target(name="").interval_s)
-    values["timeouts"] = _timeouts(given.get("timeouts", {}), interval_s)
+    if own.keys() & set(_KEYS):
+        given = {name: value for name, value in given.items() if name in own or name not in _KEYS}
+    return given
+
+
+def _target_of(given: Mapping[str, Any]) -> Target:
+    """A target of what was given."""
+    values = {
+        name: _SECTIONS[name](**value) if name in _SECTIONS else value
+        for name, value in given.items()
+        if name not in _KEYS
+    }
+    values["timeouts"] = _timeouts(given.get("timeouts", {}), given.get("interval_s", Target(name="").interval_s))
     values.setdefault("name", "")
-    return Target(**values, api_key=found[-1].secret if found else None, key_source=found[-1].source if found else None)
+    found = [given[name] for name in _KEYS if name in given and given[name].secret]
+    if found:
+        values |= {"api_key": found[0].secret, "key_source": found[0].source}
+    return Target(**values)
 
 
 def _timeouts(given: Mapping[str, float], interval_s: float) -> Timeouts:
@@ -65,28 +77,26 @@ def _timeouts(given: Mapping[str, float], interval_s: float) -> Timeouts:
     return replace(known.within(total_s), **given)
 
 
-def check_target(mistakes: Mistakes, path: Path, section: Mapping[str, Any], target: Target) -> None:
-    """What has to hold among the settings of one target. `section` is what was given for itself."""
-    for names, tail, words in (
-        *_key_rules(section, target),
-        *_time_rules(target),
-        *_check_rules(section, target),
-        *_text_rules(target),
-    ):
+def check_target(mistakes: Mistakes, path: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> Target:
+    """The target of what was given, `own` for itself, and every mistake among its settings."""
+    target = _target_of(given)
+    rules = (_key_rules(own, given, target), _time_rules(target), _check_rules(own, target), _text_rules(target))
+    for names, tail, words in chain(*rules):
         if not mistakes.is_wrong(path, *names):
             mistakes.add((*path, *tail), words)
+    return target
 
 
 _Rule = tuple[tuple[str, ...], Path, str]
 """The settings that it is about; where it stands; what to say."""
 
 
-def _key_rules(section: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
+def _key_rules(own: Mapping[str, Any], given: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
     if not target.name:
         yield ("name",), (), 'it has no name: write name = "…"'
-    if section.keys() >= {"key_env", "key_file"}:
+    if all(name in own and own[name].secret for name in _KEYS):
         yield ("key_env", "key_file"), ("key_file",), "key_env is given, too: leave one of them out"
-    elif target.api_key is None and target.key_source is None and not target.server.is_loopback:
+    elif not given.keys() & set(_KEYS) and not target.server.is_loopback:
         yield (
             ("key_env", "key_file", "base_url"),
             (),
@@ -122,7 +132,7 @@ def _time_rules(target: Target) -> Iterator[_Rule]:
             )
 
 
-def _check_rules(section: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
+def _check_rules(own: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
     if not target.checks:
         yield ("checks",), ("checks",), "it is empty: name a check, or leave it out for all of them"
     for name in _twice(target.checks):
@@ -130,7 +140,7 @@ def _check_rules(section: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
     for name in target.every_s:
         if name not in known_checks():
             yield ("every",), ("every", name), f"there is no check {name!r}: {similar(name, known_checks())}"
-        elif name not in target.checks and name in section.get("every_s", {}):
+        elif name not in target.checks and name in own.get("every_s", {}):
             yield ("every", "checks"), ("every", name), f"{name!r} is not among the checks of this target"
     for name in target.options:
         if name in BUILT_IN_CHECKS:

@@ -126,7 +126,7 @@ class DefaultsSection(Section):
     model: Annotated[str | None, PlainValidator(values.text(most=300, none=True))] = None
     wanted_models: list[Text] = []
     interval_s: Annotated[float, PlainValidator(values.duration(least=1.0, most=86_400.0))] = 0
-    offset_s: TimeOrZero = 0
+    offset_s: Annotated[float | None, PlainValidator(values.duration(least=0.0, none=True))] = None
     jitter_s: TimeOrZero = 0
     checks: list[CheckName] = []
     every_s: dict[str, Time] = {}
