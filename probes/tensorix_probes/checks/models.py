@@ -73,7 +73,10 @@ def _judge_listed(judgement: Judgement, context: Context, ids: list[str]) -> Non
     if target.model is None:
         judgement.judge("model_is_listed", bool(ids), "no model is listed, and none is named to be asked")
     else:
-        missing = f"{target.model} is not among the {len(ids)} models that are listed: {_some(judgement, ids)}"
+        missing = (
+            f"{target.model} is not among the {len(ids)} models that are listed: {_some(judgement, ids)} "
+            "(if it is served all the same, accept models.model_is_listed)"
+        )
         judgement.judge("model_is_listed", target.model in ids, missing)
     absent = [name for name in target.wanted_models if name not in ids]
     judgement.judge("wanted_models_are_listed", not absent, f"not listed: {_some(judgement, absent)}")
