@@ -12,7 +12,19 @@ from typing import Literal
 
 from tensorix_probes.result import State
 
-__all__ = ["ABOUT", "BUDGET_WINDOW_S", "BURNS", "MOST_SHARE", "SHARES", "WINDOWS", "About", "Burn", "Severity", "Share"]
+__all__ = [
+    "ABOUT",
+    "BUDGET_WINDOW_S",
+    "BURNS",
+    "MOST_SHARE",
+    "SHARES",
+    "WINDOWS",
+    "About",
+    "Burn",
+    "Severity",
+    "Share",
+    "longest_interval_s",
+]
 
 Severity = Literal["page", "ticket"]
 
@@ -39,6 +51,9 @@ class Burn:
     """Names of `WINDOWS`."""
     least_long: int = 3
     least_short: int = 2
+    whole: bool = False
+    """Also against all rounds that the long window holds: where only two hours are known, three failures say nothing of
+    three days."""
 
 
 BURNS = (
@@ -46,9 +61,18 @@ BURNS = (
     # budget: nothing to get up for, but nothing to keep quiet about either.
     Burn(alert="TensorixProbeFailing", factor=0.0, long="1h", short="5m"),
     Burn(alert="TensorixBudgetBurnsFast", factor=14.4, long="1h", short="5m"),
-    Burn(alert="TensorixBudgetBurns", factor=6.0, long="6h", short="30m"),
-    Burn(alert="TensorixBudgetBurnsSlowly", factor=1.0, long="3d", short="6h"),
+    Burn(alert="TensorixBudgetBurns", factor=6.0, long="6h", short="30m", whole=True),
+    Burn(alert="TensorixBudgetBurnsSlowly", factor=1.0, long="3d", short="6h", whole=True),
 )
+
+
+def longest_interval_s(burn: Burn) -> float:
+    """Seconds between two probes with which an outage shows in the short window without a break.
+
+    With longer ones the alert would come and go, so it is left to the next pair of windows: a probe each five minutes
+    pages by 6 h and 30 min.
+    """
+    return WINDOWS[burn.short] / burn.least_short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from tensorix_probes.alerts.conditions import BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS
+from tensorix_probes.alerts.conditions import BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS, longest_interval_s
 from tensorix_probes.result import Round, State
 from tensorix_probes.settings import Target
 
@@ -145,8 +145,11 @@ def _by_rounds(watched: _Watched, now_s: float, scale: float) -> set[str]:
     found = set()
     for burn in BURNS:
         bound = min(burn.factor * budget, MOST_SHARE)
+        if watched.target.interval_s > longest_interval_s(burn) * scale:
+            continue
         many = failures[burn.long] >= burn.least_long and failures[burn.short] >= burn.least_short
-        if many and all(failures[window] / conclusive[window] > bound for window in (burn.long, burn.short)):
+        known = not burn.whole or failures[burn.long] > bound * WINDOWS[burn.long] * scale / watched.target.interval_s
+        if many and known and all(failures[window] / conclusive[window] > bound for window in (burn.long, burn.short)):
             found.add(burn.alert)
     for share in SHARES:
         seen, total = counts[share.window][share.state], max(1, sum(counts[share.window].values()))

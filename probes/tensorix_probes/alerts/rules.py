@@ -7,7 +7,16 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from tensorix_probes.alerts.conditions import ABOUT, BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS, Burn
+from tensorix_probes.alerts.conditions import (
+    ABOUT,
+    BUDGET_WINDOW_S,
+    BURNS,
+    MOST_SHARE,
+    SHARES,
+    WINDOWS,
+    Burn,
+    longest_interval_s,
+)
 
 __all__ = ["RUNBOOKS", "SCRAPE_S", "alertmanager_example", "dashboard", "rules"]
 
@@ -83,11 +92,21 @@ class _Writer:
             for window in (burn.long, burn.short)
             if burn.factor
         ]
+        most_s = longest_interval_s(burn) * self._scale
         counts = [
             f"tensorix:probe_failures:increase{window} > {least(number)}"
             for window, number in ((burn.long, burn.least_long), (burn.short, burn.least_short))
         ]
-        return self._alert(burn.alert, "\nand\n".join([*shares, *counts]))
+        holds = f"""
+  # The short window has to hold so many probes at all; of longer intervals the longer windows tell.
+  on (target, location) max by (target, location) (tensorix_probe_interval_seconds) <= {_number(most_s)}"""
+        whole = f"""
+  # Against all rounds that the window holds: two hours say nothing of three days.
+  tensorix:probe_failures:increase{burn.long}
+  * on (target, location) max by (target, location) (tensorix_probe_interval_seconds)
+  > on (target, location) {_number(WINDOWS[burn.long] * self._scale)} * {bound}"""
+        conditions = [*shares, *counts, *([whole.removeprefix("\n")] if burn.whole else [])]
+        return self._alert(burn.alert, "\nand\n".join(conditions) + "\nand" + holds)
 
     def alert(self, name: str, hold: float = 0.0, what: str = "", *, caller: Callable[[], str]) -> str:
         """An alert whose expression the template holds; `hold` seconds long before it fires."""
