@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tensorix_api import Secret
 from tensorix_api.errors import ErrorKind, Phase
@@ -332,3 +334,42 @@ def test_nested_values_are_quoted_without_harm(place: str) -> None:
     body = {"id": "x", "choices": [{"message": {"content": "42"}}], place: deep}
     found = run("chat", Scripted(target(), {"chat": answer("chat", body=body)}))
     assert all(len(one.detail or "") < 600 for one in found.assertions)
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+_FIELDS = """id object created model choices usage data error message delta role content finish_reason index type code
+prompt_tokens completion_tokens total_tokens tool_calls reasoning text"""
+_NAMES = st.sampled_from(_FIELDS.split())
+_ANYTHING = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(max_size=4), inner, max_size=6),
+    max_leaves=25,
+)
+_OBJECTS = st.dictionaries(_NAMES, _ANYTHING, max_size=6)
+_LISTS = st.fixed_dictionaries({"data": st.lists(_OBJECTS | st.fixed_dictionaries({"id": st.text()}), max_size=4)})
+_CHOICES = st.fixed_dictionaries(
+    {"choices": st.lists(st.fixed_dictionaries({"message": _OBJECTS, "delta": _OBJECTS | _ANYTHING}), max_size=2)},
+    optional={"usage": _ANYTHING | _OBJECTS, "id": _ANYTHING, "model": _ANYTHING, "created": _ANYTHING},
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(bodies=st.lists(_ANYTHING | _OBJECTS | _LISTS | _CHOICES, min_size=1, max_size=4), memory=_OBJECTS)
+def test_no_json_is_a_defect(bodies: list[Any], memory: dict[str, Any]) -> None:
+    """Whatever JSON comes, in whatever place, a check ends with a finding whose details are short and on one line."""
+    came = events(*enumerate(bodies))
+    answers = {
+        "models": answer("models", body=bodies[0]),
+        "unauthorised": answer("unauthorised", 401, bodies[0]),
+        "chat": answer("chat", body=bodies[0]),
+        "stream": answer("stream", events=came),
+        "bad_request": answer("bad_request", 400, bodies[0]),
+    }
+    context = Scripted(target(), answers, {"models": memory})
+    for check in ("models", "auth", "chat", "stream", "errors"):
+        found = run(check, context)
+        context.earlier[check] = found
+        details = [one.detail for one in found.assertions if one.detail is not None]
+        assert all(detail.isprintable() and len(detail) < 1_000 for detail in details)
+        json.dumps(dict(found.figures), allow_nan=False)
+        json.dumps(context.memory)
