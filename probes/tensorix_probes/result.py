@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Assertion", "Phases", "ProbeResult", "Round", "Spent", "State", "worst"]
+__all__ = ["Assertion", "Phases", "ProbeResult", "Request", "Round", "Spent", "State", "worst"]
 
 
 class State(StrEnum):
@@ -94,6 +94,23 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request that a check made, or a handshake without one."""
+
+    span_id: str
+    """Went out in `traceparent`, under the trace of the round."""
+    request_id: str
+    method: str | None
+    """None: only a handshake."""
+    path: str
+    started_unix_ns: int
+    phases: Phases
+    status: int | None = None
+    error_kind: str | None = None
+    error_phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
     """What one check of a target found."""
 
@@ -120,6 +137,8 @@ class ProbeResult:
     location: str | None = None
     key_alias: str | None = None
     model: str | None = None
+    requests: tuple[Request, ...] = ()
+    """All that it made, in their order."""
 
     @property
     def failed(self) -> tuple[Assertion, ...]:
@@ -130,13 +149,15 @@ class ProbeResult:
         """Everything as JSON takes it; durations in ns."""
         from dataclasses import asdict
 
+        parts = ("assertions", "phases", "spent", "requests")
         return {
-            **{name: getattr(self, name) for name in self.__slots__ if name not in ("assertions", "phases", "spent")},
+            **{name: getattr(self, name) for name in self.__slots__ if name not in parts},
             "state": str(self.state),
             "figures": dict(self.figures),
             "assertions": [asdict(one) | {"otherwise": str(one.otherwise)} for one in self.assertions],
             "phases": asdict(self.phases),
             "spent": asdict(self.spent),
+            "requests": [asdict(one) for one in self.requests],
         }
 
 

@@ -19,7 +19,7 @@ from tensorix_probes.limits.ledger import Refusal, Reservation
 from tensorix_probes.limits.room import room
 from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
 from tensorix_probes.registry import check_named
-from tensorix_probes.result import Assertion, Phases, ProbeResult, Round, Spent, State, worst
+from tensorix_probes.result import Assertion, Phases, ProbeResult, Request, Round, Spent, State, worst
 from tensorix_probes.settings import BUILT_IN_CHECKS, Target
 
 __all__ = ["in_order", "run_round"]
@@ -116,7 +116,8 @@ class _Running:
         """Run one check, or say why it is not run."""
         started_unix_ns, start_ns = self.clock.unix_ns(), self.clock.monotonic_ns()
         span_id = secrets.token_hex(8)
-        finding, spent = self._found(check, span_id)
+        requests: list[Request] = []
+        finding, spent = self._found(check, span_id, requests)
         finding = _accepting(finding, check.name, self.target.accept)
         self.findings[check.name] = finding
         state, reason = _state_of(finding)
@@ -145,6 +146,7 @@ class _Running:
             location=self.location,
             key_alias=self.key_alias,
             model=self._model(),
+            requests=tuple(requests),
         )
 
     def _reserved(self, now_unix_ns: int, most: Cost) -> Reservation | Finding | None:
@@ -159,7 +161,7 @@ class _Running:
     def _model(self) -> str | None:
         return self.target.model or self.memory.first_model
 
-    def _found(self, check: Check, span_id: str) -> tuple[Finding, Spent]:
+    def _found(self, check: Check, span_id: str, requests: list[Request]) -> tuple[Finding, Spent]:
         if self.broken is not None and not check.reads_only:
             return Finding(inconclusive=self.broken), Spent()
         now = self.clock.unix_ns()
@@ -178,6 +180,7 @@ class _Running:
             model=self._model(),
             most=most,
             trace=(self.trace_id, span_id),
+            requests=requests,
         )
         finding = None
         try:

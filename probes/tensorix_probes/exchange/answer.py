@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorix_api.errors import STATUS_MEANING, ErrorKind, Phase, kind_of_status
 from tensorix_api.ratelimit_headers import RateLimits
-from tensorix_probes.result import Phases
+from tensorix_probes.result import Phases, Request
 
 __all__ = ["Answer", "Certificate", "Failure", "StreamEvent"]
 
@@ -49,6 +49,9 @@ class Answer:
     trace_id: str
     span_id: str
     kind: str
+    method: str | None = None
+    """None: only a handshake."""
+    path: str = ""
     started_unix_ns: int
     phases: Phases
     status: int | None = None
@@ -73,6 +76,22 @@ class Answer:
             return self.failure
         kind = kind_of_status(status) or ErrorKind.UNEXPECTED_STATUS
         return Failure(kind, Phase.HEADERS, f"status {status}: {STATUS_MEANING.get(status, 'not documented')}")
+
+    @property
+    def request(self) -> Request:
+        """The request without what came back."""
+        error = self.error
+        return Request(
+            span_id=self.span_id,
+            request_id=self.request_id,
+            method=self.method,
+            path=self.path,
+            started_unix_ns=self.started_unix_ns,
+            phases=self.phases,
+            status=self.status,
+            error_kind=str(error.kind) if error else None,
+            error_phase=str(error.phase) if error else None,
+        )
 
     @property
     def is_stream(self) -> bool:

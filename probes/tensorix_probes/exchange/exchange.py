@@ -155,6 +155,8 @@ class Exchange:
             trace_id=trace_id,
             span_id=span_id,
             kind=kind,
+            method=None if only_handshake else method,
+            path="" if only_handshake else path,
             started_unix_ns=started_unix_ns,
             phases=_phases(reading, time.monotonic_ns()),
             status=reading.status,
