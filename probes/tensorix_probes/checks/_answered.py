@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorix_api.errors import STATUS_MEANING, ErrorKind, parse_error_body
 from tensorix_probes.checks._promises import Judgement, Promise
 from tensorix_probes.exchange.answer import Answer
 from tensorix_probes.result import State
 
-__all__ = ["ANSWERED", "is_allowed", "is_answered", "is_success", "judge_time", "said"]
+__all__ = ["ANSWERED", "is_allowed", "is_answered", "is_limit_or_bill", "is_success", "judge_time", "said"]
 
 ANSWERED = (
     Promise("answered", "a whole answer came, in time", State.DOWN),
@@ -48,6 +50,16 @@ def is_answered(judgement: Judgement, answer: Answer) -> bool:
         return False
     judgement.judge("answered", True)
     return True
+
+
+def is_limit_or_bill(judgement: Judgement, error: Any) -> bool:
+    """Whether an error that came under status 200 says of itself that it is a 429 or a 402, and is taken for one."""
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    if code == "429":
+        judgement.inconclusive = f"limited: an error under status 200: {judgement.quote(error)}"
+    elif code == "402":
+        judgement.judge("credit_is_left", False, f"an error under status 200: {judgement.quote(error)}")
+    return code in ("402", "429")
 
 
 def is_allowed(judgement: Judgement, answer: Answer) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorix_probes.check import Check, Context, Finding
-from tensorix_probes.checks._answered import ANSWERED, is_success, judge_time
+from tensorix_probes.checks._answered import ANSWERED, is_limit_or_bill, is_success, judge_time
 from tensorix_probes.checks._canary import (
     CANARY,
     NO_MODEL,
@@ -46,6 +46,8 @@ def _run(context: Context) -> Finding:
     reply = answer.json()
     choices = _choices_of(reply)
     if choices is None:
+        if isinstance(reply, dict) and is_limit_or_bill(judgement, reply.get("error")):
+            return judgement.finding(answer)
         got = judgement.quote(reply if reply is not None else answer.body[:2_000].decode("utf-8", "replace"))
         judgement.judge("body_is_a_completion", False, f"expected a chat completion, got {got or 'no body'}")
         return judgement.finding(answer, spent=spent(target, answer, None))

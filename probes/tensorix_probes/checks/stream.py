@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tensorix_api.errors import ErrorKind
 from tensorix_probes.check import Check, Context, Finding
-from tensorix_probes.checks._answered import ANSWERED, is_success, judge_time
+from tensorix_probes.checks._answered import ANSWERED, is_limit_or_bill, is_success, judge_time
 from tensorix_probes.checks._canary import (
     CANARY,
     NO_MODEL,
@@ -83,6 +83,8 @@ def _is_readable(judgement: Judgement, answer: Answer, seen: Seen, most_connect_
             return judgement.judge("is_streamed", False, failure.text)
         before = f"after {seen.chunks} chunks: "
         if seen.error is not None:
+            if is_limit_or_bill(judgement, seen.error):
+                return False
             return judgement.judge("no_error_event", False, before + judgement.quote(seen.error))
         if failure is not None and failure.kind is ErrorKind.ERROR_EVENT:
             return judgement.judge("no_error_event", False, before + failure.text)
