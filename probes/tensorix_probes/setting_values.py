@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, time
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import Any
 
 from tensorix_api import Settings
@@ -111,7 +112,7 @@ def share(*, below_one: bool = False) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         found = value if isinstance(value, int | float) and not isinstance(value, bool) else None
         if isinstance(value, str) and (percent := re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,12})?)\s*%\s*", value)):
-            found = float(percent[1]) / 100
+            found = float(Fraction(percent[1]) / 100)
         if found is None:
             raise WrongValueError(f'{shown(value)} is no share: write it like "99.5%" or 0.995')
         if not (0 < found < 1 or (found == 1 and not below_one)):

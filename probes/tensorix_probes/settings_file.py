@@ -131,10 +131,9 @@ def _targets(data: Mapping[str, Any], shared: dict[str, Any], mistakes: Mistakes
             around.warnings.append(f"target {at + 1} ({target.name}): its key goes to {target.server.host} without TLS")
         targets.append(target)
     check_together(mistakes, targets)
-    if "target" not in data:
-        mistakes.add((), "there is no target: write [[target]] and below it a name and a key_env")
-    elif data["target"] == []:
-        mistakes.add(("target",), "there is no target: write [[target]] and below it a name and a key_env")
+    if not data.get("target", []) and not mistakes.told():
+        words = "there is no target: write [[target]] and below it a name and a key_env"
+        mistakes.add(("target",) if "target" in data else (), words)
     return targets
 
 

@@ -77,6 +77,7 @@ class Mistakes:
         remaining = copy.deepcopy(data) if isinstance(data, Mapping) else {}
         if not isinstance(data, Mapping):
             self.add(path, f"{shown(data)} is no table: {_how_to_write(path)}")
+            self.wrong.add(path)
         for _ in range(3):
             try:
                 return model.model_validate(remaining, context=self._around)
@@ -86,6 +87,9 @@ class Mistakes:
             for one in wrong:
                 self.add((*path, *one["loc"]), _words(one, model, path))
                 self.wrong.add((*path, *one["loc"]))
+                if _KEY_WORDS.fullmatch(str(one["loc"][-1])):
+                    # That there is none in its right place is no mistake of its own.
+                    self.wrong.add((*path, "key_env"))
             for one in sorted(wrong, key=lambda one: tuple(map(str, one["loc"])), reverse=True):
                 _leave_out(remaining, one["loc"])
         return model.model_validate({}, context=self._around)
