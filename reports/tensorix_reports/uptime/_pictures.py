@@ -20,7 +20,7 @@ __all__ = ["pictures_of"]
 _SERIES = ("#3a87c8", "#1f9d8a", "#9467c9", "#a0762b", "#c2588f", "#5f8f3d")
 _DAYS = {
     "no failure": "#1f9d6a",
-    "failures, objective met": "#c9a227",
+    "some failures": "#c9a227",
     "objective missed": "#d64550",
     "not known": "#858b94",
 }
@@ -61,7 +61,7 @@ def _calendar(report: UptimeReport) -> Picture:
     rows = []
     for row in report.days:
         share = row.counts.share.value
-        word = "not known" if share is None else "no failure" if share == 1 else "failures, objective met"
+        word = "not known" if share is None else "no failure" if share == 1 else "some failures"
         if share is not None and share < goals[row.target]:
             word = "objective missed"
         text = "" if share is None else percent(share).removesuffix(" %")

@@ -36,8 +36,8 @@ class Now:
     """The first of the probes in a row that found it so."""
     last_unix_ns: int | None
     rounds: int
-    interval_s: float
-    """The usual distance between two probes."""
+    interval_s: float | None
+    """The usual distance between two probes; None where there is none."""
     cause: str | None
     reason: str | None
     maintenance: str | None
@@ -158,7 +158,7 @@ def _now(track: Track, watch: Watch) -> Now:
         since_unix_ns=since,
         last_unix_ns=last,
         rounds=rounds,
-        interval_s=watch.interval_ns / 1e9,
+        interval_s=watch.interval_ns / 1e9 if rounds or track.rolled else None,
         cause=cause,
         reason=reason,
         maintenance=window,

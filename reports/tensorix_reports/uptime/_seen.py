@@ -32,9 +32,14 @@ class Rows(Protocol):
     """What a report needs of a history: `tensorix_records.history.History` is one."""
 
     def rounds(
-        self, *, since_unix_ns: int = 0, until_unix_ns: int | None = None, results: bool = True
+        self,
+        *,
+        target: str | None = None,
+        since_unix_ns: int = 0,
+        until_unix_ns: int | None = None,
+        results: bool = True,
     ) -> Iterator[RoundRow]:
-        """The rounds that started in [since, until), oldest first."""
+        """The rounds of a target that started in [since, until), oldest first."""
         ...
 
     def hours(self, *, since_unix_ns: int = 0, until_unix_ns: int | None = None) -> Iterator[HourRow]:
@@ -144,11 +149,13 @@ def read(
     in_full = sum(map(count, (hour for some in hours.values() for hour in some))) <= most_in_full
     durations = Durations()
     gathered: dict[Key, _Gathered] = defaultdict(_Gathered)
-    for one in rows.rounds(since_unix_ns=since_ns, until_unix_ns=until_ns, results=in_full):
-        if _wanted(one.target, targets) and _wanted(one.location, locations):
-            _take(gathered[one.target, one.location], one)
-            if in_full:
-                durations.see(one)
+    # Target by target, as the history's index goes; each that has a round has an hour.
+    for target in sorted({target for target, _ in hours}):
+        for one in rows.rounds(target=target, since_unix_ns=since_ns, until_unix_ns=until_ns, results=in_full):
+            if _wanted(one.location, locations):
+                _take(gathered[one.target, one.location], one)
+                if in_full:
+                    durations.see(one)
     keys = sorted({*gathered, *hours}, key=lambda key: (key[0], key[1] or ""))
     tracks = [_track(key, gathered[key], hours[key], since_ns, until_ns) for key in keys]
     _from_roll_ups(durations, checks, tracks, since_ns, until_ns, in_full=in_full)

@@ -63,8 +63,10 @@ def _now_table(report: UptimeReport) -> Table:
         for now in report.now
     ]
     columns = ["target", "state", "since", "last probe", "a probe each", "because of"]
-    note = "As the last probe found it; times are UTC, everywhere."
-    return Table("now", "Now", columns, rows, frozenset(), note, "No target was probed in this time.")
+    note = "Times are UTC, everywhere."
+    return Table(
+        "now", "As the last probes found it", columns, rows, frozenset(), note, "No target was probed in this time."
+    )
 
 
 def _share(availability: Availability, objective: float) -> Cell:
@@ -150,7 +152,7 @@ def _budget_table(report: UptimeReport) -> Table:
                 Cell(percent(goal.availability), f"over {length(goal.window_s)}{'' if goal.told else ', the default'}"),
                 Cell(word, None if row.met is None or row.sure else "by chance, perhaps", tone),
                 Cell(f"{row.allowed:,.1f}", f"{row.counts.down:,} used"),
-                Cell(f"{row.left:,.1f}", left, "problem" if row.left < 0 else None),
+                Cell(_signed(row.left), left, "problem" if row.left < 0 else None),
                 Cell(minutes(row.left_minutes), tone="problem" if row.left < 0 else None),
                 *(_burn(row, name) for name in row.burns),
             )
@@ -160,6 +162,10 @@ def _budget_table(report: UptimeReport) -> Table:
     )
     note += "up before the objective's window is over; single failures make it jump where probes are few."
     return Table("objectives", "Objectives and error budgets", columns, rows, frozenset(range(3, 9)), note)
+
+
+def _signed(value: float) -> str:
+    return f"{value:,.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _burn(row: Standing, name: str) -> Cell:

@@ -51,7 +51,7 @@ def percent(share: float | None, digits: int = 3) -> str:
         return NOTHING
     # A little is added so that 0.999 stays 99.9 % and does not become 99.899 %.
     text = f"{floor(share * 100 * 10**digits + 1e-6) / 10**digits:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.')} %"
+    return f"{text.rstrip('0').rstrip('.')} %".replace("-", "\N{MINUS SIGN}")
 
 
 def rate(value: float | None) -> str:

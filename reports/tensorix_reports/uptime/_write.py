@@ -38,7 +38,7 @@ UPTIME_FORMAT = 1
 
 _LATENCIES = tuple(f"latency-{number}" for number in range(1, len(QUANTITIES) + 1))
 _SECTIONS = (
-    Section("Now", ("now",), ("calendar", "timeline")),
+    Section("At a glance", ("now",), ("calendar", "timeline")),
     Section("Availability", ("objectives", "availability", "windows")),
     Section("Incidents", ("incidents", "causes")),
     Section("Latency", ("latency",), _LATENCIES),
