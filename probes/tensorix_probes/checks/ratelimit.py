@@ -128,12 +128,12 @@ def _agreement(
     """Whether what remains falls with what we use, and is never more than our own use leaves."""
     names = ("remaining_falls_with_use", "remaining_agrees_with_ledger")
     judged = any(one.sure and one.limits.remaining_requests is not None for one in known)
-    if not target.headers.judge_remaining or not judged or limit.source == "seen":
+    if not target.headers.judge_remaining or not judged:
         yield from (Assertion(name, None, None, State.DEGRADED) for name in names)
         return
     result = walk(said_of(known, "requests"), limit.amount, window_ns)
     strikes, doubt = result.strikes, result.doubt
-    if not strikes and doubt is not None and known[0] in own:
+    if not strikes and doubt is not None and known[0] in own and limit.source != "seen":
         # Nothing was heard before: on the first look a lie is likelier than a window that began in this instant.
         yield Assertion(names[0], True, None, State.DEGRADED)
         yield _broken(names[1], [f"{doubt.detail}: as if a response behind (the limit is {limit.source})"])
@@ -156,7 +156,11 @@ def _agreement(
 
 def _stands(limit: Limit, strikes: Sequence[Strike]) -> bool:
     """Whether they are enough against the limit: one that nobody named may be another."""
-    if limit.is_known or any(strike.at_limit and (strike.frozen or strike.full_twice) for strike in strikes):
+    if limit.is_known or any(strike.stuck for strike in strikes):
+        return True
+    if limit.source == "seen":
+        return False
+    if any(strike.at_limit and (strike.frozen or strike.full_twice) for strike in strikes):
         return True
     return len(strikes) >= _STRIKES or sum(strike.at_limit for strike in strikes) > 1
 

@@ -12,7 +12,8 @@ A *strike* is a stretch of responses that none of the three can explain. Windows
 taken for whole, requests that overlapped may have been counted in either order, and only requests that a model surely
 worked on are held against the server. One thing is left to likelihood: a server that is a response behind looks, at
 rounds exactly a window apart, like windows that begin anew in the middle of each round while somebody else uses just
-as much; five such rounds in a row are called a strike, too.
+as much; five such rounds are called a strike, too. And so are twelve responses that all say the same, where six of them
+came right after requests of ours: a sliding log could do that if others' requests ran out in these very moments.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _SHORT_NS = 3 * _SECOND_NS // 2
 _BACK = 3
 """How many readings back each is compared with."""
 _COINCIDENCES = 5
+_MOST_RESETS = 40
+_UNMOVED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Strike:
     at_ns: int
     frozen: bool
     """Whether all that was said in the stretch is the same, also where a request of ours came shortly before."""
+    stuck: bool
+    """Whether it was the same so often that it does not matter how high the limit is."""
     at_limit: bool
     """Whether the answer to a request of ours said that the whole limit remained, as if nothing had been used."""
     full_twice: bool
@@ -116,23 +121,26 @@ class _Stretch:
     uses: list[Said] = field(default_factory=list)
     """Requests of ours of the last window that the server surely counted."""
     resets: list[tuple[int, int]] = field(default_factory=list)
-    """In each of them a fixed window must have begun anew; they do not overlap."""
+    """In each of them, as far as is known, a fixed window must have begun anew."""
     values: set[int] = field(default_factory=set)
     at_limit: bool = False
     full_twice: bool = False
     doubt: Strike | None = None
+    said: int = 0
+    """How many readings there were."""
     unmoved: int = 0
-    """How often the same was said again shortly after it, though a request of ours came between."""
+    """How often the same was said again though a request of ours came between, and nothing of ours could come back."""
     dropped: int = 0
     """How often less remained than before, though no request of ours came between."""
 
     def take(self, one: Said) -> Strike | None:
         """Add a response; the strike where nothing explains it any more."""
         if one.sure:
-            self.uses = [*(use for use in self.uses if one.head_ns - use.head_ns < self.window_ns), one]
+            self.uses = [*(use for use in self.uses if one.head_ns - use.head_ns < 2 * self.window_ns), one]
         if one.remaining is None or one.remaining > self.limit:
             return None
         before = [use for use in self.uses if use is one or use.head_ns <= one.sent_ns]
+        before = [use for use in before if one.head_ns - use.head_ns < self.window_ns]
         earlier = [(said, _between(said, before)) for said in self.readings if said.head_ns <= one.sent_ns]
         self.fits["sliding_log"] &= self._fits_log(one, one.remaining, before)
         self.fits["flow"] &= self._fits_flow(one, one.remaining, before, earlier)
@@ -140,13 +148,15 @@ class _Stretch:
         if earlier:
             last, ours = earlier[-1]
             assert last.remaining is not None
-            quick = one.head_ns - last.sent_ns < self.window_ns // 20
-            self.unmoved += quick and ours > 0 and one.remaining == last.remaining
+            self.unmoved += ours > 0 and one.remaining == last.remaining and self._gives_nothing_back(last, one)
             self.dropped += ours == 0 and one.remaining < last.remaining
             self.full_twice |= one.sure and last.remaining == one.remaining == self.limit
         self.at_limit |= one.sure and one.remaining == self.limit
         self.readings = [*self.readings[1 - _BACK :], one]
+        self.said += 1
         self.values.add(one.remaining)
+        if not self.fits["fixed_window"] and self._is_stuck():
+            return self._strike(one, one.remaining, before)
         if self.fits["sliding_log"] or self.fits["flow"]:
             return None
         if not self.fits["fixed_window"] or self._is_behind():
@@ -159,6 +169,12 @@ class _Stretch:
     def _lasting_ns(self) -> int:
         """For how long a request surely counts: a gateway's windows are up to a second short."""
         return self.window_ns - min(_SHORT_NS, self.window_ns // 4)
+
+    def _gives_nothing_back(self, last: Said, one: Said) -> bool:
+        """Whether neither a flow nor a request of ours that ran out can have made up for one between two readings."""
+        out_ns = one.head_ns - self._lasting_ns
+        ran_out = any(use.sent_ns <= out_ns and use.head_ns + self.window_ns >= last.sent_ns for use in self.uses)
+        return not ran_out and self._flowed(one.head_ns - last.sent_ns) < 1
 
     def _fits_log(self, one: Said, remaining: int, before: Sequence[Said]) -> bool:
         return remaining <= self.limit - sum(one.head_ns - use.sent_ns < self._lasting_ns for use in before)
@@ -189,22 +205,24 @@ class _Stretch:
         if len(before) > (room := self.limit - remaining):
             # So many that one of them must have been counted in a window before this one.
             starts.append(sorted(use.sent_ns for use in before)[-room - 1])
-        for start_ns in sorted(starts, reverse=True):
-            self._needs_reset(start_ns, one.head_ns)
-
-    def _needs_reset(self, after_ns: int, until_ns: int) -> None:
-        """A window began in there: the last that is known to, or another one."""
-        if not self.resets or after_ns >= self.resets[-1][1]:
-            if self.resets and until_ns - self.resets[-1][0] < self._lasting_ns:
+        for start_ns in starts:
+            # Two that do not overlap are two windows' begins, and these are not less than a window apart.
+            if any(until <= start_ns and one.head_ns - after < self._lasting_ns for after, until in self.resets):
                 self.fits["fixed_window"] = False
-            self.resets.append((after_ns, until_ns))
-        elif after_ns > self.resets[-1][0] and until_ns - self.resets[-1][0] < self._lasting_ns:
-            # Too near to be another one, so that it is the same.
-            self.resets[-1] = after_ns, self.resets[-1][1]
+        if starts:
+            self.resets = [*self.resets[-_MOST_RESETS:], (max(starts), one.head_ns)]
 
     def _is_behind(self) -> bool:
-        narrow = [reset for reset in self.resets if reset[1] - reset[0] < self.window_ns // 10]
-        return len(narrow) >= _COINCIDENCES and self.dropped >= _COINCIDENCES - 1
+        """Whether a window would have begun in the middle of each round, with others using just as much."""
+        found, last_ns = 0, 0
+        for after_ns, until_ns in self.resets:
+            if after_ns >= last_ns and until_ns - after_ns < self.window_ns // 10:
+                found, last_ns = found + 1, until_ns
+        return found >= _COINCIDENCES and self.dropped >= _COINCIDENCES - 1
+
+    def _is_stuck(self) -> bool:
+        """Whether the same was said so often, just after requests of ours too, that no chance explains it."""
+        return len(self.values) == 1 and 0 not in self.values and self.unmoved >= _UNMOVED and self.said >= 2 * _UNMOVED
 
     def _strike(self, one: Said, remaining: int, before: Sequence[Said]) -> Strike:
         seconds = (one.head_ns - min((use.sent_ns for use in before), default=one.sent_ns)) / 1e9
@@ -212,6 +230,7 @@ class _Stretch:
         return Strike(
             one.head_ns,
             frozen=len(self.values) == 1 and self.unmoved > 0,
+            stuck=self._is_stuck(),
             at_limit=self.at_limit,
             full_twice=self.full_twice,
             detail=f"says that {remaining} of {self.limit} requests remain, though we sent {sent}",
