@@ -54,6 +54,23 @@ def test_it_brings_the_command_and_the_fixtures(wheel: zipfile.ZipFile) -> None:
     assert {"tensorix_cli/__init__.py", "tensorix_simulator/pytest_plugin.py"} <= set(there)
 
 
+def test_a_history_is_made_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """The migrations are found in what is installed, without the clone."""
+    import subprocess
+    import sys
+
+    wheel.extractall(tmp_path / "site")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "from tensorix_records import history\n"
+        "assert history.__file__.startswith(sys.path[0]), history.__file__\n"
+        "history.History.open('history.db').remember('a', 1)\n"
+        "print(history.History.open('history.db').recall('a'))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == "1\n"
+
+
 def test_a_bare_install_brings_opentelemetry_api_only(wheel: zipfile.ZipFile, root: Path) -> None:
     """The one dependency without an extra is `opentelemetry-api`, as a service that only traces needs it."""
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
@@ -72,4 +89,6 @@ def test_the_source_distribution_can_be_tested(root: Path, tmp_path: Path) -> No
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "constraints.txt", "pyproject.toml", "tests/conftest.py", "LICENSE"} <= names
+    assert "records/tensorix_records/history/migrations/versions/r1_first_tables.py" in names
+    assert "tests/records/histories/history_revision_1.sql" in names
     assert not [name for name in names if name.startswith((".venv/", "runs/", ".git/"))]
