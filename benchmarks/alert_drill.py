@@ -2,10 +2,10 @@
 
     python benchmarks/alert_drill.py      # needs Debian's packages prometheus and prometheus-alertmanager
 
-`tensorix probe serve` probes the simulator once a second; a real Prometheus scrapes it four times a second and judges the
-rules of `tensorix probe alerts`, scaled down to a sixtieth (an hour is a minute); a real Alertmanager, configured as in
-the example but for its waits, tells a webhook. In between: a healthy time, one failed probe, an outage, and health again.
-Ends with 1 where anything comes that should not, or does not come in time.
+`tensorix probe serve` probes the simulator once a second; a real Prometheus scrapes it four times a second and judges
+the rules of `tensorix probe alerts`, scaled down to a sixtieth (an hour is a minute); a real Alertmanager, configured
+as in the example but for its waits, tells a webhook. Meanwhile: a healthy time, one failed probe, an outage, and health
+again. Ends with 1 where anything comes that should not, or does not come in time.
 """
 
 from __future__ import annotations
