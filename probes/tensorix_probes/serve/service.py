@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -20,12 +19,12 @@ from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import TargetMemory
 from tensorix_probes.metrics import Metrics
 from tensorix_probes.registry import check_named
-from tensorix_probes.result import ProbeResult, Round, State
+from tensorix_probes.result import Round
 from tensorix_probes.round import run_round
 from tensorix_probes.serve.recalling import recall_board, recall_budgets, recall_memories
 from tensorix_probes.serve.schedule import Schedule, slots_of
-from tensorix_probes.serve.standings import BudgetMetrics, HistoryMetrics, standing_of
-from tensorix_probes.serve.status import Board
+from tensorix_probes.serve.standings import BudgetMetrics, HistoryMetrics, notices_of, standing_of
+from tensorix_probes.serve.status import Board, about
 from tensorix_probes.serve.workers import Slot, Worker
 from tensorix_probes.settings import Configuration, Target
 
@@ -46,7 +45,7 @@ class Service:
 
     def __init__(self, configuration: Configuration, tell: Callable[[str], None]) -> None:
         self._configuration = configuration
-        self._tell = tell
+        self.tell = tell
         self._lock = threading.Lock()
         """Held while the configuration changes, and to read what belongs to one."""
         self._workers: dict[str, Worker] = {}
@@ -85,7 +84,7 @@ class Service:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - `health` tells that the thread is gone
-            self._tell(f"a defect of the probe ended its {name}: {type(error).__name__}: {error}")
+            self.tell(f"a defect of the probe ended its {name}: {type(error).__name__}: {error}")
 
     def _recalled(self) -> dict[str, TargetMemory]:
         """What the history knows of the budgets and the targets, where it can be had soon."""
@@ -96,7 +95,7 @@ class Service:
             recall_budgets(self._keeper, self._keys)
             return recall_memories(self._keeper, self._configuration.targets, self._configuration.location)
         except HistoryError as error:
-            self._tell(f"the history cannot be read, and probing begins without it: {error}")
+            self.tell(f"the history cannot be read, and probing begins without it: {error}")
             return {}
 
     def _tick(self) -> None:
@@ -178,11 +177,11 @@ class Service:
             ("history", old.history, configuration.history),
         ):
             if before != after:
-                self._tell(f"[{name}] was changed: that takes effect at the next start")
+                self.tell(f"[{name}] was changed: that takes effect at the next start")
 
     def _make_round(self, worker: Worker, slot: Slot) -> Round:
         target, configuration = worker.target, self._configuration
-        made = run_round(
+        return run_round(
             target,
             exchange=worker.exchange,
             key=self._keys.of(target),
@@ -192,7 +191,6 @@ class Service:
             maintenance=maintenance_of(configuration, target.name, slot.due_unix_ns),
             slot_unix_ns=slot.due_unix_ns,
         )
-        return _cut_short(made) if worker.cancelled else made
 
     def _done(self, worker: Worker, made: Round) -> None:
         target = worker.target
@@ -203,7 +201,7 @@ class Service:
         self._safely("alerts", lambda: self.alerting.see(made, target))
         if change is not None:
             before, after = change
-            self._tell(
+            self.tell(
                 f"{target.name}: {after}"
                 + (f", was {before}" if before else "")
                 + (f": {made.reason}" if made.reason else "")
@@ -214,10 +212,10 @@ class Service:
         try:
             call()
         except Exception as error:  # noqa: BLE001
-            self._tell(f"a defect of the probe's {what}: {type(error).__name__}: {error}")
+            self.tell(f"a defect of the probe's {what}: {type(error).__name__}: {error}")
 
     def _failed(self, target: Target, error: Exception) -> None:
-        self._tell(f"{target.name}: a defect of the probe: {type(error).__name__}: {error}")
+        self.tell(f"{target.name}: a defect of the probe: {type(error).__name__}: {error}")
 
     def stop(self, grace_s: float | None = None) -> None:
         """Begin no more rounds, give those under way some time, cut short what is left, and write everything down."""
@@ -232,13 +230,14 @@ class Service:
         for worker in late:
             worker.cancel()
         deadline = time.monotonic() + 1.0
-        for worker in late:
-            worker.join(deadline - time.monotonic())
+        ending: list[Worker | threading.Thread] = [*late, *self._threads]
+        for one in ending:
+            one.join(max(0.0, deadline - time.monotonic()))
         self._safely("alerts", lambda: self.alerting.close(2.0))
         if self._keeper is not None:
             self._keeper.close(_FLUSH_S)
             if (left := self._keeper.standing()).lost:
-                self._tell(f"{left.lost} rounds were not kept in the history: {left.error or 'too many waited'}")
+                self.tell(f"{left.lost} rounds were not kept in the history: {left.error or 'too many waited'}")
 
     def health(self) -> list[str]:
         """What is wrong with the probing itself, whatever its targets do; nothing where it works."""
@@ -266,63 +265,26 @@ class Service:
         with self._lock:
             configuration, workers, keys = self._configuration, dict(self._workers), self._keys
         missed, history = self.metrics.missed_slots(), standing_of(self._keeper)
+        targets = []
+        for target in configuration.targets:
+            slot, worker = self._schedule.next_slot(target.name), workers[target.name]
+            targets.append(
+                {
+                    **about(target, keys.of(target).ledger.standing(round(now * 1e9))),
+                    "next_run": None if slot is None else now + slot - now_s,
+                    "running": worker.busy,
+                    "maintenance": maintenance_of(configuration, target.name, round(now * 1e9)),
+                    "missed": missed.get(target.name, {}),
+                    **self.board.of(target, now_s),
+                }
+            )
         return {
             "format": FORMAT,
             "version": version("tensorix-toolkit"),
             "location": configuration.location,
             "now": now,
             "started": self._started_unix_ns / 1e9,
-            "notices": [*self.health(), *self._notices(history)],
+            "notices": [*self.health(), *notices_of(history)],
             "history": history,
-            "targets": [
-                self._status_of(target, workers[target.name], keys, missed.get(target.name, {}), now, now_s)
-                for target in configuration.targets
-            ],
+            "targets": targets,
         }
-
-    @staticmethod
-    def _notices(history: dict[str, Any] | None) -> list[str]:
-        if history is None or history["error"] is None:
-            return []
-        lost = f", {history['lost']} are lost" if history["lost"] else ""
-        return [f"The history cannot be written: {history['error']}. {history['queued']} rounds wait{lost}."]
-
-    def _status_of(
-        self, target: Target, worker: Worker, keys: Keys, missed: dict[str, int], now: float, now_s: float
-    ) -> dict[str, Any]:
-        slot = self._schedule.next_slot(target.name)
-        return {
-            "name": target.name,
-            "base_url": target.base_url,
-            "model": target.model,
-            "interval_s": target.interval_s,
-            "objective": target.objective.availability,
-            "next_run": None if slot is None else now + slot - now_s,
-            "running": worker.busy,
-            "maintenance": maintenance_of(self._configuration, target.name, round(now * 1e9)),
-            "missed": missed,
-            "budget": asdict(keys.of(target).ledger.standing(round(now * 1e9))),
-            "currency": target.prices.currency if target.prices else None,
-            **self.board.of(target, now_s),
-        }
-
-
-def _cut_short(made: Round) -> Round:
-    """A round that was cut short by the end of the probe says nothing about its target."""
-    why = "cut short: the probe was told to end"
-
-    def mended(result: ProbeResult) -> ProbeResult:
-        if result.state is not State.DOWN:
-            return result
-        return replace(result, state=State.INCONCLUSIVE, reason=why, assertions=())
-
-    if made.state is not State.DOWN:
-        return made
-    return replace(
-        made,
-        state=State.INCONCLUSIVE,
-        reason=why,
-        cause_check=None,
-        cause=None,
-        results=tuple(map(mended, made.results)),
-    )

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from tensorix_probes.keeping import Keeper
 from tensorix_probes.limits.keys import Keys
 
-__all__ = ["BudgetMetrics", "HistoryMetrics", "standing_of"]
+__all__ = ["BudgetMetrics", "HistoryMetrics", "notices_of", "standing_of"]
 
 
 class HistoryMetrics(Collector):
@@ -68,3 +68,11 @@ def standing_of(keeper: Keeper | None) -> dict[str, Any] | None:
         return None
     now = keeper.standing()
     return {"queued": now.queued, "written": now.written, "lost": now.lost, "error": now.error}
+
+
+def notices_of(history: dict[str, Any] | None) -> list[str]:
+    """What whoever looks at the page should know of the history."""
+    if history is None or history["error"] is None:
+        return []
+    lost = f", {history['lost']} are lost" if history["lost"] else ""
+    return [f"The history cannot be written: {history['error']}. {history['queued']} rounds wait{lost}."]

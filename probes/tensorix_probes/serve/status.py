@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tensorix_probes.limits.ledger import Standing
 from tensorix_probes.result import ProbeResult, Round, State
+from tensorix_probes.round import in_order
 from tensorix_probes.serve.tally import WINDOWS, Tallies
 from tensorix_probes.settings import Target
 
-__all__ = ["Board", "Past"]
+__all__ = ["Board", "Past", "about"]
 
 _RECENT = 60
 
@@ -113,9 +115,20 @@ class Board:
         }
 
 
-def _in_order(target: Target, checks: Iterable[str]) -> list[str]:
-    from tensorix_probes.round import in_order
+def about(target: Target, budget: Standing) -> dict[str, Any]:
+    """What is known of a target and its key without having seen it."""
+    return {
+        "name": target.name,
+        "base_url": target.base_url,
+        "model": target.model,
+        "interval_s": target.interval_s,
+        "objective": target.objective.availability,
+        "budget": asdict(budget),
+        "currency": target.prices.currency if target.prices else None,
+    }
 
+
+def _in_order(target: Target, checks: Iterable[str]) -> list[str]:
     return [name for name in in_order(target.checks) if name in set(checks)]
 
 

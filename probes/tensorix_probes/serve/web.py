@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import threading
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = ["Web", "app_of"]
 def app_of(service: Service) -> flask.Flask:
     """The pages of a service, as a WSGI application."""
     app = flask.Flask("tensorix_probes.serve", static_folder=None)
+    # It writes tracebacks; `defect` writes a line.
+    app.logger.disabled = True
 
     @app.get("/metrics")
     def metrics() -> flask.Response:
@@ -45,6 +48,8 @@ def app_of(service: Service) -> flask.Flask:
 
     @app.errorhandler(500)
     def defect(error: Exception) -> tuple[dict[str, Any], int]:
+        cause = getattr(error, "original_exception", None) or error
+        service.tell(f"a defect of the page {flask.request.path}: {type(cause).__name__}: {cause}")
         return {"error": "a defect of tensorix: please report it"}, 500
 
     @app.after_request
@@ -66,16 +71,16 @@ class Web:
 
     def __init__(self, service: Service, host: str, port: int) -> None:
         try:
-            self._server = create_server(app_of(service), host=host, port=port, threads=4, ident="tensorix")
-        except (OSError, ValueError, OverflowError) as error:
+            listening = _listen(host, port)
+        except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise SettingsError(
                 f"cannot listen on {host}, port {port} ({why}): choose another by host and port in [serve], "
                 "or by --host and --port"
             ) from None
-        self.host: str = host
-        listening = getattr(self._server, "effective_listen", None)
-        self.port: int = listening[0][1] if listening else self._server.effective_port
+        self.host = host
+        self.port: int = listening.getsockname()[1]
+        self._server = create_server(app_of(service), sockets=[listening], threads=4, ident="tensorix")
         self._thread = threading.Thread(target=self._server.run, name="probe web", daemon=True)
 
     @property
@@ -103,3 +108,9 @@ class Web:
         self._server.close()
         if self._thread.ident is not None:
             self._thread.join(2.0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises OSError, and leaves nothing open then."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address[:2], family=family)
