@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from importlib.metadata import entry_points
 
 from tensorix_api.errors import SettingsError
 from tensorix_probes.check import Check
+from tensorix_probes.checks import auth, chat, errors, models, ratelimit, stream, tls
 from tensorix_probes.settings import BUILT_IN_CHECKS
 
 __all__ = ["ENTRY_POINTS", "check_named", "known_checks"]
 
 ENTRY_POINTS = "tensorix_probes.checks"
 """The group of entry points in which a package names its checks."""
+
+_BUILT_IN = {module.CHECK.name: module.CHECK for module in (tls, models, chat, stream, auth, errors, ratelimit)}
 
 
 def known_checks() -> list[str]:
@@ -25,9 +27,8 @@ def known_checks() -> list[str]:
 @cache
 def check_named(name: str) -> Check:
     """The check of a name. Raises SettingsError where there is none, or its package cannot be loaded."""
-    if name in BUILT_IN_CHECKS:
-        check: Check = import_module(f"tensorix_probes.checks.{name}").CHECK
-        return check
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
     found = next((entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name), None)
     if found is None:
         raise SettingsError(f"there is no check {name!r}: choose from {', '.join(known_checks())}")
