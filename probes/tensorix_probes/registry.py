@@ -15,7 +15,9 @@ __all__ = ["ENTRY_POINTS", "check_named", "known_checks"]
 ENTRY_POINTS = "tensorix_probes.checks"
 """The group of entry points in which a package names its checks."""
 
-_BUILT_IN = {module.CHECK.name: module.CHECK for module in (tls, models, chat, stream, auth, errors, ratelimit)}
+_BUILT_IN: dict[str, Check] = {
+    module.CHECK.name: module.CHECK for module in (tls, models, chat, stream, auth, errors, ratelimit)
+}
 
 
 def known_checks() -> list[str]:
