@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -122,7 +124,9 @@ class _Context:
     """What the check is given; of a `Context` it uses no more."""
 
     def __init__(self, target: Target) -> None:
-        self.target, self.memory, self.observations, self.now = target, {}, [], 0
+        self.target, self.now = target, 0
+        self.memory: dict[str, Any] = {}
+        self.observations: list[Observation] = []
 
     def now_unix_ns(self) -> int:
         return self.now
@@ -134,7 +138,7 @@ class Play:
     def __init__(self, world: World) -> None:
         self.world, self.rng = world, random.Random(repr(world))
         self.limiter = limiter_of(world, self.rng)
-        self.events: list[tuple[int, int, Callable[[int], None]]] = []
+        self.events: list[tuple[int, int, Callable[[int], object]]] = []
         self.number = count()
         headers = Headers(requests=world.limit if world.told else None)
         self.target = Target(
@@ -147,7 +151,7 @@ class Play:
         self.first: RateLimits | None = None
         self.others = arrivals(world, self.rng)
 
-    def at(self, at_ns: int, what: Callable[[int], None]) -> None:
+    def at(self, at_ns: int, what: Callable[[int], object]) -> None:
         heapq.heappush(self.events, (at_ns, next(self.number), what))
 
     def other(self, at_ns: int) -> None:
@@ -160,7 +164,7 @@ class Play:
                 self.played.others += 1
                 grant, actual = decision.grant, Cost(1, self.world.charging.settled(10, tokens))
                 end_ns = at_ns + round(self.rng.uniform(0.01, 5) * SECOND)
-                self.at(end_ns, lambda now_ns, grant=grant, actual=actual: self.limiter.settle(now_ns, grant, actual))
+                self.at(end_ns, partial(self.limiter.settle, grant=grant, actual=actual))
         self.next_other()
 
     def next_other(self) -> None:
@@ -188,7 +192,7 @@ class Play:
 
     def latency_ns(self) -> int:
         low, high = self.world.latency_s
-        return round(low * (high / low) ** self.rng.random() * SECOND)
+        return round(math.exp(self.rng.uniform(math.log(low), math.log(high))) * SECOND)
 
     def round(self, at_ns: int, rounds: int) -> None:
         """One check after another, then the judgement; then the next round."""
@@ -379,9 +383,9 @@ def test_a_window_that_is_shorter_is_told_apart_from_a_lie() -> None:
 def test_the_use_of_others_is_told_apart() -> None:
     """What others used between our responses comes out as a figure: exactly, where no window begins anew meanwhile."""
     play_it = Play(World("first", "none", Charging.ACTUAL, 3, limit=600, interval_s=5.0, latency_s=(0.001, 0.01)))
-    play_it.at(0, lambda now_ns: play_it.limiter.charge(now_ns, Cost(1, 0)) and None)
+    play_it.at(0, lambda now_ns: play_it.limiter.charge(now_ns, Cost(1, 0)))
     for at_s in (181, 183, 187):
-        play_it.at(at_s * SECOND, lambda now_ns: play_it.limiter.charge(now_ns, Cost(4, 50_000)) and None)
+        play_it.at(at_s * SECOND, lambda now_ns: play_it.limiter.charge(now_ns, Cost(4, 50_000)))
     played = play_it.run(60)
     seen = [dict(finding.figures) for finding in played.findings]
     assert max(figures["foreign_requests"] for figures in seen) == 12

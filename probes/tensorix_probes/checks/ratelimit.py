@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from tensorix_api.secret import Redactor
 from tensorix_probes.check import Check, Context, Finding
+from tensorix_probes.checks._promises import Promise
 from tensorix_probes.limits.keys import Limit, known_limit
 from tensorix_probes.limits.observation import Observation
 from tensorix_probes.limits.remaining_model import Strike, said_of, walk
@@ -19,7 +20,35 @@ from tensorix_probes.limits.traffic import figures_of
 from tensorix_probes.result import Assertion, State
 from tensorix_probes.settings import Target
 
-__all__ = ["CHECK"]
+__all__ = ["CHECK", "PROMISES"]
+
+_KINDS = {
+    "chat": "a chat completion",
+    "stream": "a streamed completion",
+    "models": "the list of models",
+    "bad_request": "a 400",
+    "unauthorised": "a 401",
+    "throttled": "a 429",
+}
+
+PROMISES = (
+    *(
+        Promise(f"headers_present_on_{kind}", f"headers say what remains on {words}, where that is expected")
+        for kind, words in _KINDS.items()
+    ),
+    Promise(
+        "headers_are_numbers", "each of these headers is a number or a time, and comes once or says the same twice"
+    ),
+    Promise("remaining_is_not_negative", "not less than nothing remains"),
+    Promise("remaining_within_limit", "not more remains than the limit"),
+    Promise("remaining_falls_with_use", "what remains moves when requests are made"),
+    Promise(
+        "remaining_agrees_with_ledger", "what remains can be the limit less our own use, whoever else uses the key"
+    ),
+    Promise("limit_is_as_expected", "the limit that a header states is the one that the configuration tells"),
+    Promise("retry_after_is_honest", "after a 429, nothing is free long before its Retry-After is over"),
+    Promise("limited_only_without_budget", "a 429 does not say that enough remains", State.INCONCLUSIVE),
+)
 
 _WINDOWS = 10
 _MOST = 200
@@ -78,18 +107,8 @@ def _presence(target: Target, fresh: Sequence[Observation], known: Sequence[Obse
     for kind in target.headers.expected_on:
         of_kind = [one for one in fresh if one.kind == kind]
         missing = [what for what in wanted if any(not _has(one, what) for one in of_kind)]
-        details = [f"no header says what remains of {' and '.join(missing)} on {_WORDS.get(kind, kind)}"]
+        details = [f"no header says what remains of {' and '.join(missing)} on {_KINDS.get(kind, kind)}"]
         yield _broken(f"headers_present_on_{kind}", details if missing else [], bool(of_kind))
-
-
-_WORDS = {
-    "chat": "a chat completion",
-    "stream": "a streamed completion",
-    "models": "the list of models",
-    "bad_request": "a 400",
-    "unauthorised": "a 401",
-    "throttled": "a 429",
-}
 
 
 def _numbers(target: Target, fresh: Sequence[Observation]) -> Assertion:
