@@ -91,7 +91,7 @@ class History:
                 some = [round_columns(row) for row in rounds[start : start + PAGE]]
                 insert = insert_into(connection, ROUNDS).on_conflict_do_nothing(index_elements=["round_id"])
                 found = connection.execute(insert.returning(ROUNDS.c.round_id, ROUNDS.c.id), some)
-                new.update((round_id, number) for round_id, number in found)
+                new.update({row.round_id: row.id for row in found})
             self._append_results(connection, rounds, new)
             for name, value in (remember or {}).items():
                 replace_in(connection, MEMORY, [{"name": name, "value": kept(value)}])
@@ -211,7 +211,7 @@ class History:
         until = _LAST_NS if until_unix_ns is None else until_unix_ns
         whole = min(-(-since_unix_ns // HOUR_NS) * HOUR_NS, until), max(until // HOUR_NS * HOUR_NS, since_unix_ns)
         states = ("up", "degraded", "inconclusive", "payment", "down")
-        counts = dict.fromkeys(states, 0)
+        counts: dict[str, int] = dict.fromkeys(states, 0)
         place = [] if location is None else [ROUNDS.c.location == location]
         base = select(ROUNDS.c.state, func.count()).where(
             ROUNDS.c.target == target, ROUNDS.c.maintenance.is_(None), *place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -14,6 +15,8 @@ __all__ = ["migrate", "upgrade"]
 
 # Any number will do that nobody else's programs lock: it stands for "the schema of a history".
 MIGRATION_LOCK = 0x7E45_0001
+# Alembic's context is one for all threads.
+_ALEMBIC = threading.Lock()
 
 
 def _revision(connection: Connection) -> str | None:
@@ -59,4 +62,5 @@ def upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with _ALEMBIC:
+        command.upgrade(config, revision)

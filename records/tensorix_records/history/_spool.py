@@ -94,8 +94,11 @@ def _known(kind: type, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _round_of(value: dict[str, Any]) -> RoundRow:
-    results = [_known(ResultRow, one) for one in value["results"]]
-    made = [
-        ResultRow(**one | {"failed": tuple(one["failed"]), "assertions": tuple(one["assertions"])}) for one in results
-    ]
-    return RoundRow(**_known(RoundRow, value) | {"results": tuple(made)})
+    results = []
+    for one in value["results"]:
+        known = _known(ResultRow, one)
+        known["failed"], known["assertions"] = tuple(known["failed"]), tuple(known["assertions"])
+        results.append(ResultRow(**known))
+    known = _known(RoundRow, value)
+    known["results"] = tuple(results)
+    return RoundRow(**known)

@@ -60,8 +60,9 @@ def round_columns(row: RoundRow) -> dict[str, Any]:
 
 def round_of(columns: RowMapping, results: tuple[ResultRow, ...]) -> RoundRow:
     """A round from its columns and its results."""
-    named = {name: columns[name] for name in _ROUND_COLUMNS}
-    return RoundRow(**named | {"location": named["location"] or None}, results=results)
+    named: dict[str, Any] = {name: columns[name] for name in _ROUND_COLUMNS}
+    named["location"] = named["location"] or None
+    return RoundRow(**named, results=results)
 
 
 def assertion_set(row: ResultRow) -> tuple[int, list[dict[str, Any]]] | None:

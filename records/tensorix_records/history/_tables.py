@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -31,6 +31,8 @@ PAGE = 500
 """Rounds that are read, rolled up or forgotten at a time."""
 WEEK_S = 7 * 86_400
 """Of hours as many."""
+_MOST_SETS = 10_000
+"""Assertion sets that are remembered: checks make a few dozen."""
 
 AssertionSets: TypeAlias = dict[int, list[dict[str, Any]]]
 """Those that are known already: they never change."""
@@ -66,12 +68,17 @@ def read_rounds(
     if results and found:
         of_them = select(RESULTS).where(RESULTS.c.round.in_([row["id"] for row in found]))
         rows = connection.execute(of_them.order_by(RESULTS.c.round, RESULTS.c.number)).mappings().all()
-        unknown = {row["assertion_set"] for row in rows} - sets.keys() - {None}
+        # Other threads may add to what is known meanwhile.
+        unknown = {row["assertion_set"] for row in rows if row["assertion_set"] not in sets} - {None}
+        learnt: AssertionSets = {}
         if unknown:
-            learnt = connection.execute(select(ASSERTION_SETS).where(ASSERTION_SETS.c.id.in_(unknown)))
-            sets.update((number, content) for number, content in learnt)
+            query = select(ASSERTION_SETS).where(ASSERTION_SETS.c.id.in_(unknown))
+            learnt = {row.id: row.content for row in connection.execute(query)}
+            if len(sets) < _MOST_SETS:
+                sets.update(learnt)
+        known = ChainMap(learnt, sets)
         for row in rows:
-            of_round[row["round"]].append(result_of(row, sets))
+            of_round[row["round"]].append(result_of(row, known))
     return [(row["id"], round_of(row, tuple(of_round[row["id"]]))) for row in found]
 
 
