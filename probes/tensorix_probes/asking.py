@@ -34,6 +34,7 @@ class Asking:
     earlier: Mapping[str, Finding]
     model: str | None
     most: Cost
+    lists_are_free: bool
     trace: tuple[str, str]
     """The ids of the trace and of the check's span."""
     asked: list[tuple[Answer, Cost, bool]] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Asking:
         charged: Cost | None = None,
     ) -> Answer:
         """Make one request of the target and wait for all of its answer."""
-        cost = charged or Cost(0 if method == "GET" else 1, 0)
+        cost = charged or Cost(0 if method == "GET" and self.lists_are_free else 1, 0)
         secret = None if key is None else Secret(key)
         answer = self.exchange.ask(method, path, kind=kind, body=body, key=secret, trace=self.trace)
         self.asked.append((answer, cost, key is None))
@@ -85,7 +86,7 @@ class Asking:
         requests = sum(cost.requests for _, cost in reached)
         told = Spent() if finding is None else finding.spent
         # No answer, or no end of it: a model may have worked on it all the same.
-        unknown = any(cost.requests and answer.failure is not None for answer, cost in reached)
+        unknown = any(answer.method != "GET" and answer.failure is not None for answer, _ in reached)
         tokens = max(told.tokens, self.most.tokens) if unknown and not told.tokens else told.tokens
         return Spent(max(requests, told.requests), tokens, told.cost)
 
@@ -102,7 +103,8 @@ class Asking:
 def _observation(answer: Answer, cost: Cost, most: Cost, finding: Finding | None) -> Observation:
     phases, status = answer.phases, answer.status or 0
     sent = answer.started_unix_ns + sum(part or 0 for part in (phases.dns_ns, phases.connect_ns, phases.tls_ns))
-    served = status == 200 and cost.requests > 0
+    asked_a_model = cost.requests > 0 and answer.method != "GET"
+    served = status == 200 and asked_a_model
     # Of an answer that broke off, what was spent is a guess.
     known = finding is not None and finding.answer is answer and answer.failure is None
     told = finding.spent.tokens if finding is not None and known and finding.spent.tokens else None
@@ -116,5 +118,5 @@ def _observation(answer: Answer, cost: Cost, most: Cost, finding: Finding | None
         requests=max(1, cost.requests),
         sure=served,
         tokens=told if served else 0,
-        most_tokens=most.tokens if cost.requests else 0,
+        most_tokens=most.tokens if asked_a_model else 0,
     )

@@ -70,7 +70,8 @@ class Context(Protocol):
 
         `path` comes after the base URL: `/models`. `kind` is one of `settings.RESPONSE_KINDS` where the answer is to
         be looked at by the rate-limit check, else any word. `key` replaces the target's key. `charged` is what the
-        ledger takes it for (default: one request and no tokens, or none for `GET`).
+        ledger takes it for (default: one request and no tokens, or none for a `GET` where the headers have shown that
+        lists are free).
         """
         ...
 
@@ -108,6 +109,8 @@ class Check:
     """The most that one run can be charged; reserved before it runs."""
     decides: bool = False
     """Whether the target's availability rests on it: where it can say nothing, the round can say nothing either."""
+    lists_only: bool = False
+    """It asks for nothing but lists (`GET`), which cost it nothing once the headers have shown that they are free."""
     reads_only: bool = False
     """It asks nothing itself, so it runs even where a check above it failed."""
     every_s: float | None = None

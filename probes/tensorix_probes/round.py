@@ -9,13 +9,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tensorix_api.limiters import Cost
 from tensorix_api.secret import Redactor
 from tensorix_probes.asking import Asking
 from tensorix_probes.check import Check, Finding
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.keys import known_limit
 from tensorix_probes.limits.ledger import Refusal, Reservation
+from tensorix_probes.limits.lists import lists_are_free
 from tensorix_probes.limits.room import room
 from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
 from tensorix_probes.registry import check_named
@@ -158,6 +161,20 @@ class _Running:
         reserved = self.key.ledger.reserve(now_unix_ns, most, _price(self.target, most))
         return _skipped("budget_allows", reserved.reason) if isinstance(reserved, Refusal) else reserved
 
+    @property
+    def _lists(self) -> dict[str, Any]:
+        """What is known of lists, kept with what the checks keep: `probe once` begins anew each time."""
+        return self.memory.checks.setdefault("lists", {})
+
+    def _look_at_lists(self) -> None:
+        """Learn from the headers whether lists of models are counted."""
+        limit, _ = known_limit(self.target, self.key.observations, "requests")
+        free = lists_are_free(
+            self.key.observations, limit.amount if limit.is_known else None, self.target.headers.window_s
+        )
+        if free is not None:
+            self._lists["free"] = free
+
     def _model(self) -> str | None:
         return self.target.model or self.memory.first_model
 
@@ -165,7 +182,8 @@ class _Running:
         if self.broken is not None and not check.reads_only:
             return Finding(inconclusive=self.broken), Spent()
         now = self.clock.unix_ns()
-        most = check.most(self.target)
+        free = bool(self._lists.get("free"))
+        most = Cost(0, 0) if check.lists_only and free else check.most(self.target)
         reserved = self._reserved(now, most)
         if isinstance(reserved, Finding):
             return reserved, Spent()
@@ -179,6 +197,7 @@ class _Running:
             earlier=self.findings,
             model=self._model(),
             most=most,
+            lists_are_free=free,
             trace=(self.trace_id, span_id),
             requests=requests,
         )
@@ -195,6 +214,7 @@ class _Running:
             if reserved is not None:
                 self.key.ledger.settle(self.clock.unix_ns(), reserved, spent)
             self.key.observe(asking.observed(finding))
+            self._look_at_lists()
         self.memory.last_run_unix_ns[check.name] = now
         if check.name == "models" and "first_model" in finding.facts:
             self.memory.first_model = finding.facts["first_model"]

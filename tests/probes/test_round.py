@@ -37,7 +37,7 @@ class Scripted:
     def ask(self, method: str, path: str, *, kind: str, **_: Any) -> Answer:
         """The answer of that kind."""
         self.asked.append(kind)
-        return self.answers.get(kind) or answer(kind)
+        return replace(self.answers.get(kind) or answer(kind), method=method)
 
 
 def answer(kind: str, status: int | None = 200, **fields: Any) -> Answer:
@@ -138,7 +138,29 @@ def test_all_up(checks: dict[str, Check], play: Callable[..., Round]) -> None:
     played = play(headers=Headers(requests=600, tokens=2_000_000))
     assert (played.state, played.reason, played.cause_check, played.cause) == (State.UP, None, None, None)
     assert list(states(played)) == ["tls", "models", "chat", "stream", "auth", "errors", "ratelimit"]
-    assert played.spent.requests == 3
+    assert played.spent.requests == 7
+
+
+def test_lists_cost_nothing_once_the_headers_have_shown_it(
+    checks: dict[str, Check], play: Callable[..., Round]
+) -> None:
+    """A list of models is charged as a request until more remains than if it were counted; that is kept for later."""
+    checks["models"] = replace(checks["models"], most=lambda _: Cost(1, 0), lists_only=True)
+    exchange = Scripted(chat=answer("chat", limits=RateLimits(remaining_requests=59, limit_requests=60)))
+    memory = TargetMemory()
+    first = play(exchange, memory=memory, checks=("models", "chat"))
+    assert first.spent.requests == 2
+    assert memory.checks["lists"] == {"free": True}
+    second = play(exchange, memory=TargetMemory(checks=memory.checks), checks=("models", "chat"), at_s=2_000.0)
+    assert [result.spent.requests for result in second.results] == [0, 1]
+
+
+def test_lists_that_are_counted_stay_charged(checks: dict[str, Check], play: Callable[..., Round]) -> None:
+    """Where no more remains than if lists were counted, they are charged as requests."""
+    exchange = Scripted(chat=answer("chat", limits=RateLimits(remaining_requests=58, limit_requests=60)))
+    memory = TargetMemory()
+    play(exchange, memory=memory, checks=("models", "chat"))
+    assert play(exchange, memory=memory, checks=("models", "chat"), at_s=2_000.0).spent.requests == 2
 
 
 def test_a_failure_high_up_explains_those_below(checks: dict[str, Check], play: Callable[..., Round]) -> None:

@@ -63,4 +63,4 @@ def _judge_refusal(judgement: Judgement, bad: Answer) -> None:
     judgement.judge("error_is_that_of_a_bad_key", not wrong, ", ".join(wrong))
 
 
-CHECK = Check(name="auth", run=_run, most=lambda target: Cost(1, 0), every_s=3600.0)
+CHECK = Check(name="auth", run=_run, most=lambda target: Cost(1, 0), lists_only=True, every_s=3600.0)

@@ -118,4 +118,4 @@ def _some(judgement: Judgement, names: list[str]) -> str:
     return (shown or "none") + (f" and {more} more" if more > 0 else "")
 
 
-CHECK = Check(name="models", run=_run, most=lambda target: Cost(1, 0), decides=True)
+CHECK = Check(name="models", run=_run, most=lambda target: Cost(1, 0), lists_only=True, decides=True)
