@@ -26,7 +26,8 @@ from tensorix_probes.memory import KeyMemory, TargetMemory
 from tensorix_probes.otlp import Otlp
 from tensorix_probes.result import Round
 from tensorix_probes.round import run_round
-from tensorix_probes.settings import Prices, Target
+from tensorix_probes.serve.service import Service
+from tensorix_probes.settings import Configuration, Prices, Serve, Target
 from tensorix_simulator import Simulator
 
 if TYPE_CHECKING:
@@ -44,15 +45,15 @@ class Collector:
         self.headers: list[dict[str, str]] = []
 
     @property
+    def all_spans(self) -> list[Any]:
+        """As they came."""
+        resources = [resource for request in self.traces for resource in request.resource_spans]
+        return [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
+
+    @property
     def spans(self) -> dict[str, Any]:
-        """By name."""
-        return {
-            span.name: span
-            for request in self.traces
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        }
+        """By name, the last of each."""
+        return {span.name: span for span in self.all_spans}
 
     def points(self, name: str) -> list[tuple[dict[str, str], Any]]:
         """The attributes and the point of each series of a metric, as it came last."""
@@ -284,6 +285,28 @@ def test_a_collector_that_fails(
     began = time.monotonic()
     otlp.close(0.3)
     assert time.monotonic() - began < 1
+
+
+def test_serve_sends_them_where_it_is_told_to(
+    collector: Collector, borrow: Callable[..., Simulator], target_at: TargetAt
+) -> None:
+    """With `serve.otlp` the rounds of the service go out, the last at its end; without it nothing does."""
+    simulator = borrow()
+    target = target_at(simulator.base_url, checks=("models",), interval_s=0.2)
+    for wanted in (False, True):
+        before = {line["request_id"] for line in simulator.truth("arrival")}
+        service = Service(Configuration(targets=(target,), serve=Serve(otlp=wanted)), lambda line: None)
+        service.start()
+        deadline = time.monotonic() + 20
+        while len(simulator.truth("arrival")) < len(before) + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        service.stop()
+        spans = [span for span in collector.all_spans if span.name == "GET /models"]
+        arrived = {line["request_id"] for line in simulator.truth("arrival")} - before
+        assert len(arrived) >= 2
+        assert {_plain(span.attributes)["tensorix.probe.request_id"] for span in spans} == (
+            arrived if wanted else set()
+        )
 
 
 @pytest.mark.parametrize("name", ["PROTOCOL", "TRACES_PROTOCOL", "METRICS_PROTOCOL"])

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 
-from tensorix_api.errors import HistoryError, TensorixError
+from tensorix_api.errors import HistoryError, SettingsError, TensorixError
 from tensorix_probes._once import maintenance_of
 from tensorix_probes.alerts.alerting import Alerting
 from tensorix_probes.exchange.exchange import Exchange
@@ -28,6 +28,9 @@ from tensorix_probes.serve.status import Board, about
 from tensorix_probes.serve.workers import Slot, Worker
 from tensorix_probes.settings import Configuration, Target
 
+if TYPE_CHECKING:
+    from tensorix_probes.otlp import Otlp
+
 __all__ = ["FORMAT", "Service"]
 
 FORMAT = 1
@@ -35,6 +38,15 @@ FORMAT = 1
 
 _TICK_S = 1.0
 _FLUSH_S = 5.0
+
+
+def _otlp() -> Otlp:
+    """What sends rounds to a collector: it takes a while to import, and needs an extra."""
+    try:
+        from tensorix_probes.otlp import Otlp
+    except ImportError:
+        raise SettingsError("serve.otlp needs an extra: pip install 'tensorix-toolkit[otlp]'") from None
+    return Otlp()
 
 
 class Service:
@@ -55,6 +67,7 @@ class Service:
         self._started_unix_ns, self._started_s = time.time_ns(), time.monotonic()
         self._keeper = Keeper(configuration.history) if configuration.history.url else None
         self.metrics = Metrics(configuration.targets, configuration.location)
+        self._otlp = _otlp() if configuration.serve.otlp else None
         self.board = Board()
         self.board.watch(target.name for target in configuration.targets)
         self.alerting = Alerting(configuration)
@@ -195,6 +208,8 @@ class Service:
     def _done(self, worker: Worker, made: Round) -> None:
         target = worker.target
         self._safely("metrics", lambda: self.metrics.see(made, target))
+        if (otlp := self._otlp) is not None:
+            self._safely("spans", lambda: otlp.see(made, target))
         if self._keeper is not None:
             self._keeper.keep(made, worker.memory)
         change = self.board.see(made, time.monotonic())
@@ -238,6 +253,8 @@ class Service:
             self._keeper.close(_FLUSH_S)
             if (left := self._keeper.standing()).lost:
                 self.tell(f"{left.lost} rounds were not kept in the history: {left.error or 'too many waited'}")
+        if self._otlp is not None:
+            self._otlp.close(2.0)
 
     def health(self) -> list[str]:
         """What is wrong with the probing itself, whatever its targets do; nothing where it works."""
