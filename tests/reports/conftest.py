@@ -1,15 +1,17 @@
-"""Runs made by hand: a fixture that writes a real run folder from rows and events."""
+"""Runs and histories made by hand: fixtures that write real ones."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tensorix_records import RequestRecord, Run
+from tensorix_records.history import History, RoundRow
 
 ORIGIN_NS = 1_790_000_000_000_000_000
 """The start of every made-up run: 2026-09-21 14:13:20 UTC, 40 s before a full minute."""
@@ -99,5 +101,42 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if ended_s is not None:
             run.update_manifest(ended_unix_ns=ORIGIN_NS + round(ended_s * 1e9), end_reason="duration")
         return run.path
+
+    return make
+
+
+HISTORY_NS = 1_790_035_200_000_000_000
+"""The origin of every made-up history: 2026-09-22 00:00:00 UTC."""
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def round_at() -> Callable[..., RoundRow]:
+    """The maker of made-up rounds: `round_at(60, "down", location="fra")` is one a minute after the origin."""
+
+    def make(at_s: float, state: str = "up", **columns: Any) -> RoundRow:
+        row: dict[str, Any] = {"round_id": f"r{next(_NUMBERS)}", "target": "here", "state": state}
+        row |= {"started_unix_ns": HISTORY_NS + round(at_s * 1e9), "duration_ns": 10**9}
+        if state != "up":
+            row |= {"cause_check": "chat", "cause": "status_is_200", "reason": f"it was {state}"}
+        return RoundRow(**(row | columns))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_history(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Write rounds into a real history, and give its name; those before `forget_s` are rolled up and forgotten."""
+
+    def make(rounds: Iterable[RoundRow] = (), *, forget_s: float | None = None) -> str:
+        path = str(tmp_path_factory.mktemp("history") / "history.sqlite")
+        with History.open(path) as history:
+            history.append(list(rounds))
+            if forget_s is not None:
+                long_s = 400 * 86_400
+                now = HISTORY_NS + long_s * 10**9
+                history.maintain(now, keep_results_s=long_s - forget_s, keep_hours_s=10 * long_s)
+        return path
 
     return make

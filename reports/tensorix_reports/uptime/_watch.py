@@ -12,7 +12,8 @@ from tensorix_reports.uptime._spans import Span
 
 __all__ = ["Gap", "Watch", "watch_of"]
 
-_NEIGHBOURS = 21
+_NEIGHBOURS = 10
+_ENOUGH = 3
 _LATE = 1.5
 """A probe is missing where the next came more than so many intervals after it was due."""
 _UNKNOWN_INTERVAL_NS = 60_000_000_000
@@ -53,15 +54,21 @@ class Watch:
 
 
 def _intervals(at_ns: np.ndarray, fallback_ns: int) -> np.ndarray:
-    """The interval that held around each round: the lower quartile of the distances near it, so that a gap or two do
-    not raise it and a change of the configuration does not make one.
+    """The interval that held from each round on: the lower quartile of the distances before it, or of those after it
+    where these are wider. So a gap or two raise it nowhere, and a change of the configuration makes no gap.
     """
-    apart = np.diff(at_ns)
-    if not len(apart):
+    if len(at_ns) < 2:
         return np.full(len(at_ns), fallback_ns, dtype=np.int64)
-    near = pd.Series(apart).rolling(_NEIGHBOURS, center=True, min_periods=1)
-    usual = near.quantile(0.25, interpolation="lower").to_numpy()
+    apart = pd.Series(np.diff(at_ns))
+    before = _quartiles(apart).shift(1)
+    after = _quartiles(apart[::-1])[::-1].shift(-1)
+    usual = np.fmax(before.to_numpy(), after.to_numpy())
+    usual[np.isnan(usual)] = apart.quantile(0.25, interpolation="lower")
     return np.append(usual, usual[-1]).astype(np.int64)
+
+
+def _quartiles(apart: pd.Series) -> pd.Series:
+    return apart.rolling(_NEIGHBOURS, min_periods=_ENOUGH).quantile(0.25, interpolation="lower")
 
 
 def watch_of(track: Track, since_ns: int, until_ns: int, told_interval_ns: int | None = None) -> Watch:
