@@ -16,7 +16,12 @@ from tensorix_probes.result import Spent
 __all__ = ["Ledger", "Refusal", "Reservation", "Standing"]
 
 _ENDLESS = sys.maxsize
+_SLACK = 0.1
+"""Of a window. A round is no exact minute after the one before it: it must not find that one's requests in its way."""
 _RESOURCES = ("requests", "tokens")
+_COUNTS = 11 / 12
+"""The part of a window for which a spend counts: 55 s of a minute. Else of rounds that are a minute apart one that
+comes some ms early would be refused what the last one used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,8 @@ class Standing:
 class Ledger:
     """The ledger of one key, shared by all targets that use it, in any number of threads.
 
-    The share is of any `window_s` (a minute), at least one request of it; the days are those of UTC. Times that are
-    given are ns of Unix time and may jump: they only say which day it is. Windows are measured by a clock that does
+    The share is of a window (a minute), at least one request of it. What was used counts for nine tenths of a window,
+    so that rounds a minute apart, give or take a jitter, have a share each. The days are those of UTC. Times that are given are ns of Unix time and may jump: they only say which day it is. Windows are measured by a clock that does
     not, so that a clock that is set neither freezes a budget nor gives it twice.
     """
 
@@ -80,7 +85,7 @@ class Ledger:
         self._limits: tuple[int | None, int | None] = (None, None)
         self._restored: Counter[tuple[int, Spent]] = Counter()
         self._number = 0
-        window_ns = round(window_s * 1e9)
+        window_ns = round(window_s * _COUNTS * 1e9)
         self._budget = Budget(
             [
                 Cap(what="requests", amount=_ENDLESS, window_ns=window_ns),
