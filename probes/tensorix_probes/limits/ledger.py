@@ -62,7 +62,8 @@ class Ledger:
     """The ledger of one key, shared by all targets that use it, in any number of threads.
 
     The share is of a window (a minute), at least one request of it. What was used counts for nine tenths of a window,
-    so that rounds a minute apart, give or take a jitter, have a share each. The days are those of UTC. Times that are given are ns of Unix time and may jump: they only say which day it is. Windows are measured by a clock that does
+    so that rounds a minute apart, give or take a jitter, have a share each. The days are those of UTC. Times that are
+    given are ns of Unix time and may jump: they only say which day it is. Windows are measured by a clock that does
     not, so that a clock that is set neither freezes a budget nor gives it twice.
     """
 
