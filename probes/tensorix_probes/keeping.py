@@ -210,7 +210,7 @@ class Keeper:
         self._wait_s = wait_s
         self._clock = clock or Clock()
         self._changed = threading.Condition()
-        self._queue: deque[Round] = deque()
+        self._queue: deque[RoundRow] = deque()
         self._memories: dict[str, Any] = {}
         self._closing = False
         self._history: History | None = None
@@ -232,14 +232,21 @@ class Keeper:
     def keep(self, round_: Round, memory: TargetMemory | None = None) -> None:
         """Take a round over, and what is known of its target after it. Never waits and never raises."""
         try:
+            row = row_of(round_)
+        except Exception as error:  # noqa: BLE001 - what a check of somebody's own got wrong is to hold up no other round
+            with self._changed:
+                self._lost += 1
+                self._error = f"a round of {round_.target} is none: {type(error).__name__}: {error}"
+            return
+        try:
             value = None if memory is None else _memory_value(memory)
         except (TypeError, ValueError):
-            value = None  # a check of somebody's own keeps what is no JSON
+            value = None  # it keeps what is no JSON
         with self._changed:
             if len(self._queue) >= self._most_rounds or self._closing:
                 self._lost += 1
                 return
-            self._queue.append(round_)
+            self._queue.append(row)
             if value is not None:
                 self._memories[_memory_name(round_.target, round_.location)] = value
             self._changed.notify_all()
@@ -263,7 +270,7 @@ class Keeper:
             return
         try:
             # A batch that is being written still is then there twice, and kept once.
-            spool(self._url, [row_of(round_) for round_ in left])
+            spool(self._url, left)
         except HistoryError as error:
             with self._changed:
                 self._lost += len(left)
@@ -309,7 +316,7 @@ class Keeper:
             self._note(None)
             return False
         try:
-            history.append([row_of(round_) for round_ in batch], remember=memories)
+            history.append(batch, remember=memories)
         except BaseException:
             with self._changed:
                 self._memories = memories | self._memories

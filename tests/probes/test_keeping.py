@@ -216,6 +216,16 @@ def test_what_cannot_be_remembered_keeps_no_round_out(keeper: Keeper, path: Path
     assert _ids(path) == ["r-0"]
 
 
+def test_a_round_that_is_none_holds_up_no_other(keeper: Keeper, path: Path) -> None:
+    """What a check of somebody's own got wrong is counted and told; those after it are written."""
+    keeper.keep(_round(0, results=(None,)))
+    standing = keeper.standing()
+    assert (standing.queued, standing.lost) == (0, 1)
+    keeper.keep(_round(1))
+    _until(lambda: keeper.standing().written == 1)
+    assert _ids(path) == ["r-1"]
+
+
 def test_it_rolls_up_and_forgets_of_its_own_accord(path: Path) -> None:
     """At the start, old rounds become hours and go, as the settings say; what is younger stays."""
     with History.open(str(path)) as history:
@@ -359,3 +369,44 @@ def test_what_was_reported_as_written_survives_a_kill(path: Path, subprocess_env
         process.stdin.close()
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+_FULL = """
+import resource, sys, time
+from tensorix_probes.keeping import Keeper
+from tensorix_probes.result import Round, State
+from tensorix_probes.settings import HistorySettings
+
+keeper = Keeper(HistorySettings(url=sys.argv[1], keep_results_s=1e10))
+keeper.start()
+assert keeper.opened(30) is not None
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+for number in range(1_000):
+    keeper.keep(Round(round_id=str(number), target="here", state=State.UP, reason="x" * 1_000,
+                      started_unix_ns=1_800_000_000_000_000_000 + number))
+while keeper.standing().error is None:
+    time.sleep(0.01)
+print(keeper.standing().error, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+while keeper.standing().written < 1_000:
+    time.sleep(0.01)
+keeper.close(10)
+print(keeper.standing())
+"""
+
+
+def test_a_full_disk_holds_rounds_back_until_there_is_room(path: Path, subprocess_environment: dict[str, str]) -> None:
+    """Where no file may grow, the reason shows and rounds wait; with room again all are written."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _FULL, str(path)],
+        env=subprocess_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    error, standing = ran.stdout.splitlines()
+    assert "cannot be written" in error
+    assert standing == "Standing(queued=0, written=1000, lost=0, error=None)"
+    assert len(_ids(path)) == 1_000
