@@ -192,7 +192,7 @@ class History:
                 ROUNDS.c.started_unix_ns >= start * 1_000_000_000,
                 ROUNDS.c.started_unix_ns < min(end * 1_000_000_000, _LAST_NS),
             )
-            rows += hours_of(row for _, row in read_rounds(connection, self._sets, fresh)).values()
+            rows += hours_of(row for _, row in read_rounds(connection, self._sets, fresh, sums_only=True)).values()
         return [row for _, row in sorted(merge_hours(rows).items()) if checks or row.check is None]
 
     def targets(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections import ChainMap, defaultdict
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Select, Table, delete, func, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tensorix_records.history._hours import hours_of, key_of, merge_hours, start_of_hour_s
@@ -31,6 +31,7 @@ PAGE = 500
 """Rounds that are read, rolled up or forgotten at a time."""
 WEEK_S = 7 * 86_400
 """Of hours as many."""
+_NOT_SUMMED = {"assertion_set", "details", "figures", "reason", "request_id"}
 _MOST_SETS = 10_000
 """Assertion sets that are remembered: checks make a few dozen."""
 
@@ -60,13 +61,14 @@ def targets_in(connection: Connection, table: Table) -> Iterator[str]:
 
 
 def read_rounds(
-    connection: Connection, sets: AssertionSets, query: Select[Any], *, results: bool = True
+    connection: Connection, sets: AssertionSets, query: Select[Any], *, results: bool = True, sums_only: bool = False
 ) -> list[tuple[int, RoundRow]]:
-    """The rounds of a query, each with its number."""
+    """The rounds of a query, each with its number; with `sums_only`, of the results what hours are summed from."""
     found = connection.execute(query).mappings().all()
     of_round: dict[int, list[ResultRow]] = defaultdict(list)
     if results and found:
-        of_them = select(RESULTS).where(RESULTS.c.round.in_([row["id"] for row in found]))
+        columns = [null().label(one.name) if sums_only and one.name in _NOT_SUMMED else one for one in RESULTS.columns]
+        of_them = select(*columns).where(RESULTS.c.round.in_([row["id"] for row in found]))
         rows = connection.execute(of_them.order_by(RESULTS.c.round, RESULTS.c.number)).mappings().all()
         # Other threads may add to what is known meanwhile.
         unknown = {row["assertion_set"] for row in rows if row["assertion_set"] not in sets} - {None}
@@ -85,7 +87,7 @@ def read_rounds(
 def roll_up(connection: Connection, sets: AssertionSets, until_s: int) -> bool:
     """Add a page of rounds to their hours; whether there were any."""
     fresh = select(ROUNDS).where(NOT_ROLLED_UP, ROUNDS.c.started_unix_ns < until_s * 1_000_000_000)
-    rounds = read_rounds(connection, sets, fresh.order_by(ROUNDS.c.started_unix_ns).limit(PAGE))
+    rounds = read_rounds(connection, sets, fresh.order_by(ROUNDS.c.started_unix_ns).limit(PAGE), sums_only=True)
     if not rounds:
         return False
     added = hours_of(row for _, row in rounds)
