@@ -35,6 +35,7 @@ def once(
     max_tokens: option.MaxTokens = None,
     limit_requests: option.LimitRequests = None,
     limit_tokens: option.LimitTokens = None,
+    share: option.Share = None,
     accept: option.Accept = None,
     timeout: option.Timeout = None,
     as_json: option.Json = False,
@@ -60,6 +61,7 @@ def once(
         "max_tokens": max_tokens,
         "limit_requests": limit_requests,
         "limit_tokens": limit_tokens,
+        "share": share,
         "accept": accept,
         "timeout": timeout,
     }
@@ -91,6 +93,7 @@ def once(
                     max_tokens=max_tokens,
                     limit_requests=limit_requests,
                     limit_tokens=limit_tokens,
+                    share=share,
                     accept=accept or [],
                     timeout_s=timeout,
                 )

@@ -18,7 +18,6 @@ from tensorix_cli._probe_options import chosen
 from tensorix_cli._probe_table import show
 from tensorix_cli.exit_status import ExitStatus
 from tensorix_probes._once import probe
-from tensorix_probes.keeping import keep_once, recall_memory, recall_spends
 from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import TargetMemory
 from tensorix_probes.metrics import Metrics
@@ -36,7 +35,6 @@ from tensorix_probes.outputs.prometheus import (
 from tensorix_probes.registry import check_named
 from tensorix_probes.result import Round, State, worst
 from tensorix_probes.settings import Configuration, Target
-from tensorix_records.history import History
 
 __all__ = ["STATUS", "Wanted", "run_once"]
 
@@ -134,6 +132,10 @@ def _recalled(configuration: Configuration, targets: Sequence[Target], keys: Key
     url, location = configuration.history.url, configuration.location
     if url is None:
         return memories
+    # Only here: what reads a history takes longer to load than all the rest.
+    from tensorix_probes.keeping import recall_memory, recall_spends
+    from tensorix_records.history import History
+
     try:
         with History.open(url) as history:
             for alias, key in keys.by_alias():
@@ -149,6 +151,8 @@ def _keep(configuration: Configuration, rounds: Sequence[Round], memories: Mappi
     """Append the rounds to the history. That it cannot be written is complained of: the probe stands all the same."""
     if configuration.history.url is None:
         return
+    from tensorix_probes.keeping import keep_once
+
     try:
         keep_once(configuration.history.url, rounds, memories, settings=configuration.history)
     except HistoryError as error:

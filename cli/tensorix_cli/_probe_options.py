@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -86,6 +86,14 @@ LimitTokens: TypeAlias = Annotated[
         metavar="N",
         min=1,
         help="Tokens a minute that the key is allowed (default: as its headers say, else 2,000,000).",
+        rich_help_panel=_WITHOUT_FILE,
+    ),
+]
+Share: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Of the key's limits, for all that this run asks (default: 5%, of 60 requests 3).",
         rich_help_panel=_WITHOUT_FILE,
     ),
 ]
@@ -172,8 +180,16 @@ def chosen(configuration: Configuration, names: Sequence[str], checks: Sequence[
     targets = [target for target in configuration.targets if not names or target.name in names]
     if not checks:
         return targets
-    wanted = tuple(check for check in known_checks() if check in checks)
-    return [replace(target, checks=wanted) for target in targets]
+    wanted = set(checks)
+    listed = {"models"} if wanted & {"chat", "stream"} else set()
+    return [
+        replace(
+            target,
+            # Which model is asked is learnt from the list, where the target names none.
+            checks=tuple(one for one in known_checks() if one in wanted | (set() if target.model else listed)),
+        )
+        for target in targets
+    ]
 
 
 def configuration_of_options(
@@ -186,12 +202,13 @@ def configuration_of_options(
     max_tokens: int | None = None,
     limit_requests: int | None = None,
     limit_tokens: int | None = None,
+    share: str | None = None,
     accept: Sequence[str] = (),
     timeout_s: float | None = None,
 ) -> Configuration:
     """One target, from what was given and from TENSORIX_… variables. Raises SettingsError."""
-    from tensorix_probes.setting_values import WrongValueError, regex
-    from tensorix_probes.settings import Canary, Configuration, Headers, Target, Timeouts
+    from tensorix_probes import setting_values as values
+    from tensorix_probes.settings import Budget, Canary, Configuration, Headers, Target, Timeouts
 
     settings = Settings.from_environment(base_url=base_url, model=model)
     if settings.api_key is None and not settings.is_loopback:
@@ -200,10 +217,7 @@ def configuration_of_options(
         raise SettingsError(f"the file of certificates {str(ca_bundle)!r} is not there: name another with --ca-bundle")
     asked: dict[str, object] = {"prompt": prompt, "max_tokens": max_tokens}
     if expect is not None:
-        try:
-            asked["expect"] = regex(expect)
-        except WrongValueError as error:
-            raise SettingsError(f"--expect: {error}") from None
+        asked["expect"] = _parsed("--expect", values.regex, expect)
     elif prompt is not None:
         # The sum's answer is not that of another question.
         asked["expect"] = None
@@ -217,7 +231,17 @@ def configuration_of_options(
         ca_bundle=ca_bundle,
         canary=Canary(**{name: value for name, value in asked.items() if value is not None or name == "expect"}),  # type: ignore[arg-type]
         headers=Headers(requests=limit_requests, tokens=limit_tokens),
+        budget=Budget() if share is None else Budget(share=_parsed("--share", values.share(), share)),
         accept=tuple(accept),
         timeouts=Timeouts().within(total_s),
     )
     return Configuration(targets=(target,))
+
+
+def _parsed(option: str, parse: Callable[[Any], Any], text: str) -> Any:
+    from tensorix_probes.setting_values import WrongValueError
+
+    try:
+        return parse(text)
+    except WrongValueError as error:
+        raise SettingsError(f"{option}: {error}") from None

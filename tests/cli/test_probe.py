@@ -1,0 +1,296 @@
+"""`tensorix probe once` and `check-config`, as people run them: processes of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from junitparser import JUnitXml
+
+from tensorix_simulator import Simulator
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+QUICK: dict[str, Any] = {"ttft": "5ms", "between_tokens": "1ms"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Simulator]:
+    """A healthy simulator, for all tests of the module."""
+    with Simulator(**QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody used yet."""
+    return f"sk-{uuid4().hex}"
+
+
+@pytest.fixture
+def once(tensorix: Command, key: str) -> Command:
+    """Runs `tensorix probe once` with a new key."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return tensorix("probe", "once", *arguments, **{"TENSORIX_API_KEY": key, **variables})
+
+    return run
+
+
+def write(folder: Path, text: str) -> str:
+    """A configuration file."""
+    (folder / "probes.toml").write_text(text, encoding="utf-8")
+    return "probes.toml"
+
+
+# Exit statuses.
+
+
+def test_a_healthy_server_is_up(once: Command, server: Simulator) -> None:
+    """Address and key are enough; the table has every check, what was spent and what is left of the budget."""
+    ran = once("--share", "20%", TENSORIX_BASE_URL=server.base_url)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("127.0.0.1 is up after ")
+    rows = re.findall(r"(?m)^  (\w+) +up +[0-9.]+ m?s", ran.stdout)
+    assert rows == ["tls", "models", "chat", "stream", "auth", "errors", "ratelimit"]
+    assert re.search(r"stream +up .*first token [0-9.]+ m?s", ran.stdout)
+    assert re.search(r"spent \d requests, \d\d tokens", ran.stdout)
+    assert re.search(r"left for probes of this key: \d of 12 requests this minute", ran.stdout)
+
+
+def test_a_server_that_fails_is_down(once: Command) -> None:
+    """500 on chat completions: 1, with the assertion and what was seen; what it explains is not run."""
+    with Simulator(**QUICK, faults=["status 500, on chat"]) as broken:
+        ran = once("--base-url", broken.base_url)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert ran.stdout.startswith("127.0.0.1 is down")
+    assert re.search(r"chat +down", ran.stdout)
+    assert "500" in ran.stdout
+    assert re.search(r"stream +inconclusive .*explained by chat", ran.stdout)
+
+
+def test_a_server_that_is_not_there_is_down(once: Command) -> None:
+    """Nobody listens: 1, said in words."""
+    ran = once("--base-url", "http://127.0.0.1:1/v1")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "refused" in ran.stdout
+
+
+def test_a_wrong_answer_is_degraded(once: Command, server: Simulator) -> None:
+    """Another answer than expected: 1, and it says what was expected and what came; accepted, it is up."""
+    ran = once("--base-url", server.base_url, "--expect", "43", "--check", "chat")
+    assert ran.returncode == 1
+    assert ran.stdout.startswith("127.0.0.1 is degraded")
+    assert re.search(r"expected what /43/ finds,\s+got\s+42", ran.stdout)
+    (assertion,) = re.findall(r"(?m)^ +(\w+(?: \w+)+): expected what", ran.stdout)
+    accept = f"chat.{assertion.replace(' ', '_')}"
+    accepted = once("--base-url", server.base_url, "--expect", "43", "--check", "chat", "--accept", accept)
+    assert accepted.returncode == 0
+
+
+def test_a_wrong_key_is_down_and_shown_nowhere(once: Command, tmp_path: Path) -> None:
+    """401: 1, with the reason; whatever was asked for, the key is in nothing that was printed or written."""
+    key = f"sk-{uuid4().hex}"
+    files = ["--junit", "out.xml", "--textfile", "out.prom"]
+    with Simulator(**QUICK, invalid_keys=[key], style="litellm") as server:
+        outputs = [
+            once("--base-url", server.base_url, *files, *form, TENSORIX_API_KEY=key)
+            for form in ([], ["--json"], ["--nagios"])
+        ]
+    assert [ran.returncode for ran in outputs] == [1, 1, 2]
+    assert "401" in outputs[0].stdout
+    written = [(tmp_path / name).read_text() for name in ("out.xml", "out.prom")]
+    for text in [*written, *(ran.stdout + ran.stderr for ran in outputs)]:
+        assert key not in text
+        assert key[3:] not in text
+
+
+def test_no_credit_is_payment(once: Command, server: Simulator) -> None:
+    """402 is a bill: 4."""
+    ran = once("--base-url", server.base_url, TENSORIX_API_KEY="sk-no-credit")
+    assert ran.returncode == 4
+    assert ran.stdout.startswith("127.0.0.1 is payment")
+
+
+def test_a_key_at_its_limit_is_inconclusive(once: Command) -> None:
+    """429 says nothing of the server: 3."""
+    with Simulator(**QUICK, rpm=1) as server:
+        ran = once("--base-url", server.base_url)
+    assert ran.returncode == 3
+    assert ran.stdout.startswith("127.0.0.1 is inconclusive")
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--base-url", "https://api.test/v1"], "no API key for api.test: set TENSORIX_API_KEY"),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--check", "chatt"],
+            "there is no check 'chatt': did you mean 'chat'?",
+        ),
+        (["--base-url", "http://127.0.0.1:1/v1", "--expect", "("], "--expect: '(' is no regular expression"),
+        (["--config", "a.toml", "--model", "m"], "--config says already what --model would"),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--junit", "no/where.xml"],
+            "--junit: 'no/where.xml' cannot be written",
+        ),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--pushgateway", "ftp://x"],
+            "--pushgateway: it is no http(s) address",
+        ),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--ca-bundle", "no.pem"],
+            "the file of certificates 'no.pem' is not there",
+        ),
+        (["--config", "none.toml"], "none.toml: it cannot be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_2(tensorix: Command, arguments: list[str], said: str) -> None:
+    """What was asked wrongly is said in one line, with nothing sent."""
+    ran = tensorix("probe", "once", *arguments, TENSORIX_API_KEY="")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert said in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_every_mistake_of_a_configuration_is_a_line(tensorix: Command, tmp_path: Path) -> None:
+    """`once` and `check-config` name each with its place, status 2, and show no key; for Nagios it is UNKNOWN."""
+    file = write(
+        tmp_path, "[[target]]\nname = 'a'\napi_key = 'sk-0123456789abcdef'\n[target.timeouts]\nconnect = '5 apples'\n"
+    )
+    for command in (["check-config", file], ["once", "--config", file]):
+        ran = tensorix("probe", *command)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        first, second = ran.stderr.splitlines()
+        assert first.startswith('tensorix: error: probes.toml, line 3: target 1 ("a"), api_key: a key does not belong')
+        assert second.startswith("tensorix: error: probes.toml, line 5: target 1 (\"a\"), timeouts.connect: '5 apples'")
+        assert "0123456789abcdef" not in ran.stderr
+    ran = tensorix("probe", "once", "--config", file, "--nagios")
+    assert (ran.returncode, ran.stdout.startswith("TENSORIX UNKNOWN - ")) == (3, True)
+
+
+# Configurations.
+
+
+def test_targets_of_a_configuration_are_told_apart(tensorix: Command, server: Simulator, tmp_path: Path) -> None:
+    """Each has its table and its key; the status is that of the worst, and --target chooses among them."""
+    file = write(
+        tmp_path,
+        f"""
+        location = "here"
+        [defaults]
+        base_url = "{server.base_url}"
+        [[target]]
+        name = "good"
+        key_env = "GOOD_KEY"
+        [[target]]
+        name = "unpaid"
+        key_env = "UNPAID_KEY"
+        [[target]]
+        name = "gone"
+        base_url = "http://127.0.0.1:1/v1"
+        """,
+    )
+    keys = {"GOOD_KEY": f"sk-{uuid4().hex}", "UNPAID_KEY": "sk-no-credit"}
+    ran = tensorix("probe", "once", "-c", file, "--json", **keys)
+    assert ran.stderr == ""
+    document = json.loads(ran.stdout)
+    assert [(one["target"], one["state"]) for one in document["rounds"]] == [
+        ("good", "up"),
+        ("unpaid", "payment"),
+        ("gone", "down"),
+    ]
+    assert (ran.returncode, document["exit_status"], document["state"]) == (1, 1, "down")
+    some = tensorix("probe", "once", "-c", file, "--target", "unpaid", "--target", "gone", "--check", "tls", **keys)
+    assert re.findall(r"(?m)^(\w+) is (\w+)", some.stdout) == [("unpaid", "up"), ("gone", "down")]
+    ran = tensorix("probe", "once", "-c", file, "--target", "goof", **keys)
+    assert (ran.returncode, ran.stderr) == (2, "tensorix: error: there is no target 'goof': did you mean 'good'?\n")
+
+
+def test_files_are_written_for_a_server_that_is_down(once: Command, tmp_path: Path) -> None:
+    """JUnit and the text file say so; a gateway that cannot be reached is complained of, and changes no status."""
+    ran = once(
+        *("--base-url", "http://127.0.0.1:1/v1", "--quiet", "--junit", "out.xml", "--textfile", "out.prom"),
+        *("--pushgateway", "http://127.0.0.1:1"),
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "tensorix: nothing was pushed: Connection refused\n"
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "out.xml"))
+    assert (suite.name, suite.failures) == ("127.0.0.1", 1)
+    assert re.search(r"(?m)^probe_success\{.*\} 0\.0$", (tmp_path / "out.prom").read_text())
+
+
+def test_nagios_gets_its_line(once: Command, server: Simulator) -> None:
+    """One line with figures, and Nagios's codes."""
+    ran = once("--base-url", server.base_url, "--nagios")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.fullmatch(r"TENSORIX OK - 127\.0\.0\.1 up \| .*'ttft'=[0-9.]+s;10;30;0.*\n", ran.stdout)
+
+
+def test_a_history_is_gone_on_with(tensorix: Command, server: Simulator, key: str, tmp_path: Path) -> None:
+    """A second run knows when the hourly checks ran and what was spent; a history that fails stops no probe."""
+    text = f'[history]\nurl = "h.sqlite"\n[[target]]\nname = "a"\nbase_url = "{server.base_url}"\nkey_env = "A_KEY"\n'
+    file = write(tmp_path, text + "[target.budget]\nshare = '10%'\n")
+    runs = [tensorix("probe", "once", "-c", file, "--json", A_KEY=key) for _ in range(4)]
+    checks = [[one["check"] for one in json.loads(ran.stdout)["rounds"][0]["results"]] for ran in runs]
+    assert set(checks[0]) - set(checks[1]) == {"auth", "errors"}
+    # Each takes two requests at least, and six are allowed: the fourth has none left.
+    assert [runs[0].returncode, runs[3].returncode] == [0, 3]
+    assert "budget" in json.loads(runs[3].stdout)["rounds"][0]["reason"]
+    (tmp_path / "h.sqlite").write_bytes(b"this is no database" * 100)
+    last = tensorix("probe", "once", "-c", file, A_KEY=key)
+    assert last.returncode == 0
+    assert all("h.sqlite" in line for line in last.stderr.splitlines())
+    assert 1 <= last.stderr.count("\n") <= 2
+
+
+# What a configuration would do.
+
+
+def test_check_config_says_what_would_be_done(tensorix: Command, tmp_path: Path) -> None:
+    """Targets, checks, requests, tokens, money a day and the budget, in words; what it cannot pay is warned of."""
+    file = write(
+        tmp_path,
+        """
+        [[target]]
+        name = "prod"
+        key_env = "TENSORIX_API_KEY"
+        interval = "10s"
+        prices = { prompt_per_million = 1.0, completion_per_million = 1.0 }
+        """,
+    )
+    ran = tensorix("probe", "check-config", file)
+    assert ran.returncode == 0
+    assert (
+        "target prod: https://api.tensorix.ai/v1, the first model that is listed, key in $TENSORIX_API_KEY"
+        in ran.stdout
+    )
+    assert "tls, models, chat, stream, ratelimit every 10s; auth, errors every 1h" in ran.stdout
+    # Three checks in each of 8,640 slots that may take a request, and two in every hour.
+    assert "about 25,968 requests and 483,840 tokens, 0.48 USD a day" in ran.stdout
+    assert "3 requests (0.05 of 60, documented)" in ran.stdout
+    assert "prod would take 18.0 requests in 1m, and the budget of the key allows 3" in ran.stderr
+    assert "prod would take about 483,840 tokens a day, and budget.tokens_a_day is 100,000" in ran.stderr
+    assert "sk-test-of-the-command" not in ran.stdout + ran.stderr
+
+
+def test_the_example_is_a_configuration_that_can_be_used(tensorix: Command, tmp_path: Path) -> None:
+    """What --example prints is read without a mistake or a warning, from standard input, too."""
+    example = tensorix("probe", "check-config", "--example")
+    assert (example.returncode, example.stderr) == (0, "")
+    assert tomllib.loads(example.stdout)["target"]
+    ran = tensorix("probe", "check-config", write(tmp_path, example.stdout))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    neither = tensorix("probe", "check-config")
+    assert (neither.returncode, neither.stdout) == (2, "")
+    assert "--example" in neither.stderr
