@@ -6,7 +6,7 @@ Rounds in a maintenance window count nowhere.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from tensorix_probes.alerts.conditions import BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS, longest_interval_s
@@ -16,7 +16,6 @@ from tensorix_probes.settings import Target
 __all__ = ["Alert", "Evaluator", "Verdict"]
 
 _SLOTS = 60
-_STATES = tuple(State)
 _CONCLUSIVE = tuple(state for state in State if state.conclusive)
 _STALE_INTERVALS = 3
 _STALE_S = 120.0
@@ -45,26 +44,22 @@ class _Window:
 
     def __init__(self, length_s: float) -> None:
         self._slot_s = length_s / _SLOTS
-        self._slots: deque[tuple[int, list[int]]] = deque()
+        self._slots: deque[tuple[int, Counter[State]]] = deque()
+        self._sums: Counter[State] = Counter()
 
     def add(self, now_s: float, state: State) -> None:
         slot = int(now_s // self._slot_s)
         if not self._slots or self._slots[-1][0] != slot:
-            self._slots.append((slot, [0] * len(_STATES)))
-            self._forget(slot)
-        self._slots[-1][1][_STATES.index(state)] += 1
+            self._slots.append((slot, Counter()))
+        self._slots[-1][1][state] += 1
+        self._sums[state] += 1
 
-    def _forget(self, slot: int) -> None:
-        while self._slots and self._slots[0][0] < slot - _SLOTS:
-            self._slots.popleft()
-
-    def counts(self, now_s: float) -> dict[State, int]:
-        self._forget(int(now_s // self._slot_s))
-        sums = [0] * len(_STATES)
-        for _, counts in self._slots:
-            for index, count in enumerate(counts):
-                sums[index] += count
-        return dict(zip(_STATES, sums, strict=True))
+    def counts(self, now_s: float) -> Counter[State]:
+        """By state; what is not there is 0."""
+        oldest = int(now_s // self._slot_s) - _SLOTS
+        while self._slots and self._slots[0][0] < oldest:
+            self._sums.subtract(self._slots.popleft()[1])
+        return self._sums
 
 
 @dataclass(slots=True)
