@@ -43,7 +43,7 @@
     fitted.config = look();
     fitted.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, unpacked(columns)]));
     for (const { encoding } of narrow ? fitted.layer : []) {
-      for (const { legend } of [encoding.color ?? {}, encoding.shape ?? {}]) {
+      for (const { legend } of [encoding.color ?? {}, encoding.shape ?? {}, encoding.stroke ?? {}]) {
         if (legend) Object.assign(legend, { columns: 2, labelLimit: (place.clientWidth - 100) / 2 });
       }
     }

@@ -40,8 +40,15 @@ def _rows(names: list[str]) -> alt.Y:
 
 
 def _colour(field: str, colours: dict[str, str]) -> alt.Color:
-    legend = alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12)
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=legend)
+    return alt.Color(f"{field}:N", scale=_scale(colours), legend=_legend())
+
+
+def _scale(colours: dict[str, str]) -> alt.Scale:
+    return alt.Scale(domain=list(colours), range=list(colours.values()))
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12)
 
 
 def _finished(report: UptimeReport, layers: Iterable[alt.Chart], height: int, description: str) -> dict[str, Any]:
@@ -127,7 +134,6 @@ def _stretches(report: UptimeReport) -> Picture:
     tips += [alt.Tooltip("lasted:N"), alt.Tooltip("what:N")]
     colours = {word: colour for word, colour in _STRETCHES.items() if word in seen}
     colour = _colour("word", colours)
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     # The stroke keeps an outage of one probe visible in a month.
     bars = (
         alt.Chart(alt.NamedData("rows"))
@@ -137,7 +143,7 @@ def _stretches(report: UptimeReport) -> Picture:
             x2="t2:T",
             y=_rows(names),
             color=colour,
-            stroke=alt.Stroke("word:N", scale=scale, legend=None),
+            stroke=alt.Stroke("word:N", scale=_scale(colours), legend=_legend()),
             tooltip=tips,
         )
     )
