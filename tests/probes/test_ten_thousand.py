@@ -20,7 +20,7 @@ from tensorix_probes.round import run_round
 from tensorix_probes.settings import Budget, Headers, Slow, Target
 from tensorix_simulator import Simulator
 
-_TARGETS = 6
+_TARGETS = 5
 _SLOW_S = 0.4
 
 
