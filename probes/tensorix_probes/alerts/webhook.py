@@ -24,6 +24,9 @@ __all__ = ["Told", "Webhook", "ended", "message"]
 
 # Its notes on each retry are for those who ask for them: without a handler Python would print them.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
+_THREAD = "alerts-webhook"
+# httpx notes each address that it asks, and this one is a secret.
+logging.getLogger("httpx").addFilter(lambda record: record.threadName != _THREAD)
 
 _RECEIVER = "tensorix-probe"
 _ATTEMPTS = 5
@@ -122,7 +125,7 @@ class Webhook:
         with self._news:
             self._pending.update({one.fingerprint: one for one in alerts})
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alerts-webhook", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
                 self._thread.start()
             self._news.notify()
 
@@ -167,7 +170,11 @@ class Webhook:
 
     def _deliver(self, client: httpx.Client, redact: Redactor, alerts: list[Told], *, once: bool) -> None:
         for attempt in stamina.retry_context(
-            on=_TryAgainError, attempts=1 if once else _ATTEMPTS, wait_initial=self.wait_s, wait_max=10.0
+            on=_TryAgainError,
+            attempts=1 if once else _ATTEMPTS,
+            wait_initial=self.wait_s,
+            wait_jitter=self.wait_s,
+            wait_max=10.0,
         ):
             with attempt:
                 self._post(client, redact, alerts)
