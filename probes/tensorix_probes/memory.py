@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,10 +30,12 @@ class KeyMemory:
 
     ledger: Ledger
     observations: list[Observation] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def observe(self, seen: list[Observation]) -> None:
         """Add what responses said; the oldest go once there are many."""
-        self.observations = [*self.observations, *seen][-_MOST_OBSERVATIONS:]
+        with self._lock:
+            self.observations = [*self.observations, *seen][-_MOST_OBSERVATIONS:]
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What remains, as any limiter counts it, with any other users: in virtual time, never a false alarm."""
+"""What remains, as any limiter and a gateway count it, with any other users: in virtual time, never a false alarm."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tensorix_probes.check import Finding
 from tensorix_probes.checks.ratelimit import CHECK
 from tensorix_probes.limits.observation import Observation
 from tensorix_probes.settings import Headers, Target
+from tensorix_simulator.limits.gateway_window import GatewayLimit, GatewayWindow
 
 SECOND = 10**9
 WINDOW = 60 * SECOND
@@ -64,9 +65,12 @@ def limiter_of(world: World, rng: random.Random) -> AllOf:
                 return SlidingCounter(resource, limit, WINDOW, phase_ns=phase_ns)
             case "small bucket":
                 return TokenBucket(resource, limit, WINDOW, burst=max(1, limit // 6))
+            case "gateway":
+                return GatewayLimit(resource, limit, window)
             case _:
                 return TokenBucket(resource, limit, WINDOW)
 
+    window = GatewayWindow(WINDOW, rng.randrange(SECOND))
     phase_ns = rng.randrange(WINDOW)
     return AllOf([one("requests", world.limit, phase_ns), one("tokens", world.tokens, phase_ns)])
 
@@ -264,7 +268,7 @@ class Play:
         return self.played
 
 
-KINDS = ("first", "clock", "log", "counter", "bucket", "small bucket")
+KINDS = ("first", "clock", "log", "counter", "bucket", "small bucket", "gateway")
 OTHERS = ("none", "steady", "poisson", "flood", "bursts", "each minute", "a twin", "drifting")
 ABOUT_REMAINING = (
     "headers_are_numbers",
@@ -353,9 +357,21 @@ def test_a_lie_about_a_key_of_ones_own_is_caught_at_once(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_number_that_never_moves_is_caught_under_heavy_traffic_too(kind: str) -> None:
     """With others at 90 % of the limit it takes some rounds, and no more than six."""
-    world = World(kind, "poisson", Charging.ACTUAL, 1, lie="stuck", interval_s=5.0, latency_s=(0.001, 0.01))
+    world = World(kind, "poisson", Charging.ACTUAL, 3, lie="stuck", interval_s=5.0, latency_s=(0.001, 0.01))
     caught = [nth for nth, name, _ in play(world, rounds=8) if name == "remaining_falls_with_use"]
     assert caught[0] <= 6
+
+
+def test_a_doubt_has_to_come_again_once_something_is_known() -> None:
+    """A window that begins in the instant of a request is told as a lie on the first look only, or twice in a row."""
+    world = World("clock", "none", Charging.ACTUAL, 1, lie="late", interval_s=900.0, latency_s=(0.001, 0.01))
+    names = {nth: name for nth, name, _ in play(world, rounds=3)}
+    assert names == dict.fromkeys((1, 2, 3), "remaining_agrees_with_ledger")
+    play_it = Play(replace(world, lie=None))
+    play_it.context.memory["looked"] = True
+    play_it.at(0, lambda now_ns: setattr(play_it, "world", replace(play_it.world, lie="late")))
+    failed = [nth + 1 for nth, name, _ in play_it.run(3).failed() if name == "remaining_agrees_with_ledger"]
+    assert failed == [2, 3]
 
 
 @pytest.mark.parametrize("kind", ["first", "log", "counter", "small bucket"])

@@ -76,7 +76,7 @@ def _run(context: Context) -> Finding:
         _numbers(target, fresh),
         _not_negative(own),
         _within(own, limits),
-        *_agreement(target, known, own, limits["requests"][0], window_ns),
+        *_agreement(context, known, own, limits["requests"][0], window_ns),
         _as_expected(target, limits),
         retry_after_is_honest(known, window_ns),
         _limited_without_budget(own),
@@ -142,18 +142,23 @@ def _within(own: Sequence[Observation], limits: Mapping[_Resource, tuple[Limit, 
 
 
 def _agreement(
-    target: Target, known: Sequence[Observation], own: Sequence[Observation], limit: Limit, window_ns: int
+    context: Context, known: Sequence[Observation], own: Sequence[Observation], limit: Limit, window_ns: int
 ) -> Iterator[Assertion]:
     """Whether what remains falls with what we use, and is never more than our own use leaves."""
     names = ("remaining_falls_with_use", "remaining_agrees_with_ledger")
     judged = any(one.sure and one.limits.remaining_requests is not None for one in known)
-    if not target.headers.judge_remaining or not judged:
+    if not context.target.headers.judge_remaining or not judged:
         yield from (Assertion(name, None, None, State.DEGRADED) for name in names)
         return
     result = walk(said_of(known, "requests"), limit.amount, window_ns)
     strikes, doubt = result.strikes, result.doubt
-    if not strikes and doubt is not None and known[0] in own and limit.source != "seen":
-        # Nothing was heard before: on the first look a lie is likelier than a window that began in this instant.
+    # On the very first look a lie is likelier than a window that began in this instant; later on it has to come again.
+    looked, doubted = context.memory.get("looked", False), context.memory.get("doubted", False)
+    in_doubt = (
+        doubt is not None and known[0] in own and (limit.is_known or (limit.source == "assumed" and doubt.full_twice))
+    )
+    context.memory.update(looked=True, doubted=in_doubt)
+    if not strikes and doubt is not None and in_doubt and (doubted or not looked):
         yield Assertion(names[0], True, None, State.DEGRADED)
         yield _broken(names[1], [f"{doubt.detail}: as if a response behind (the limit is {limit.source})"])
         return

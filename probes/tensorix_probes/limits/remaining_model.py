@@ -161,7 +161,7 @@ class _Stretch:
             return None
         if not self.fits["fixed_window"] or self._is_behind():
             return self._strike(one, one.remaining, before)
-        if self.full_twice and self.doubt is None and one.sure and one.head_ns - one.sent_ns < self.window_ns // 100:
+        if self.at_limit and self.doubt is None and one.sure and one.head_ns - one.sent_ns < self.window_ns // 100:
             self.doubt = self._strike(one, one.remaining, before)
         return None
 
