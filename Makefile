@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-peers clean
+.PHONY: help demo test test-slow check bench bench-peers soak clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -25,6 +25,7 @@ help:
 	@echo "make test       the tests (make test-slow: those that take minutes)"
 	@echo "make check      ruff, mypy, pyright"
 	@echo "make bench      how true the load client's figures are on this machine, and how late the simulator sends"
+	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
 	@echo "make clean      removes .venv and every cache"
 
 demo: $(FOR_USE)
@@ -49,6 +50,9 @@ bench: $(FOR_WORK)
 	$(BIN)/python benchmarks/server_lateness.py
 
 bench-peers: $(PEERS)
+
+soak: $(FOR_WORK)
+	$(BIN)/python benchmarks/probe_soak.py --minutes 30
 
 clean:
 	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

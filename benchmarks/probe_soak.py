@@ -6,8 +6,10 @@ Twenty targets, each with a key of its own, are probed every 10 s on a simulator
 Beside them one target never answers, and the name of another is asked of a name server that never does. One after the
 other, as shares of the time:
 
-    0.08 - 0.18  the disk of the history is full           0.40 - 0.55  the time of day is an hour ahead
-    0.24 - 0.34  the history's database is locked          0.55         and an hour back again
+    0.08 - 0.18  the disk of the history is full
+    0.24 - 0.34  the history's database is locked
+    0.40 - 0.55  the time of day is an hour ahead, and then right again: in a second process with targets of its own,
+                 since libfaketime, which makes it so, takes several times the processor time of the probe itself
     0.90         SIGKILL, and a new start; 1.00 SIGTERM
 
 Each slot of the twenty has to bring a request within 100 ms, or be counted as missed; none of them may be called down;
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -55,6 +58,8 @@ _LOOK_S = 15.0
 """As often as Prometheus scrapes where nobody says otherwise."""
 _NAMESERVER = "127.66.66.66"
 _INSIDE = "TENSORIX_SOAK_INSIDE"
+_APART = 3
+"""Targets of the process whose time of day is set."""
 
 
 @dataclass(slots=True)
@@ -119,24 +124,25 @@ def silent_servers() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def configuration(folder: Path, base_url: str, silent_port: int, targets: int) -> str:
-    """The configuration: healthy targets with keys of their own, and two that hang."""
+def configuration(folder: Path, name: str, base_url: str, numbers: range, silent_port: int | None) -> str:
+    """A configuration: healthy targets with keys of their own, and two that hang where a port is given for one."""
     lines = [
         'location = "here"',
-        f'[history]\nurl = "{folder}/disk/history.db"',
+        f'[history]\nurl = "{folder}/disk/{name}.db"',
         "[serve]\nport = 0",
         f'[defaults]\ninterval = "{INTERVAL_S:.0f}s"\nmodel = "deepseek/deepseek-chat-v3.1"',
         'timeouts = { total = "9s", dns = "5s", first_byte = "9s", first_token = "9s" }',
         "headers = { requests = 600 }\nbudget = { share = 1.0, tokens_a_day = 10_000_000 }",
     ]
-    for number in range(targets):
+    for number in numbers:
         lines.append(
             f'[[target]]\nname = "t{number}"\nbase_url = "{base_url}"\nkey_file = "{folder}/key{number}"\n'
-            f'offset = "{offset_s(number, targets):.3f}s"'
+            f'offset = "{offset_s(number):.3f}s"'
         )
         (folder / f"key{number}").write_text(key_of(number))
         (folder / f"key{number}").chmod(0o600)
-    for name, address in (("silent", f"127.0.0.1:{silent_port}"), ("nameless", "stalls.example")):
+    hanging = (("silent", f"127.0.0.1:{silent_port}"), ("nameless", "stalls.example"))
+    for name, address in () if silent_port is None else hanging:
         lines.append(f'[[target]]\nname = "{name}"\nbase_url = "http://{address}/v1"\nkey_file = "{folder}/key0"')
     return "\n".join(lines) + "\n"
 
@@ -146,12 +152,12 @@ def key_of(number: int) -> str:
     return f"sk-soak-{number:04d}-of-nobody"
 
 
-def offset_s(number: int, targets: int) -> float:
-    """Where the slots of a target are within the interval."""
-    return number * INTERVAL_S / targets
+def offset_s(number: int) -> float:
+    """Where the slots of a target are within the interval: spread, and no two of them the same."""
+    return number * 0.618034 * INTERVAL_S % INTERVAL_S
 
 
-def start(folder: Path, faked: str | None) -> Serving:
+def start(folder: Path, name: str, faked: str | None = None) -> Serving:
     """Start it and wait until it says where it listens."""
     environment = dict(os.environ)
     if faked is not None:
@@ -161,7 +167,7 @@ def start(folder: Path, faked: str | None) -> Serving:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_CACHE_DURATION": "1",
         }
-    command = [str(Path(sysconfig.get_path("scripts"), "tensorix")), "probe", "serve", f"{folder}/probe.toml"]
+    command = [str(Path(sysconfig.get_path("scripts"), "tensorix")), "probe", "serve", f"{folder}/{name}.toml"]
     log = (folder / "stderr").open("a")
     began, less = time.time(), time.monotonic() - time.time()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -202,7 +208,7 @@ class Trouble:
     def locked(self, on: bool) -> None:
         """Hold the database's write lock, or let it go."""
         if on:
-            self._lock = sqlite3.connect(self.disk / "history.db", isolation_level=None, check_same_thread=False)
+            self._lock = sqlite3.connect(self.disk / "main.db", isolation_level=None, check_same_thread=False)
             self._lock.execute("PRAGMA busy_timeout = 10000")
             self._lock.execute("BEGIN IMMEDIATE")
         elif self._lock is not None:
@@ -219,36 +225,41 @@ class Trouble:
 def kept(folder: Path) -> dict[str, set[str]]:
     """The rounds in the history, by target: their ids."""
     found: dict[str, set[str]] = {}
-    with History.open(f"{folder}/disk/history.db", create=False) as history:
+    with History.open(f"{folder}/disk/main.db", create=False) as history:
         for row in history.rounds(results=False):
             found.setdefault(row.target, set()).add(row.round_id)
     return found
 
 
-def punctuality(
-    arrivals: dict[str, list[float]], lives: list[Serving], targets: int
-) -> tuple[list[float], int, int, int]:
-    """How late each slot's first request was, in seconds; slots, slots without a request in time, and odd requests.
+@dataclass(slots=True)
+class Punctuality:
+    """What became of the slots of some targets, by when requests arrived at the simulator."""
 
-    Slots count from 10 s after each start, since the first round has a time of its own, to the life's last look.
-    """
-    late: list[float] = []
-    slots = missing = odd = 0
-    for number in range(targets):
-        seen = arrivals.get(Secret(key_of(number)).alias, [])
+    late_s: list[float]
+    """How late the first request of each was that came in time."""
+    slots: int
+    missing: int
+    """Slots without a request in time."""
+    odd: int
+    """Requests out of time."""
+
+
+def punctuality(arrivals: dict[str, list[float]], lives: list[Serving], numbers: range) -> Punctuality:
+    """Look at each slot from 10 s after each start, since the first round has a time of its own, to the last look."""
+    found = Punctuality([], 0, 0, 0)
+    for number in numbers:
+        seen, offset = arrivals.get(Secret(key_of(number)).alias, []), offset_s(number)
         for life in lives:
-            base = life.monotonic_less_unix_s + offset_s(number, targets)
-            first = int((life.began_unix_s + INTERVAL_S - offset_s(number, targets)) // INTERVAL_S) + 2
-            k = first
-            while (slot := base + k * INTERVAL_S) + 1.0 < life.ended_s:
-                slots += 1
+            k = int((life.began_unix_s + INTERVAL_S - offset) // INTERVAL_S) + 2
+            while (slot := life.monotonic_less_unix_s + offset + k * INTERVAL_S) + 1.0 < life.ended_s:
                 near = [at - slot for at in seen if -INTERVAL_S / 2 < at - slot < INTERVAL_S / 2]
-                in_time = [behind for behind in near if -0.005 <= behind <= LATE_S]
-                late += in_time[:1]
-                missing += not in_time
-                odd += len(near) - len(in_time[:1])
+                in_time = [behind for behind in near if -0.005 <= behind <= LATE_S][:1]
+                found.late_s += in_time
+                found.slots += 1
+                found.missing += not in_time
+                found.odd += len(near) - len(in_time)
                 k += 1
-    return late, slots, missing, odd
+    return found
 
 
 def first_requests(truth: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -274,9 +285,13 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
     with ExitStack() as stack:
         port = stack.enter_context(silent_servers())
         simulator = stack.enter_context(Simulator(rpm=600, ttft="20ms", between_tokens="1ms"))
-        (folder / "probe.toml").write_text(configuration(folder, simulator.base_url, port, targets))
-        lives = [start(folder, faked)]
+        url, healthy, apart = simulator.base_url, range(targets), range(targets, targets + _APART)
+        (folder / "main.toml").write_text(configuration(folder, "main", url, healthy, port))
+        (folder / "apart.toml").write_text(configuration(folder, "apart", url, apart, None))
+        lives = [start(folder, "main")]
         stack.callback(_kill_all, lives)
+        stepped = [start(folder, "apart", faked)] if faked else []
+        stack.callback(_kill_all, stepped)
         begin = time.monotonic()
         steps: list[tuple[float, str, Callable[[], None]]] = [
             (0.24, "the database is locked", lambda: trouble.locked(True)),
@@ -292,7 +307,8 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
         def wait_until(share: float) -> None:
             while (now := time.monotonic()) < begin + share * whole_s:
                 time.sleep(min(_LOOK_S, max(0.0, begin + share * whole_s - now)))
-                lives[-1].look()
+                for life in (lives[-1], *stepped):
+                    life.look()
 
         for share, what, act in sorted(steps, key=lambda step: step[0]):
             wait_until(share)
@@ -304,7 +320,7 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
         lives[-1].process.kill()
         lives[-1].process.wait()
         print(f"{time.monotonic() - begin:6.0f} s  SIGKILL, and a new start", file=sys.stderr)
-        lives.append(start(folder, faked))
+        lives.append(start(folder, "main"))
         after = kept(folder)
         wait_until(1.0)
         lives[-1].look()
@@ -312,17 +328,11 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
         told_s = time.monotonic()
         ended = lives[-1].process.wait(timeout=60), time.monotonic() - told_s
         truth = simulator.truth("arrival")
-    late, slots, missing, odd = punctuality(first_requests(truth), lives, targets)
-    missed = round(
-        sum(life.total("tensorix_probe_missed_total", f"target=t{n}") for life in lives for n in range(targets))
-    )
-    late.sort()
+    arrivals = first_requests(truth)
     return [
-        ("slots of the healthy targets", f"{slots}", "", None),
-        ("first request after its slot", _lateness(late), f"≤ {LATE_S * 1e3:.0f} ms", bool(late)),
-        ("slots without one, and counted as missed", f"{missing}, {missed}", "no more than counted", missing <= missed),
-        ("requests outside of their slots", f"{odd}", "0", odd == 0),
-        *_harm(lives, targets),
+        *_punctual("healthy", punctuality(arrivals, lives, healthy), lives, healthy),
+        *(_punctual("set clock", punctuality(arrivals, stepped, apart), stepped, apart) if stepped else ()),
+        *_harm(lives, stepped, [*healthy, *apart]),
         *_resources(lives[0], begin + 0.1 * whole_s),
         *_keeping(lives, before, after, kept(folder), ended),
         ("what was left out", "nothing" if root and faked else "; ".join(_left_out(root, faked)), "nothing", None),
@@ -335,20 +345,27 @@ def _kill_all(lives: list[Serving]) -> None:
         life.process.wait()
 
 
-def _lateness(late: list[float]) -> str:
-    if not late:
-        return "none"
+def _punctual(
+    name: str, seen: Punctuality, lives: list[Serving], numbers: range
+) -> Iterator[tuple[str, str, str, bool | None]]:
+    missed = round(sum(life.total("tensorix_probe_missed_total", f"target=t{n}") for life in lives for n in numbers))
+    late = sorted(seen.late_s) or [math.nan]
     figures = [late[int(share * (len(late) - 1))] * 1e3 for share in (0.5, 0.99, 1.0)]
-    return "median {:.1f} ms, p99 {:.1f} ms, most {:.1f} ms".format(*figures)
+    yield f"{name}: slots", f"{seen.slots}", "", None
+    words = "median {:.1f} ms, p99 {:.1f} ms, most {:.1f} ms".format(*figures)
+    yield f"{name}: first request after its slot", words, f"≤ {LATE_S * 1e3:.0f} ms", late[-1] <= LATE_S
+    held = seen.missing <= missed
+    yield f"{name}: slots without one; counted as missed", f"{seen.missing}; {missed}", "no more than counted", held
+    yield f"{name}: requests out of time", f"{seen.odd}", "0", seen.odd == 0
 
 
-def _harm(lives: list[Serving], targets: int) -> Iterator[tuple[str, str, str, bool | None]]:
+def _harm(
+    lives: list[Serving], stepped: list[Serving], numbers: list[int]
+) -> Iterator[tuple[str, str, str, bool | None]]:
     """What the troubles of others did to the healthy targets, and what became of those that hang."""
-    rounds = "tensorix_probe_rounds_total"
+    rounds, both = "tensorix_probe_rounds_total", [*lives, *stepped]
     states = {
-        state: round(
-            sum(life.total(rounds, f"target=t{n}", f"state={state}") for life in lives for n in range(targets))
-        )
+        state: round(sum(life.total(rounds, f"target=t{n}", f"state={state}") for life in both for n in numbers))
         for state in ("up", "degraded", "inconclusive", "payment", "down")
     }
     up = states.pop("up")
@@ -363,10 +380,9 @@ def _harm(lives: list[Serving], targets: int) -> Iterator[tuple[str, str, str, b
         down = round(sum(life.total(rounds, f"target={name}", "state=down") for life in lives))
         every = round(sum(life.total(rounds, f"target={name}") for life in lives))
         yield f"rounds of the target {name}", f"{down} down of {every}", "all down", down == every > 0
-    unhealthy = sum(life.unhealthy for life in lives)
-    looks = sum(len(life.rss) for life in lives)
+    unhealthy, looks = sum(life.unhealthy for life in both), sum(len(life.rss) for life in both)
     yield "healthz was not 200", f"{unhealthy} of {looks} times", "0", unhealthy == 0
-    pages = sum(life.pages for life in lives)
+    pages = sum(life.pages for life in both)
     yield "status page loaded", f"{pages} of {looks} times", "each time", pages == looks
 
 

@@ -245,9 +245,11 @@ class Service:
         for worker in late:
             worker.cancel()
         deadline = time.monotonic() + 1.0
-        ending: list[Worker | threading.Thread] = [*late, *self._threads]
-        for one in ending:
-            one.join(max(0.0, deadline - time.monotonic()))
+        for worker in late:
+            worker.join(deadline - time.monotonic())
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
         self._safely("alerts", lambda: self.alerting.close(2.0))
         if self._keeper is not None:
             self._keeper.close(_FLUSH_S)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.memory import TargetMemory
-from tensorix_probes.result import ProbeResult, Round, State
+from tensorix_probes.result import Round
 from tensorix_probes.settings import Target
 
 __all__ = ["Slot", "Worker"]
@@ -48,7 +48,6 @@ class Worker:
     """When its last round ended on the monotonic clock; before the first: when it started."""
     key_alias: str | None = field(init=False)
     """Of its target; kept, since it takes some ms."""
-    cancelled: bool = field(default=False, init=False)
     _given: threading.Condition = field(default_factory=threading.Condition, init=False)
     _slot: Slot | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
@@ -108,8 +107,7 @@ class Worker:
                     # The thread was woken too late: the machine has other things to do.
                     self.missed(self.target, "late")
                     continue
-                made = self.make_round(self, slot)
-                self.done(self, _cut_short(made) if self.cancelled else made)
+                self.done(self, self.make_round(self, slot))
                 self.last_end_s = self.monotonic_s()
             except Exception as error:  # noqa: BLE001 - a defect: the next slot has its chance all the same
                 self.failed(self.target, error)
@@ -136,27 +134,5 @@ class Worker:
         return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        """Cut the round under way short: its request fails at once, and so does whatever it asks next."""
-        self.cancelled = True
+        """Cut the round under way short: its request fails at once, and so does what it asks next: inconclusive."""
         self.exchange.close()
-
-
-def _cut_short(made: Round) -> Round:
-    """A round that was cut short by the end of the probe says nothing about its target."""
-    why = "cut short: the probe was told to end"
-
-    def mended(result: ProbeResult) -> ProbeResult:
-        if result.state is not State.DOWN:
-            return result
-        return replace(result, state=State.INCONCLUSIVE, reason=why, assertions=())
-
-    if made.state is not State.DOWN:
-        return made
-    return replace(
-        made,
-        state=State.INCONCLUSIVE,
-        reason=why,
-        cause_check=None,
-        cause=None,
-        results=tuple(map(mended, made.results)),
-    )
