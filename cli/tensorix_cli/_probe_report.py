@@ -55,6 +55,9 @@ def report_uptime(
             targets=targets or list(objectives),
             locations=locations,
         )
+    seen = {now.location for now in report.now}
+    if unseen := [name for name in locations if name not in seen]:
+        raise SettingsError(f"there is no probe from a location {unseen[0]!r} in the last {days:g} days")
     written = write_uptime_report(report, out, pictures=pictures)
     say("")
     for line in written.verdict:

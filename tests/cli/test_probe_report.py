@@ -1,4 +1,4 @@
-"""`tensorix probe report`, as people call it: the verdict on standard output, the page in a folder, mistakes in a line."""
+"""`tensorix probe report`, as people call it: the verdict is printed, the page is written, a mistake is a line."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "report": (["report", "runs/none"], ["reports"]),
     "demo": (["demo", "--out", "runs/none"], ["simulator", "loadtests", "reports"]),
     "simulate": (["simulate", "--port", "0"], ["simulator"]),
+    "probe report": (["probe", "report", "--history", "none"], ["reports", "history"]),
 }
 
 
