@@ -24,7 +24,7 @@ _PHASES = ("dns", "connect", "tls", "send", "first_byte", "first_chunk", "first_
 
 
 def _rounds(count: int, end_unix_ns: int) -> Iterator[RoundRow]:
-    rng = random.Random(1)  # noqa: S311 - the same each time
+    rng = random.Random(1)
     start = end_unix_ns - count // len(_TARGETS) * _MINUTE_NS
     for number in range(count):
         at = start + number // len(_TARGETS) * _MINUTE_NS + rng.randrange(_MINUTE_NS)
@@ -49,7 +49,9 @@ def _rounds(count: int, end_unix_ns: int) -> Iterator[RoundRow]:
                         }
                         for index in range(assertions)
                     ),
-                    phases_ns={name: int(rng.lognormvariate(18, 0.3)) for name in _PHASES[: 4 if check == "tls" else 9]},
+                    phases_ns={
+                        name: int(rng.lognormvariate(18, 0.3)) for name in _PHASES[: 4 if check == "tls" else 9]
+                    },
                     figures={"tokens_per_second": round(rng.uniform(10, 90), 3), "largest_gap_s": rng.random()},
                     status=503 if bad else 200,
                     request_id=f"{rng.getrandbits(128):032x}",
@@ -119,8 +121,6 @@ def main(count: int) -> None:
             _timed("a target's rounds of the last day, with results", all_pages(target=target, since_unix_ns=day))
             _timed("a target's hours, of each check", all_hours(target=target))
             _timed("all targets' hours, of rounds", all_hours(checks=False))
-            _timed("counts of each target", lambda: [history.counts(one) for one in _TARGETS] and None)
-            _timed("the last round of each target", lambda: [history.last(one, "fra") for one in _TARGETS] and None)
             _timed("what a key spent in the last day", lambda: f"{len(history.spends('key-0a1b2c3d', day)):,} results")
 
         print(f"{count:,} rounds of {len(_CHECKS)} results, SQLite")

@@ -1,4 +1,4 @@
-"""Keeps rounds in a history: a thread of its own for `serve`, one call for `once`, and reading back at the start.
+"""Keeps rounds in a history: a thread of its own for `serve`, one call for `once`.
 
 A history that is locked, full or gone holds no probe up. Its rounds wait in memory, and what still waits at the end in
 a file beside it. A kill -9 takes what is not reported as written: that of the last second.
@@ -6,20 +6,20 @@ a file beside it. A kill -9 takes what is not reported as written: that of the l
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from tensorix_api.errors import HistoryError
+from tensorix_probes.kept import memory_name, memory_value, recall_counts, recall_memory, recall_spends, row_of
 from tensorix_probes.memory import Clock, TargetMemory
-from tensorix_probes.result import ProbeResult, Round, Spent, State
+from tensorix_probes.result import Round
 from tensorix_probes.settings import HistorySettings
-from tensorix_records.history import History, ResultRow, RoundRow, spool
+from tensorix_records.history import History, RoundRow, spool
 
 __all__ = ["Keeper", "Standing", "keep_once", "recall_counts", "recall_memory", "recall_spends", "row_of"]
 
@@ -27,106 +27,6 @@ _BATCH = 500
 _GATHER_S = 0.5
 _MOST_WAIT_S = 60.0
 _HOUR_S = 3600.0
-_HOUR_NS = 3600 * 1_000_000_000
-_DAY_NS = 24 * _HOUR_NS
-
-
-def _result_row(result: ProbeResult) -> ResultRow:
-    # The one that made the state what it is comes first; the others keep their order.
-    failed = sorted(result.failed, key=lambda assertion: assertion.otherwise is not result.state)
-    return ResultRow(
-        check=result.check,
-        state=result.state.value,
-        started_unix_ns=result.started_unix_ns,
-        duration_ns=result.duration_ns,
-        reason=result.reason,
-        failed=tuple(assertion.name for assertion in failed),
-        assertions=tuple(asdict(one) | {"otherwise": str(one.otherwise)} for one in result.assertions),
-        phases_ns={
-            name.removesuffix("_ns"): value for name, value in asdict(result.phases).items() if value is not None
-        },
-        figures=dict(result.figures),
-        status=result.status,
-        error_kind=result.error_kind,
-        error_phase=result.error_phase,
-        request_id=result.request_id,
-        key_alias=result.key_alias,
-        model=result.model,
-        requests=result.spent.requests,
-        tokens=result.spent.tokens,
-        cost=result.spent.cost,
-    )
-
-
-def row_of(round_: Round) -> RoundRow:
-    """A round as the history keeps it."""
-    return RoundRow(
-        round_id=round_.round_id,
-        target=round_.target,
-        location=round_.location,
-        state=round_.state.value,
-        started_unix_ns=round_.started_unix_ns,
-        slot_unix_ns=round_.slot_unix_ns,
-        duration_ns=round_.duration_ns,
-        reason=round_.reason,
-        cause_check=round_.cause_check,
-        cause=round_.cause,
-        maintenance=round_.maintenance,
-        trace_id=round_.trace_id,
-        results=tuple(map(_result_row, round_.results)),
-    )
-
-
-def _memory_name(target: str, location: str | None) -> str:
-    return f"target/{target}" if location is None else f"target/{target}@{location}"
-
-
-def _memory_value(memory: TargetMemory) -> Any:
-    """A copy that the target's thread does not change any more."""
-    return json.loads(json.dumps(asdict(memory)))
-
-
-def recall_memory(history: History, target: str, location: str | None = None) -> TargetMemory:
-    """What was known of a target when its last round was kept; nothing where it is new. Raises HistoryError."""
-    value = history.recall(_memory_name(target, location))
-    if not isinstance(value, dict):
-        return TargetMemory()
-    checks, runs, first = (value.get(name) for name in ("checks", "last_run_unix_ns", "first_model"))
-    return TargetMemory(
-        checks=dict(checks) if isinstance(checks, dict) else {},
-        last_run_unix_ns=dict(runs) if isinstance(runs, dict) else {},
-        first_model=first if isinstance(first, str) else None,
-    )
-
-
-def recall_spends(history: History, key_alias: str, since_unix_ns: int) -> list[tuple[int, Spent]]:
-    """What the probes of a key used since then, as `Ledger.restore` takes it. Raises HistoryError."""
-    return [
-        (at, Spent(requests, tokens, cost)) for at, requests, tokens, cost in history.spends(key_alias, since_unix_ns)
-    ]
-
-
-def recall_counts(
-    history: History, target: str, location: str | None, since_unix_ns: int, now_unix_ns: int
-) -> list[tuple[float, State, int]]:
-    """How many rounds outside maintenance had which state, and how many seconds ago; oldest first.
-
-    The last day's one by one, those before it by the hour. Raises HistoryError.
-    """
-    day = max(now_unix_ns - _DAY_NS, since_unix_ns) // _HOUR_NS * _HOUR_NS
-    counts = [
-        ((now_unix_ns - row.hour_unix_s * 1_000_000_000) / 1e9, state, getattr(row, state))
-        for row in history.hours(target=target, since_unix_ns=since_unix_ns, until_unix_ns=day, checks=False)
-        if row.location == location and not row.maintenance
-        for state in State
-        if getattr(row, state)
-    ]
-    last = history.rounds(target=target, location=location, since_unix_ns=max(day, since_unix_ns), results=False)
-    return counts + [
-        ((now_unix_ns - row.started_unix_ns) / 1e9, State(row.state), 1)
-        for row in last
-        if row.maintenance is None and row.location == location
-    ]
 
 
 def keep_once(
@@ -147,8 +47,7 @@ def keep_once(
     rows = [row_of(round_) for round_ in rounds]
     locations = {row.target: row.location for row in rows}
     remember = {
-        _memory_name(target, locations.get(target)): _memory_value(memory)
-        for target, memory in (memories or {}).items()
+        memory_name(target, locations.get(target)): memory_value(memory) for target, memory in (memories or {}).items()
     }
     try:
         history = History.open(url, wait_s=wait_s)
@@ -239,7 +138,7 @@ class Keeper:
                 self._error = f"a round of {round_.target} is none: {type(error).__name__}: {error}"
             return
         try:
-            value = None if memory is None else _memory_value(memory)
+            value = None if memory is None else memory_value(memory)
         except (TypeError, ValueError):
             value = None  # it keeps what is no JSON
         with self._changed:
@@ -248,7 +147,7 @@ class Keeper:
                 return
             self._queue.append(row)
             if value is not None:
-                self._memories[_memory_name(round_.target, round_.location)] = value
+                self._memories[memory_name(round_.target, round_.location)] = value
             self._changed.notify_all()
 
     def standing(self) -> Standing:

@@ -315,47 +315,6 @@ def test_hours_add_up_in_postgresql_as_in_sqlite(history_url: str) -> None:
         assert {row.hour_unix_s for row in history.hours()} == {(START + n * HOUR_NS) // 10**9 for n in (3, 4)}
 
 
-@pytest.mark.parametrize("rolled_up", [False, True])
-def test_counts_are_those_of_the_rounds(history_url: str, rolled_up: bool) -> None:
-    """Of any window and location, outside maintenance, before and after they were rolled up."""
-    rounds = [
-        _some_round(number, number * 7, number % 5, "here", "fra" if number % 3 else None, number % 11 == 0)
-        for number in range(60)
-    ]
-    with History.open(history_url) as history:
-        history.append(rounds)
-        if rolled_up:
-            history.maintain(START + 4 * HOUR_NS, **FOREVER)
-        for since in range(0, 420, 35):
-            for until in (None, *range(since, 420, 53)):
-                first = START + since * 60 * 10**9
-                last = None if until is None else START + until * 60 * 10**9
-                for location in (None, "fra"):
-                    inside = [
-                        row.state
-                        for row in rounds
-                        if first <= row.started_unix_ns < (last or 2**63)
-                        and row.maintenance is None
-                        and location in (None, row.location)
-                    ]
-                    found = history.counts("here", location=location, since_unix_ns=first, until_unix_ns=last)
-                    assert found == {state: inside.count(state) for state in _STATES}  # type: ignore[arg-type]
-
-
-def test_the_last_round_and_since_when_its_state_holds(history_url: str, make_round: MakeRound) -> None:
-    """The newest of a target and location; its state since the first round after the last other one."""
-    states = ["up", "down", "up", "up"]
-    rounds = [make_round(number, state=state) for number, state in enumerate(states)]
-    with History.open(history_url) as history:
-        assert history.last("here", "fra") is None
-        history.append(rounds)
-        history.append([make_round(50, location=None), make_round(60, target="there")])
-        assert history.last("here", "fra") == (rounds[3], rounds[2].started_unix_ns)
-        newest = history.last("there", "fra")
-        assert newest is not None
-        assert newest[1] == newest[0].started_unix_ns
-
-
 def test_what_a_key_spent(history_url: str, make_round: MakeRound) -> None:
     """Each result that used something of the key, since then, oldest first."""
     rounds = [make_round(number) for number in range(4)]

@@ -200,69 +200,6 @@ class History:
         with told(self._place, "read"), reading(self._engine) as connection:
             return sorted({*targets_in(connection, ROUNDS), *targets_in(connection, HOURS)})
 
-    def counts(
-        self, target: str, *, location: str | None = None, since_unix_ns: int = 0, until_unix_ns: int | None = None
-    ) -> dict[str, int]:
-        """How many rounds outside maintenance had each state in [since, until): whole hours from the roll-ups.
-
-        Where retention took the rounds of the hour in which `since` lies, that hour's part is missing. Raises
-        HistoryError.
-        """
-        until = _LAST_NS if until_unix_ns is None else until_unix_ns
-        whole = min(-(-since_unix_ns // HOUR_NS) * HOUR_NS, until), max(until // HOUR_NS * HOUR_NS, since_unix_ns)
-        states = ("up", "degraded", "inconclusive", "payment", "down")
-        counts: dict[str, int] = dict.fromkeys(states, 0)
-        place = [] if location is None else [ROUNDS.c.location == location]
-        base = select(ROUNDS.c.state, func.count()).where(
-            ROUNDS.c.target == target, ROUNDS.c.maintenance.is_(None), *place
-        )
-        started = ROUNDS.c.started_unix_ns
-        rounds = [base.where(started >= since_unix_ns, started < until)]
-        if whole[0] < whole[1]:
-            rounds = [
-                base.where(started >= since_unix_ns, started < whole[0]),
-                base.where(NOT_ROLLED_UP, started >= whole[0], started < whole[1]),
-                base.where(started >= whole[1], started < until),
-            ]
-        with told(self._place, "read"), reading(self._engine) as connection:
-            for query in rounds:
-                for state, number in connection.execute(query.group_by(ROUNDS.c.state)):
-                    counts[state] += number
-            if whole[0] < whole[1]:
-                sums = select(*(func.coalesce(func.sum(HOURS.c[state]), 0) for state in states)).where(
-                    HOURS.c.target == target,
-                    HOURS.c.hour_unix_s >= whole[0] // 1_000_000_000,
-                    HOURS.c.hour_unix_s < whole[1] // 1_000_000_000,
-                    HOURS.c.check_name == "",
-                    HOURS.c.maintenance == 0,
-                    *([] if location is None else [HOURS.c.location == location]),
-                )
-                for state, number in zip(states, connection.execute(sums).one(), strict=True):
-                    counts[state] += int(number)
-        return counts
-
-    def last(self, target: str, location: str | None = None) -> tuple[RoundRow, int] | None:
-        """The newest round of a target at a location (with its results), and since when its state holds.
-
-        None where there is none. Raises HistoryError.
-        """
-        of_it = (ROUNDS.c.target == target, ROUNDS.c.location == (location or ""))
-        newest = select(ROUNDS).where(*of_it).order_by(ROUNDS.c.started_unix_ns.desc(), ROUNDS.c.id.desc()).limit(1)
-        with told(self._place, "read"), reading(self._engine) as connection:
-            found = read_rounds(connection, self._sets, newest)
-            if not found:
-                return None
-            row = found[0][1]
-            other = connection.scalar(
-                select(func.max(ROUNDS.c.started_unix_ns)).where(*of_it, ROUNDS.c.state != row.state)
-            )
-            since = connection.scalar(
-                select(func.min(ROUNDS.c.started_unix_ns)).where(
-                    *of_it, ROUNDS.c.started_unix_ns > (-_LAST_NS if other is None else other)
-                )
-            )
-        return row, row.started_unix_ns if since is None else since
-
     def spends(self, key_alias: str, since_unix_ns: int) -> list[tuple[int, int, int, float | None]]:
         """What the probes of a key used: (started_unix_ns, requests, tokens, cost), oldest first.
 

@@ -51,13 +51,7 @@ ROUNDS = Table(
     Column("rolled_up", SmallInteger, nullable=False, server_default="0"),
 )
 Index("probe_rounds_by_start", ROUNDS.c.started_unix_ns)
-Index(
-    "probe_rounds_by_target",
-    ROUNDS.c.target,
-    ROUNDS.c.started_unix_ns,
-    ROUNDS.c.location,
-    ROUNDS.c.state,
-)
+Index("probe_rounds_by_target", ROUNDS.c.target, ROUNDS.c.started_unix_ns)
 NOT_ROLLED_UP = text("rolled_up = 0")
 # Of the last hour or two only: rounds that no roll-up counts yet.
 Index(

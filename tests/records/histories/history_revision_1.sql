@@ -93,6 +93,6 @@ CREATE TABLE probe_schema (
 );
 INSERT INTO "probe_schema" VALUES('1');
 CREATE INDEX probe_rounds_by_start ON probe_rounds (started_unix_ns);
-CREATE INDEX probe_rounds_by_target ON probe_rounds (target, started_unix_ns, location, state);
+CREATE INDEX probe_rounds_by_target ON probe_rounds (target, started_unix_ns);
 CREATE INDEX probe_rounds_fresh ON probe_rounds (started_unix_ns) WHERE rolled_up = 0;
 COMMIT;

@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("rolled_up", sa.SmallInteger(), nullable=False, server_default="0"),
     )
     op.create_index("probe_rounds_by_start", "probe_rounds", ["started_unix_ns"])
-    op.create_index("probe_rounds_by_target", "probe_rounds", ["target", "started_unix_ns", "location", "state"])
+    op.create_index("probe_rounds_by_target", "probe_rounds", ["target", "started_unix_ns"])
     fresh = sa.text("rolled_up = 0")
     op.create_index(
         "probe_rounds_fresh", "probe_rounds", ["started_unix_ns"], sqlite_where=fresh, postgresql_where=fresh
