@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,9 +81,17 @@ def run_once(wanted: Wanted, configured: Callable[[], Configuration]) -> int:
             raise
         say("TENSORIX UNKNOWN - the configuration has mistakes: see tensorix probe check-config")
         return UNKNOWN
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            # As Ctrl-C: one line, and 130.
+            signal.signal(number, signal.default_int_handler)
     keys = Keys(targets)
     memories = _recalled(configuration, targets, keys)
-    rounds = probe(configuration, targets=targets, keys=keys, memories=memories)
+    try:
+        rounds = probe(configuration, targets=targets, keys=keys, memories=memories)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return ExitStatus.INTERRUPTED
     _keep(configuration, rounds, memories)
     status = STATUS[worst(one.state for one in rounds)]
     _write(rounds, targets, wanted, configuration)

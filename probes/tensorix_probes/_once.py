@@ -47,8 +47,11 @@ def probe(
     chosen = configuration.targets if targets is None else tuple(targets)
     keys, clock = keys or Keys(chosen), clock or Clock()
 
+    under_way: list[Exchange] = []
+
     def one(target: Target) -> Round:
         exchange = Exchange(target)
+        under_way.append(exchange)
         try:
             return run_round(
                 target,
@@ -64,4 +67,11 @@ def probe(
             exchange.close()
 
     with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(chosen)))) as pool:
-        return list(pool.map(one, chosen))
+        try:
+            return list(pool.map(one, chosen))
+        except BaseException:
+            # Interrupted: nobody waits for what a server that stalls would still say.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for exchange in under_way:
+                exchange.close()
+            raise

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -154,11 +155,13 @@ def _text_rules(target: Target) -> Iterator[_Rule]:
     for at, accepted in enumerate(target.accept):
         check, point, assertion = accepted.partition(".")
         if not point or not re.fullmatch(r"[a-z0-9_]+", assertion):
-            words = f"{accepted!r} is no assertion: write it like ratelimit.headers_on_stream"
+            words = f"{accepted!r} is no assertion: write it like ratelimit.headers_present_on_stream"
             yield ("accept",), ("accept", at), words
         elif check not in known_checks():
             words = f"{accepted!r} is of no check that there is: {similar(check, known_checks())}"
             yield ("accept",), ("accept", at), words
+        elif check in BUILT_IN_CHECKS and assertion not in (names := _assertions(check)):
+            yield ("accept",), ("accept", at), f"{check} asserts nothing of that name: {similar(assertion, names)}"
     for name in target.extra_headers:
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             yield ("extra_headers",), ("extra_headers", name), "this is no name of a header"
@@ -169,6 +172,10 @@ def _text_rules(target: Target) -> Iterator[_Rule]:
         if name in _MESSAGE_FIELDS:
             words = "the check sets this itself: see canary.prompt, canary.max_tokens and model"
             yield ("canary.body",), ("canary", "body", name), words
+
+
+def _assertions(check: str) -> list[str]:
+    return [promise.name for promise in import_module(f"tensorix_probes.checks.{check}").PROMISES]
 
 
 def _twice(names: Sequence[str]) -> list[str]:

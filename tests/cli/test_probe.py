@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +128,20 @@ def test_a_key_at_its_limit_is_inconclusive(once: Command) -> None:
         ran = once("--base-url", server.base_url)
     assert ran.returncode == 3
     assert ran.stdout.startswith("127.0.0.1 is inconclusive")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_probe_ends_at_once(environment: dict[str, str], number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM wait for no server that stalls: one line, and 130."""
+    with Simulator(**QUICK, faults=["stall 100s before headers, on chat"]) as server:
+        command = [sys.executable, "-m", "tensorix_cli", "probe", "once", "--base-url", server.base_url]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+            while not any(line["path"].endswith("chat/completions") for line in server.truth("arrival")):
+                assert running.poll() is None
+                time.sleep(0.02)
+            running.send_signal(number)
+            assert running.communicate(timeout=10) == (b"", b"tensorix: interrupted\n")
+            assert running.returncode == 130
 
 
 # Mistakes.

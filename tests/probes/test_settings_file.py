@@ -108,7 +108,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         jitter = "500ms"
         checks = ["tls", "chat", "auth", "errors"]
         every = { auth = "2h" }
-        accept = ["ratelimit.headers_on_stream"]
+        accept = ["ratelimit.headers_present_on_stream"]
         certificate_days = 30
         timeouts = { dns = "1s", connect = "2s", tls = "3s", first_byte = "4s", first_token = "5s", total = "7s" }
         slow = { connect = "1s", models = "none", chat = "2s", first_token = "3s", gap = "4s" }
@@ -143,7 +143,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
             jitter_s=0.5,
             checks=("tls", "chat", "auth", "errors"),
             every_s={"auth": 7200},
-            accept=("ratelimit.headers_on_stream",),
+            accept=("ratelimit.headers_present_on_stream",),
             certificate_days=30,
             timeouts=Timeouts(dns_s=1, connect_s=2, tls_s=3, first_byte_s=4, first_token_s=5, chunk_s=7, total_s=7),
             slow=Slow(connect_s=1, models_s=None, chat_s=2, first_token_s=3, gap_s=4),
