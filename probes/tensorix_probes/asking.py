@@ -83,7 +83,8 @@ class Asking:
     def spent(self, finding: Finding | None) -> Spent:
         """What the requests took: as the usage says, the most where none came of what may have been worked on."""
         reached = [(answer, cost) for answer, cost, own in self.asked if own and answer.phases.send_ns is not None]
-        requests = sum(cost.requests for _, cost in reached)
+        free = self.lists_are_free
+        requests = sum(cost.requests for answer, cost in reached if not (free and answer.method == "GET"))
         told = Spent() if finding is None else finding.spent
         # No answer, or no end of it: a model may have worked on it all the same.
         unknown = any(answer.method != "GET" and answer.failure is not None for answer, _ in reached)

@@ -170,7 +170,7 @@ class _Running:
         """Learn from the headers whether lists of models are counted."""
         limit, _ = known_limit(self.target, self.key.observations, "requests")
         free = lists_are_free(
-            self.key.observations, limit.amount if limit.is_known else None, self.target.headers.window_s
+            self.key.observations, None if limit.source == "seen" else limit.amount, self.target.headers.window_s
         )
         if free is not None:
             self._lists["free"] = free
@@ -210,11 +210,13 @@ class _Running:
             )
             finding = _skipped("check_works", f"a defect of the check {check.name}: {said}")
         finally:
+            self.key.observe(asking.observed(finding))
+            self._look_at_lists()
+            # A list that shows itself that it was free has cost nothing.
+            asking.lists_are_free = self._lists.get("free", asking.lists_are_free)
             spent = asking.spent(finding)
             if reserved is not None:
                 self.key.ledger.settle(self.clock.unix_ns(), reserved, spent)
-            self.key.observe(asking.observed(finding))
-            self._look_at_lists()
         self.memory.last_run_unix_ns[check.name] = now
         if check.name == "models" and "first_model" in finding.facts:
             self.memory.first_model = finding.facts["first_model"]

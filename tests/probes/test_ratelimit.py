@@ -17,7 +17,7 @@ from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import ProbeResult, State
 from tensorix_probes.round import run_round
-from tensorix_probes.settings import Budget, Headers, Target
+from tensorix_probes.settings import BUILT_IN_CHECKS, Budget, Headers, Target
 from tensorix_simulator import Simulator
 
 Play = Callable[..., list[ProbeResult]]
@@ -153,6 +153,17 @@ def test_other_users_of_the_key(borrow: Callable[..., Simulator], target: Callab
         assert (result.state, failed(result)) == (State.UP, [])
         play(here)
     assert result.figures["foreign_requests"] == 3 * 2
+
+
+def test_a_first_round_of_all_checks_fits_the_share(
+    borrow: Callable[..., Simulator], target: Callable[..., Target], play: Play
+) -> None:
+    """With 3 requests of 60 a minute nothing is skipped: lists that show themselves that they are free cost none."""
+    simulator = borrow()
+    here = target(simulator.base_url, checks=BUILT_IN_CHECKS, budget=Budget())
+    found = run_round(here, exchange=Exchange(here), key=Keys([here]).of(here), memory=TargetMemory())
+    assert {result.check: str(result.state) for result in found.results} == dict.fromkeys(BUILT_IN_CHECKS, "up")
+    assert found.spent.requests == 3
 
 
 def test_nothing_to_read(target: Callable[..., Target], play: Play) -> None:
