@@ -92,6 +92,8 @@ class _Entry:
     at_ns: int
     day: int
     units: int
+    counts: bool = True
+    """False: its window is over."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,16 +119,24 @@ class _Window:
     def __init__(self, window_ns: int) -> None:
         self.window_ns = window_ns
         self._entries: list[_Entry] = []
+        self._used = 0
 
     def put(self, entry: _Entry) -> None:
         insort(self._entries, entry, key=lambda one: one.at_ns)
+        self._used += entry.units
 
     def change(self, entry: _Entry, units: int) -> None:
+        if entry.counts:
+            self._used += units - entry.units
         entry.units = units
 
     def used(self, now_ns: int, unix_ns: int) -> int:
-        del self._entries[: bisect_right(self._entries, now_ns - self.window_ns, key=lambda one: one.at_ns)]
-        return sum(entry.units for entry in self._entries)
+        over = bisect_right(self._entries, now_ns - self.window_ns, key=lambda one: one.at_ns)
+        for entry in self._entries[:over]:
+            entry.counts = False
+            self._used -= entry.units
+        del self._entries[:over]
+        return self._used
 
     def wait_ns(self, now_ns: int, unix_ns: int, units: int, most: int) -> int | None:
         over = self.used(now_ns, unix_ns) + units - most
