@@ -45,7 +45,8 @@ def probe(
     `memories` by name and `keys` are what is known of earlier rounds, and know of these afterwards.
     """
     chosen = configuration.targets if targets is None else tuple(targets)
-    keys, clock = keys or Keys(chosen), clock or Clock()
+    clock = clock or Clock()
+    keys = keys or Keys(chosen, monotonic_ns=clock.monotonic_ns)
 
     under_way: list[Exchange] = []
 
