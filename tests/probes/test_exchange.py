@@ -148,6 +148,21 @@ def test_the_rate_limits_of_any_status(serve: Serve, target_at: TargetAt) -> Non
     assert dict(answer.headers)["x-ratelimit-remaining-requests"] == "0"
 
 
+@pytest.mark.parametrize("status", [204, 226, 418, 599, 700])
+def test_a_status_that_is_no_success(serve: Serve, target_at: TargetAt, status: int) -> None:
+    """Whatever is not 200 has a kind, as the load client has it; a whole answer is no failure all the same."""
+
+    def handler(peer: Peer) -> None:
+        peer.request()
+        peer.answer(status, b"" if status == 204 else b"{}")
+
+    answer = Exchange(target_at(_at(serve(handler)))).ask("GET", "/models", kind="models")
+    assert (answer.status, answer.failure) == (status, None)
+    assert answer.error is not None
+    kinds = {418: "bad_request", 599: "server_error"}
+    assert (str(answer.error.kind), answer.error.phase) == (kinds.get(status, "unexpected_status"), "headers")
+
+
 def test_the_key_is_in_no_text(serve: Serve, target_at: TargetAt) -> None:
     """A server that repeats the key, in a status or in an event, does not get it into what is kept of it."""
     error = json.dumps({"error": {"message": f"wrong key {_KEY}"}}).encode()
