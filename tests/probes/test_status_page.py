@@ -122,16 +122,17 @@ def test_down(board: Board) -> None:
     """A target that is down says why in a line, which assertion it was, and what it has cost the objective."""
     why = "127.0.0.1 port 9 refused the connection"
     broken = _result("tls", State.DOWN, reason=why, assertions=(Assertion("connects", False, why),), request_id="r-1")
-    skipped = _result("chat", State.INCONCLUSIVE, reason="explained by tls")
+    why_not = "explained by tls"
+    skipped = [_result(name, State.INCONCLUSIVE, reason=why_not) for name in ("models", "chat", "stream")]
     for number in range(60):
         board.see(_round(number), 1_000.0 - 3_600 + 60 * number)
-    board.see(_round(60, State.DOWN, broken, skipped, reason=why, cause_check="tls", cause="connects"), 1_000.0)
+    board.see(_round(60, State.DOWN, broken, *skipped, reason=why, cause_check="tls", cause="connects"), 1_000.0)
     page = page_of(_status(board, Target(name="prod"), missed={"late": 2, "overlap": 1}))
     text = _text(page)
     assert "<title>Down \N{EN DASH} prod</title>" in page
     for words in (
         f"{why} (tls: connects)",
-        "Cannot say explained by tls",
+        "models, chat, stream Cannot say explained by tls",
         "available, 1 h 98.3 % 59 of 60 rounds",
         "error budget left none objective 99.50 %, spent 3.3 times",
         "request r-1",
@@ -282,7 +283,7 @@ def test_in_a_browser(browser: Any, long_page: Path, width: int, dark: bool) -> 
     assert browser.value("document.querySelectorAll('svg.rounds')[0].getBoundingClientRect().height") > 20
     ground = browser.value("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
-    for selector in (".tiles dd", "header", "table.checks td"):
+    for selector in (".tiles dd", "header", "table.checks td.what"):
         assert browser.value(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().width") > 50
     assert browser.value("document.scripts.length") == 0
 

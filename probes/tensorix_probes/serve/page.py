@@ -128,20 +128,27 @@ def bars(recent: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"bars": found, "width": max(1, len(recent)) * 10, "top": max(times, default=None), "times": times}
 
 
-def _with_figures(target: dict[str, Any]) -> dict[str, Any]:
-    """The target with those figures of its checks that mean something to everybody."""
-    checks = [
-        {
-            **one,
-            "shown": [
-                (label, format(one["figures"][name], form))
-                for name, (label, form) in _FIGURES.items()
-                if name in one["figures"]
-            ],
-        }
-        for one in target["checks"]
-    ]
+def _drawn(target: dict[str, Any]) -> dict[str, Any]:
+    """The target as it is drawn: with those figures of its checks that mean something to everybody, and those checks
+    in one line that were not run for one reason.
+    """
+    checks: list[dict[str, Any]] = []
+    for one in target["checks"]:
+        shown = [
+            (words, format(one["figures"][name], form))
+            for name, (words, form) in _FIGURES.items()
+            if name in one["figures"]
+        ]
+        last = checks[-1] if checks else None
+        if last and _not_run(last) and _not_run(one) and last["reason"] == one["reason"]:
+            checks[-1] = {**last, "check": f"{last['check']}, {one['check']}"}
+        else:
+            checks.append({**one, "shown": shown})
     return {**target, "checks": checks}
+
+
+def _not_run(check: dict[str, Any]) -> bool:
+    return bool(check["state"] == State.INCONCLUSIVE and check["status"] is None and not check["failed"])
 
 
 def _icon(state: str | None) -> str:
@@ -194,7 +201,7 @@ POLICY = _policy()
 def page_of(status: dict[str, Any]) -> str:
     """The page of what `/api/status` says."""
     template, style = _template()
-    targets = sorted(map(_with_figures, status["targets"]), key=lambda target: _ORDER.index(target["state"]))
+    targets = sorted(map(_drawn, status["targets"]), key=lambda target: _ORDER.index(target["state"]))
     states = [target["state"] for target in targets]
     return template.render(
         status=status,

@@ -25,7 +25,7 @@ from tensorix_probes.serve.recalling import recall_board, recall_budgets, recall
 from tensorix_probes.serve.schedule import Schedule, slots_of
 from tensorix_probes.serve.standings import BudgetMetrics, HistoryMetrics, notices_of, standing_of
 from tensorix_probes.serve.status import Board, about
-from tensorix_probes.serve.workers import Slot, Worker
+from tensorix_probes.serve.workers import Slot, Worker, wrong_with
 from tensorix_probes.settings import Configuration, Target
 
 if TYPE_CHECKING:
@@ -255,28 +255,14 @@ class Service:
             self._keeper.close(_FLUSH_S)
             if (left := self._keeper.standing()).lost:
                 self.tell(f"{left.lost} rounds were not kept in the history: {left.error or 'too many waited'}")
-        if self._otlp is not None:
-            self._otlp.close(2.0)
+        if (otlp := self._otlp) is not None:
+            self._safely("spans", lambda: otlp.close(2.0))
 
     def health(self) -> list[str]:
         """What is wrong with the probing itself, whatever its targets do; nothing where it works."""
-        wrong = [
-            f"the thread of {thread.name.removeprefix('probe ')} is dead"
-            for thread in self._threads
-            if not thread.is_alive()
-        ]
-        now_s = time.monotonic()
         with self._lock:
             workers = list(self._workers.values())
-        for worker in workers:
-            target, silent_s = worker.target, now_s - worker.last_end_s
-            # By its timeouts a round may take longer than three intervals.
-            most_s = max(3 * target.interval_s, (len(target.checks) + 1) * target.timeouts.total_s)
-            if not worker.alive:
-                wrong.append(f"{target.name}: its thread is dead")
-            elif silent_s > most_s:
-                wrong.append(f"{target.name}: no round has ended for {silent_s:.0f} s")
-        return wrong
+        return wrong_with(self._threads, workers, time.monotonic())
 
     def status(self) -> dict[str, Any]:
         """Everything that the status page shows, as JSON takes it. Times are Unix seconds, lengths are seconds."""

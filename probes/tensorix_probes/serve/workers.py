@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tensorix_probes.exchange.exchange import Exchange
@@ -12,7 +12,7 @@ from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import Round
 from tensorix_probes.settings import Target
 
-__all__ = ["Slot", "Worker"]
+__all__ = ["Slot", "Worker", "wrong_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +136,17 @@ class Worker:
     def cancel(self) -> None:
         """Cut the round under way short: its request fails at once, and so does what it asks next: inconclusive."""
         self.exchange.close()
+
+
+def wrong_with(threads: Iterable[threading.Thread], workers: Iterable[Worker], now_s: float) -> list[str]:
+    """Which threads are dead, and which targets have had no round for too long, in a line each."""
+    wrong = [f"the thread of {one.name.removeprefix('probe ')} is dead" for one in threads if not one.is_alive()]
+    for worker in workers:
+        target, silent_s = worker.target, now_s - worker.last_end_s
+        # By its timeouts a round may take longer than three intervals.
+        most_s = max(3 * target.interval_s, (len(target.checks) + 1) * target.timeouts.total_s)
+        if not worker.alive:
+            wrong.append(f"{target.name}: its thread is dead")
+        elif silent_s > most_s:
+            wrong.append(f"{target.name}: no round has ended for {silent_s:.0f} s")
+    return wrong
