@@ -25,6 +25,7 @@ _STYLES = {
     State.PAYMENT: "bold magenta",
     State.DOWN: "bold red",
 }
+_WORDS = {State.PAYMENT: "out of credit (payment)"}
 _PHASES = {"dns": "DNS", "connect": "connect", "tls": "TLS", "first_byte": "first byte", "first_token": "first token"}
 
 
@@ -46,7 +47,10 @@ def _show_round(console: Console, one: Round, target: Target, keys: Keys) -> Non
     models = dict.fromkeys(result.model for result in one.results if result.model)
     console.print(
         Text.assemble(
-            (one.target, "bold"), " is ", (str(one.state), _STYLES[one.state]), f" after {_time(one.duration_ns)}"
+            (one.target, "bold"),
+            " is ",
+            (_WORDS.get(one.state, str(one.state)), _STYLES[one.state]),
+            f" after {_time(one.duration_ns)}",
         )
         + Text(f" ({', '.join([target.base_url, *models])})", "dim")
     )

@@ -124,7 +124,7 @@ def _how_to_write(path: Path) -> str:
 def _words(error: ErrorDetails, model: type[Section], path: Path) -> str:
     match error["type"]:
         case "value_error":
-            return str(error["ctx"]["error"])
+            return str(error.get("ctx", {}).get("error"))
         case "extra_forbidden":
             return _unknown(model, path, error["loc"])
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -119,7 +119,7 @@ def test_no_credit_is_payment(once: Command, server: Simulator) -> None:
     """402 is a bill: 4."""
     ran = once("--base-url", server.base_url, TENSORIX_API_KEY="sk-no-credit")
     assert ran.returncode == 4
-    assert ran.stdout.startswith("127.0.0.1 is payment")
+    assert ran.stdout.startswith("127.0.0.1 is out of credit (payment)")
 
 
 def test_a_key_at_its_limit_is_inconclusive(once: Command) -> None:
