@@ -116,7 +116,9 @@ def fires(tmp_path: Path) -> Callable[..., None]:
     """Has promtool run the rules over a scene, and holds that at some times just these alerts fire.
 
     `expected` is by time, names of alerts; `ever` is those that fire at any time at all. promtool asks the rules each
-    `step_s`, whatever their group's own interval. Given a list, it takes (scene, expected, ever) one after the other.
+    `step_s`, whatever their group's own interval; groups in any order, so that one that reads what another records may
+    be a step behind (and sees nothing where a step is more than five minutes). Given a list, it takes (scene, expected,
+    ever) one after the other.
     """
 
     def judge(

@@ -28,7 +28,7 @@ def test_a_single_failure_alarms_nobody(fires: Fires, scene: Any, every: Any) ->
     fires(
         [
             (scene(rounds=every(90, down=[60]), until_s=1.5 * HOUR, objective=objective, scrape_s=scrape_s), {}, set())
-            for objective in (0.9, 0.995, 0.9999)
+            for objective in (0.9, 0.9999)
             for scrape_s in (15.0, 60.0)
         ]
     )
@@ -96,15 +96,15 @@ def test_a_lenient_objective_is_paged_for_too(fires: Fires, scene: Any, every: A
 
 
 def test_a_slow_burn_makes_a_ticket(fires: Fires, scene: Any, every: Any) -> None:
-    """Two failures in a hundred, never two near another, for two days: a ticket, and no page; it ends six hours after
-    they do.
+    """Two failures in a hundred, never two near another, for a day: a ticket, and no page; it ends six hours after they
+    do.
     """
-    rounds = every(4 * 1440, down=range(1440, 3 * 1440, 50))
+    rounds = every(35 * 60, down=range(2 * 60, 26 * 60, 50))
     fires(
-        scene(rounds=rounds, until_s=4 * 86_400, scrape_s=60.0),
-        {24 * HOUR: set(), 60 * HOUR: {SLOWLY}, 71 * HOUR: {SLOWLY}, 79 * HOUR: set()},
+        scene(rounds=rounds, until_s=35 * HOUR),
+        {2 * HOUR: set(), 25 * HOUR: {SLOWLY}, 26 * HOUR: {SLOWLY}, 33 * HOUR: set()},
         ever={SLOWLY},
-        step_s=1800,
+        step_s=240,
     )
 
 
@@ -113,13 +113,13 @@ def test_a_budget_that_is_used_up_makes_a_ticket(fires: Fires, scene: Any, every
     fires(
         [
             (
-                scene(rounds=every(1440, down=range(500, 500 + failed)), until_s=86_400),
-                {23.5 * HOUR: expected},
+                scene(rounds=every(720, down=range(300, 300 + failed)), until_s=12 * HOUR),
+                {11 * HOUR: expected},
                 None,
             )
             for failed, expected in ((200, set()), (220, {SPENT}))
         ],
-        step_s=900,
+        step_s=240,
         only=SPENT,
     )
 
@@ -170,7 +170,8 @@ def test_a_probe_each_five_minutes_pages_at_its_third_failure_by_the_longer_wind
                 {BURNS, SLOWLY},
             ),
             (scene(rounds=every(60, 300.0, down=[40]), until_s=5 * HOUR, interval_s=300.0), {}, set()),
-        ]
+        ],
+        step_s=150,
     )
 
 
@@ -244,13 +245,16 @@ def test_what_gauges_tell(fires: Fires, scene: Any, every: Any) -> None:
     )
     fires(
         scene(rounds=refused, until_s=1.5 * HOUR, gauges=failed("models", "key_is_accepted", 3600)),
-        {61 * 60: set(), 64 * 60: {"TensorixKeyRefused"}},
+        {61 * 60: set(), 65 * 60: {"TensorixKeyRefused"}},
         only="TensorixKeyRefused",
     )
 
 
+@pytest.mark.slow
 def test_a_healthy_month_is_silent(fires: Fires, scene: Any, every: Any) -> None:
-    """A probe a minute for 30 days, 2 % of them slow: nothing fires, asked each two hours."""
+    """A probe a minute for 30 days, 2 % of them slow: nothing fires, asked each four minutes. (promtool loads 10,000
+    samples of a series at most, so the month is scraped each five minutes only.)
+    """
     chance = random.Random(1)
     slow = {number: State.DEGRADED for number in range(43_200) if chance.random() < 0.02}
-    fires(scene(rounds=every(43_200, other=slow), until_s=30 * 86_400, scrape_s=300.0), {}, ever=set(), step_s=7200)
+    fires(scene(rounds=every(43_200, other=slow), until_s=30 * 86_400, scrape_s=300.0), {}, ever=set(), step_s=240)
