@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from tensorix_records.figures import NEEDED_BEYOND
 from tensorix_records.history import HourRow, RoundRow, merge_phases, phase_of, phase_percentile_ns
 
-__all__ = ["QUANTITIES", "Durations", "Quantity", "Taken"]
+__all__ = ["QUANTITIES", "Durations", "Quantity", "Taken", "lightened"]
 
 _HOUR_NS = 3_600_000_000_000
 _GOOD = ("up", "degraded")
@@ -38,6 +38,12 @@ QUANTITIES = (
 
 def _quantities(check: str) -> Iterator[Quantity]:
     return (quantity for quantity in QUANTITIES if quantity.check in (check, None))
+
+
+def lightened(hour: HourRow) -> HourRow:
+    """An hour with the histograms of these quantities alone: the others are most of what a month weighs."""
+    names = {quantity.phase for quantity in _quantities(hour.check)} if hour.check is not None else set()
+    return replace(hour, phases={name: phase for name, phase in hour.phases.items() if name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorix_records.history import HourRow, RoundRow
-from tensorix_reports.uptime._durations import Durations
+from tensorix_reports.uptime._durations import Durations, lightened
 
 __all__ = ["HOUR_NS", "STATES", "Key", "Rows", "Seen", "Track", "read"]
 
@@ -143,9 +143,9 @@ def read(
         if not _wanted(hour.target, targets) or not _wanted(hour.location, locations):
             continue
         if hour.check is None:
-            hours[hour.target, hour.location].append(hour)
+            hours[hour.target, hour.location].append(lightened(hour))
         else:
-            checks.append(hour)
+            checks.append(lightened(hour))
     in_full = sum(map(count, (hour for some in hours.values() for hour in some))) <= most_in_full
     durations = Durations()
     gathered: dict[Key, _Gathered] = defaultdict(_Gathered)
