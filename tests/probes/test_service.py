@@ -37,10 +37,11 @@ MODEL = "deepseek/deepseek-chat-v3.1"
 class Process:
     """`tensorix probe serve` with a configuration, and everything that it says."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str, file: bool = True) -> None:
         self.folder = folder
         self._log = (folder / "said").open("ab")
-        command = [sys.executable, "-m", "tensorix_cli", "probe", "serve", str(folder / "probe.toml"), *options]
+        given = [str(folder / "probe.toml")] if file else []
+        command = [sys.executable, "-m", "tensorix_cli", "probe", "serve", *given, *options]
         self.process = subprocess.Popen(
             command, env={**environment, "PROBE_KEY": KEY}, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL
         )
@@ -234,11 +235,15 @@ def test_a_round_that_is_cut_short_is_not_down(
 
 
 def test_the_second_signal_ends_at_once(silent: str, write: Callable[..., Path], run: Callable[..., Process]) -> None:
-    """Who does not want to wait for the rounds under way sends a second signal."""
+    """Who does not want to wait for the rounds under way sends a second signal. Beyond loopback it is loud."""
     path = write(silent, defaults='checks = ["models"]\ntimeouts = { total = "55s", first_byte = "55s" }')
     path.write_text(path.read_text().replace('"1s"', '"60s"'))
-    process = run()
+    process = run("--host", "0.0.0.0")
     process.until_ready()
+    assert (
+        "warning: listening on 0.0.0.0: everybody who can reach this machine can see the status page" in process.said()
+    )
+    process.url = process.url.replace("0.0.0.0", "127.0.0.1")
     process.until(lambda: process.get("api/status").json()["targets"][0]["running"])
     process.send(signal.SIGTERM)
     process.until_said("the next signal ends at once")
@@ -260,11 +265,30 @@ def test_a_busy_port(simulator: Simulator, write: Callable[..., Path], run: Call
     assert len(simulator.truth("arrival")) == before
 
 
-def test_loud_beyond_loopback(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:
-    """Told to listen where others can reach it, it says what they will see."""
+def test_without_a_configuration(simulator: Simulator, tmp_path: Path, subprocess_environment: dict[str, str]) -> None:
+    """One target needs no file: its address is an option, its key a variable; a closed terminal ends it in order."""
+    environment = {**subprocess_environment, "TENSORIX_API_KEY": KEY}
+    options = ["--base-url", simulator.base_url, "--model", MODEL, "--interval", "1s", "--port", "0"]
+    process = Process(tmp_path, environment, *options, file=False)
+    try:
+        process.until_ready()
+        process.until(lambda: "127.0.0.1" in process.get().text and "<h1>Up</h1>" in process.get().text)
+        process.send(signal.SIGHUP)
+        assert process.end() == 0
+    finally:
+        process.close()
+    assert KEY not in process.said()
+
+
+def test_options_beside_a_configuration(
+    simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]
+) -> None:
+    """What the configuration says is not said a second time by an option: one line, exit status 2."""
     write(simulator.base_url)
-    process = run("--host", "0.0.0.0")
-    process.until_said("warning: listening on 0.0.0.0: everybody who can reach this machine can see the status page")
+    process = run("--model", MODEL, "--interval", "5s")
+    assert process.end() == 2
+    [line] = process.said().splitlines()
+    assert "says already what --model and --interval would: leave one of them out" in line
 
 
 def test_killed(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:
