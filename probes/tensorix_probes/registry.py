@@ -8,16 +8,18 @@ from importlib.metadata import entry_points
 from tensorix_api.errors import SettingsError
 from tensorix_probes.check import Check
 from tensorix_probes.checks import auth, chat, errors, models, ratelimit, stream, tls
+from tensorix_probes.checks._promises import Promise
 from tensorix_probes.settings import BUILT_IN_CHECKS
 
-__all__ = ["ENTRY_POINTS", "check_named", "known_checks"]
+__all__ = ["ENTRY_POINTS", "PROMISES", "check_named", "known_checks"]
 
 ENTRY_POINTS = "tensorix_probes.checks"
 """The group of entry points in which a package names its checks."""
 
-_BUILT_IN: dict[str, Check] = {
-    module.CHECK.name: module.CHECK for module in (tls, models, chat, stream, auth, errors, ratelimit)
-}
+_MODULES = (tls, models, chat, stream, auth, errors, ratelimit)
+_BUILT_IN: dict[str, Check] = {module.CHECK.name: module.CHECK for module in _MODULES}
+PROMISES: dict[str, tuple[Promise, ...]] = {module.CHECK.name: module.PROMISES for module in _MODULES}
+"""What each built-in check asserts, in its order."""
 
 
 def known_checks() -> list[str]:

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
-from importlib import import_module
 from itertools import chain
 from typing import Any
 
-from tensorix_probes.registry import known_checks
+from tensorix_probes.registry import PROMISES, known_checks
 from tensorix_probes.setting_values import similar, written
 from tensorix_probes.settings import (
     BUILT_IN_CHECKS,
@@ -175,7 +174,7 @@ def _text_rules(target: Target) -> Iterator[_Rule]:
 
 
 def _assertions(check: str) -> list[str]:
-    return [promise.name for promise in import_module(f"tensorix_probes.checks.{check}").PROMISES]
+    return [promise.name for promise in PROMISES[check]]
 
 
 def _twice(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 _REGISTRY = re.compile(r"https?://\S*(?:pypi|pythonhosted|npmjs|conda|/simple\b)\S*|-index-url|find-links", re.I)
-_MACHINE = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users|opt|mnt)/[\w.-]+")
+# Where the examples of deployment expect the toolkit is nobody's machine.
+_MACHINE = re.compile(r"(?<![\w.:/-])/(?!opt/tensorix\b)(?:home|root|work|Users|opt|mnt)/[\w.-]+")
 _BINARY = {".png", ".parquet", ".arrows", ".woff2", ".ico"}
 
 
