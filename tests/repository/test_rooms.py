@@ -39,7 +39,7 @@ def _room_of(module: str) -> str | None:
 
 
 def test_every_room_is_known(rooms: dict[str, Path]) -> None:
-    """No package stands in a folder that the plan of the house does not name; none of those that are built is missing."""
+    """No package stands where the plan of the house names none, and none of those that are built is missing."""
     assert set(rooms) <= set(ALLOWED)
     assert set(rooms) >= set(EXPORTED)
 
