@@ -34,8 +34,7 @@ class Alerting(Collector):
         self._told_s: dict[Alert, float] = {}
         self._location: str | None = None
         self._targets: dict[str, Target] = {}
-        address = configuration.alerts.webhook
-        self._webhook = webhook or (Webhook(address) if address else None)
+        self._webhook: Webhook | None = None
         self.reload(configuration)
 
     def reload(self, configuration: Configuration) -> None:
@@ -57,10 +56,8 @@ class Alerting(Collector):
             for target in configuration.targets:
                 self._evaluator.watch(now_s, target, configuration.location)
             address = configuration.alerts.webhook
-            if self._webhook is not None and address is not None and self._webhook.address != address:
-                retired, self._webhook = self._webhook, Webhook(address)
-            elif self._webhook is None and address is not None:
-                self._webhook = Webhook(address)
+            if (self._webhook.address if self._webhook else None) != address:
+                retired, self._webhook = self._webhook, Webhook(address) if address else None
         if retired is not None:
             retired.close(0.0)
 

@@ -296,6 +296,20 @@ def test_a_target_that_is_gone_alarms_no_more(receiver: Receiver, alerting: tupl
     assert [told.labels["target"] for told in one.firing()] == []
 
 
+def test_a_reload_may_name_another_webhook_or_none(receiver: Receiver, alerting: tuple[Alerting, Time, Target]) -> None:
+    """From a reload on the new receiver is told and the old one is not; without one nobody is, and all is judged."""
+    one, clock, target = alerting
+    other = Secret(receiver.address.reveal() + "-2")
+    one.reload(Configuration(targets=(target,), location="lab", alerts=Alerts(webhook=other)))
+    assert one.webhook is not None
+    assert one.webhook.address == other
+    one.reload(Configuration(targets=(target,), location="lab"))
+    _probe(one, clock, target, *[State.DOWN] * 3)
+    assert one.webhook is None
+    assert one.firing()
+    assert receiver.got.empty()
+
+
 def test_it_shows_how_it_does(receiver: Receiver, alerting: tuple[Alerting, Time, Target]) -> None:
     """Registered with the other metrics, it says what fires and what the webhook took, and never the address."""
     one, clock, target = alerting
