@@ -13,7 +13,8 @@ from tensorix_probes.limits.observation import Observation
 
 __all__ = ["Clock", "KeyMemory", "TargetMemory"]
 
-_MOST_OBSERVATIONS = 500
+_MOST_OBSERVATIONS = 200
+"""As many as the check of what remains looks at."""
 
 
 @dataclass(frozen=True, slots=True)
