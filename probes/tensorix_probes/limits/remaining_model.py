@@ -10,10 +10,12 @@ Others' requests only ever lower what remains, so each way of counting sets an u
 
 A *strike* is a stretch of responses that none of the three can explain. Windows up to a second and a half short are
 taken for whole, requests that overlapped may have been counted in either order, and only requests that a model surely
-worked on are held against the server. One thing is left to likelihood: a server that is a response behind looks, at
-rounds exactly a window apart, like windows that begin anew in the middle of each round while somebody else uses just
-as much; five such rounds are called a strike, too. And so are twelve responses that all say the same, where six of them
-came right after requests of ours: a sliding log could do that if others' requests ran out in these very moments.
+worked on are held against the server. One thing is left to likelihood: twelve responses that all say the same, where
+six of them came right after requests of ours, are a strike too, though a sliding log could do that if others' requests
+ran out in these very moments.
+
+A server that is a response behind is found where rounds lie nearer than a window, and by its first round on an idle
+key. Rounds exactly a window apart show nothing more: windows that begin anew in the middle of each round look the same.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ _SECOND_NS = 10**9
 _SHORT_NS = 3 * _SECOND_NS // 2
 _BACK = 3
 """How many readings back each is compared with."""
-_COINCIDENCES = 5
 _MOST_RESETS = 40
 _UNMOVED = 6
 
@@ -130,8 +131,6 @@ class _Stretch:
     """How many readings there were."""
     unmoved: int = 0
     """How often the same was said again though a request of ours came between, and nothing of ours could come back."""
-    dropped: int = 0
-    """How often less remained than before, though no request of ours came between."""
 
     def take(self, one: Said) -> Strike | None:
         """Add a response; the strike where nothing explains it any more."""
@@ -149,7 +148,6 @@ class _Stretch:
             last, ours = earlier[-1]
             assert last.remaining is not None
             self.unmoved += ours > 0 and one.remaining == last.remaining and self._gives_nothing_back(last, one)
-            self.dropped += ours == 0 and one.remaining < last.remaining
             self.full_twice |= one.sure and last.remaining == one.remaining == self.limit
         self.at_limit |= one.sure and one.remaining == self.limit
         self.readings = [*self.readings[1 - _BACK :], one]
@@ -159,7 +157,7 @@ class _Stretch:
             return self._strike(one, one.remaining, before)
         if self.fits["sliding_log"] or self.fits["flow"]:
             return None
-        if not self.fits["fixed_window"] or self._is_behind():
+        if not self.fits["fixed_window"]:
             return self._strike(one, one.remaining, before)
         if self.at_limit and self.doubt is None and one.sure and one.head_ns - one.sent_ns < self.window_ns // 100:
             self.doubt = self._strike(one, one.remaining, before)
@@ -211,14 +209,6 @@ class _Stretch:
                 self.fits["fixed_window"] = False
         if starts:
             self.resets = [*self.resets[-_MOST_RESETS:], (max(starts), one.head_ns)]
-
-    def _is_behind(self) -> bool:
-        """Whether a window would have begun in the middle of each round, with others using just as much."""
-        found, last_ns = 0, 0
-        for after_ns, until_ns in self.resets:
-            if after_ns >= last_ns and until_ns - after_ns < self.window_ns // 10:
-                found, last_ns = found + 1, until_ns
-        return found >= _COINCIDENCES and self.dropped >= _COINCIDENCES - 1
 
     def _is_stuck(self) -> bool:
         """Whether the same was said so often, just after requests of ours too, that no chance explains it."""
