@@ -50,6 +50,16 @@ def test_two_in_five_minutes_and_three_in_an_hour_alarm(
     )
 
 
+def test_it_matters_little_when_prometheus_asks(fires: Fires, scene: Any, every: Any) -> None:
+    """Between two scrapes, too, both of two failures four minutes apart are seen."""
+    fires(
+        scene(rounds=every(75, down=[40, 66, 70]), until_s=75 * 60),
+        {71 * 60 - 30: set(), 71 * 60 + 15: {FAILING}},
+        ever={FAILING},
+        step_s=45.0,
+    )
+
+
 def test_fewer_or_farther_apart_alarm_nobody(fires: Fires, scene: Any, every: Any) -> None:
     """Two in five minutes without a third in the hour, and three in an hour ten minutes apart, fire nothing."""
     fires(
