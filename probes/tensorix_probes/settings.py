@@ -1,4 +1,4 @@
-"""What is probed, how, and at what price: the configuration as values. `settings_file` reads it from TOML.
+"""What is probed, how, and at what price: the configuration as values. `configuration` reads it from TOML.
 
 Lengths of time are seconds. Everything has a default but a target's name and address.
 """
@@ -106,7 +106,7 @@ class Budget:
 
     share: float = 0.05
     """Of the requests and tokens a minute (of 60: 3 requests)."""
-    tokens_a_day: int | None = 100_000
+    tokens_a_day: int | None = 250_000
     cost_a_day: float | None = None
     keep_free_requests: int = 0
     """Skipped where the server says that fewer than the check needs and this many remain."""
@@ -232,7 +232,7 @@ class Serve:
     host: str = "127.0.0.1"
     port: int = 9464
     late_s: float = 0.1
-    """A slot that could not begin within so much is missed, and counted so."""
+    """A slot whose first request could not go out within so much is missed, and counted so."""
     grace_s: float = 10.0
     """How long probes under way may take to end after SIGTERM."""
     otlp: bool = False

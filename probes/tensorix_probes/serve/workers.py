@@ -14,6 +14,9 @@ from tensorix_probes.settings import Target
 
 __all__ = ["Slot", "Worker", "wrong_with"]
 
+_BEGIN = 0.75
+"""The share of `late_s` after which no round begins any more: the rest is for its first request to get out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -28,7 +31,7 @@ class Worker:
     """Makes the rounds of one target.
 
     `offer` is called by the schedule, and returns at once. A slot is missed, and `missed` told why, where the round
-    before it is not over (`overlap`) or a round could not begin within `late_s` of it (`late`). `done` gets each round;
+    before it is not over (`overlap`) or its first request could not go out within `late_s` (`late`). `done` gets each round;
     `failed` the text of what should not have happened. None of them is called while a lock is held.
     """
 
@@ -78,7 +81,7 @@ class Worker:
         with self._given:
             if self._ended:
                 return
-            reason = "overlap" if self._slot is not None else "late" if late_s > self.late_s else None
+            reason = "overlap" if self._slot is not None else "late" if late_s > _BEGIN * self.late_s else None
             if reason is None:
                 self._slot = Slot(due_s, self.unix_ns() - round(late_s * 1e9))
                 self._given.notify()
@@ -103,7 +106,7 @@ class Worker:
             if slot is None or self._ended:
                 return
             try:
-                if self.monotonic_s() - slot.due_s > self.late_s:
+                if self.monotonic_s() - slot.due_s > _BEGIN * self.late_s:
                     # The thread was woken too late: the machine has other things to do.
                     self.missed(self.target, "late")
                     continue
