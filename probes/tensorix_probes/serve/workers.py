@@ -31,8 +31,8 @@ class Worker:
     """Makes the rounds of one target.
 
     `offer` is called by the schedule, and returns at once. A slot is missed, and `missed` told why, where the round
-    before it is not over (`overlap`) or its first request could not go out within `late_s` (`late`). `done` gets each round;
-    `failed` the text of what should not have happened. None of them is called while a lock is held.
+    before it is not over (`overlap`) or its first request could not go out within `late_s` (`late`). `done` gets each
+    round; `failed` what should not have happened. None of them is called while a lock is held.
     """
 
     target: Target
