@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 
 
+_BY_HAND = "20%"
+"""Of a key's limits, where no configuration says otherwise: enough for one round of all checks."""
+
+
 @app.command()
 def once(
     config: option.ConfigFile = None,
@@ -93,7 +97,7 @@ def once(
                     max_tokens=max_tokens,
                     limit_requests=limit_requests,
                     limit_tokens=limit_tokens,
-                    share=share,
+                    share=share or _BY_HAND,
                     accept=accept or [],
                     timeout_s=timeout,
                 )

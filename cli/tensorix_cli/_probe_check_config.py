@@ -7,8 +7,8 @@ from pathlib import Path
 from tensorix_api.errors import SettingsError
 from tensorix_cli._output import complain, say
 from tensorix_cli._probe_options import configuration_of_file
-from tensorix_probes.settings_file import example_configuration
-from tensorix_probes.settings_words import warnings_of, words_of
+from tensorix_probes.configuration.file import example_configuration
+from tensorix_probes.configuration.words import warnings_of, words_of
 
 __all__ = ["check_configuration"]
 

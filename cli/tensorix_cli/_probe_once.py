@@ -110,7 +110,7 @@ def _prepared(wanted: Wanted, configured: Callable[[], Configuration]) -> tuple[
     """The configuration and the targets to probe, with all that can be wrong found before anything is sent."""
     configuration = configured()
     if wanted.location is not None:
-        from tensorix_probes.setting_values import WrongValueError, name
+        from tensorix_probes.configuration.values import WrongValueError, name
 
         try:
             configuration = replace(configuration, location=name(wanted.location))

@@ -153,7 +153,7 @@ Pushgateway: TypeAlias = Annotated[
 
 def configuration_of_file(path: Path) -> Configuration:
     """The configuration of a file. Its mistakes are complained of, a line each, and end the command."""
-    from tensorix_probes.settings_file import ConfigurationError, read_configuration
+    from tensorix_probes.configuration.file import ConfigurationError, read_configuration
 
     try:
         return read_configuration(path, os.environ)
@@ -167,8 +167,8 @@ def chosen(configuration: Configuration, names: Sequence[str], checks: Sequence[
     """The targets that were asked for, each with the checks that were. Raises SettingsError."""
     from dataclasses import replace
 
+    from tensorix_probes.configuration.values import similar
     from tensorix_probes.registry import known_checks
-    from tensorix_probes.setting_values import similar
 
     for check in checks:
         if check not in known_checks():
@@ -207,7 +207,7 @@ def configuration_of_options(
     timeout_s: float | None = None,
 ) -> Configuration:
     """One target, from what was given and from TENSORIX_… variables. Raises SettingsError."""
-    from tensorix_probes import setting_values as values
+    from tensorix_probes.configuration import values
     from tensorix_probes.settings import Budget, Canary, Configuration, Headers, Target, Timeouts
 
     settings = Settings.from_environment(base_url=base_url, model=model)
@@ -239,7 +239,7 @@ def configuration_of_options(
 
 
 def _parsed(option: str, parse: Callable[[Any], Any], text: str) -> Any:
-    from tensorix_probes.setting_values import WrongValueError
+    from tensorix_probes.configuration.values import WrongValueError
 
     try:
         return parse(text)

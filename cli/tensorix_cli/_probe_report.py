@@ -74,7 +74,7 @@ def _check(asked: Sequence[str], known: Collection[str], who: str) -> None:
 def _read(configuration: str) -> tuple[dict[str, Objective], str | None]:
     """The objectives of a configuration's targets, and the address of its history."""
     require("probes")
-    from tensorix_probes.settings_file import read_configuration
+    from tensorix_probes.configuration.file import read_configuration
 
     read = read_configuration(configuration, os.environ)
     objectives = {

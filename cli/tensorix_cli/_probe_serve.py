@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tensorix_cli._output import complain, say
 from tensorix_cli._probe_options import configuration_of_file
+from tensorix_probes.configuration.file import read_configuration
+from tensorix_probes.configuration.words import words_of
 from tensorix_probes.serve.process import serve
 from tensorix_probes.serve.web import Web
 from tensorix_probes.settings import Configuration
-from tensorix_probes.settings_file import read_configuration
-from tensorix_probes.settings_words import words_of
 
 __all__ = ["serve_alone", "serve_file"]
 

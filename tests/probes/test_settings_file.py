@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tensorix_api import Secret
+from tensorix_probes.configuration.file import ConfigurationError, example_configuration, read_configuration
+from tensorix_probes.configuration.schema import MaintenanceSection, Root, Section, TargetSection
 from tensorix_probes.settings import (
     Alerts,
     Budget,
@@ -32,8 +34,6 @@ from tensorix_probes.settings import (
     Target,
     Timeouts,
 )
-from tensorix_probes.settings_file import ConfigurationError, example_configuration, read_configuration
-from tensorix_probes.settings_schema import MaintenanceSection, Root, Section, TargetSection
 
 KEY = "sk-the-key-that-nobody-may-see-1"
 ODD = "0a1B2c3D4e5F6a7B8c9D0e1F"

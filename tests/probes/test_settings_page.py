@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tensorix_probes.setting_values import written
+from tensorix_probes.configuration.file import read_configuration
+from tensorix_probes.configuration.schema import MaintenanceSection, Root, Section, TargetSection
+from tensorix_probes.configuration.values import written
 from tensorix_probes.settings import Configuration, Prices, Target
-from tensorix_probes.settings_file import read_configuration
-from tensorix_probes.settings_schema import MaintenanceSection, Root, Section, TargetSection
 
 
 @pytest.fixture(scope="module")

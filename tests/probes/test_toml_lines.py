@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorix_probes.toml_lines import Path, lines_of
+from tensorix_probes.configuration.toml_lines import Path, lines_of
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

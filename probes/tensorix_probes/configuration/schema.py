@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
 from tensorix_api import Secret
-from tensorix_probes import setting_files as files
-from tensorix_probes import setting_values as values
+from tensorix_probes.configuration import outside as files
+from tensorix_probes.configuration import values
 from tensorix_probes.registry import known_checks
 from tensorix_probes.settings import RESPONSE_KINDS
 

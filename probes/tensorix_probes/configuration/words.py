@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from tensorix_probes.configuration.values import written
 from tensorix_probes.limits.keys import Keys, known_limit
 from tensorix_probes.limits.ledger import Standing
 from tensorix_probes.registry import check_named
-from tensorix_probes.setting_values import written
 from tensorix_probes.settings import BUILT_IN_CHECKS, Configuration, Maintenance, Target
 
 __all__ = ["Load", "load_of", "warnings_of", "words_of"]

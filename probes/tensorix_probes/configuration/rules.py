@@ -10,8 +10,10 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
 
+from tensorix_probes.configuration.mistakes import Mistakes
+from tensorix_probes.configuration.toml_lines import Path
+from tensorix_probes.configuration.values import similar, written
 from tensorix_probes.registry import PROMISES, known_checks
-from tensorix_probes.setting_values import similar, written
 from tensorix_probes.settings import (
     BUILT_IN_CHECKS,
     Budget,
@@ -24,8 +26,6 @@ from tensorix_probes.settings import (
     Target,
     Timeouts,
 )
-from tensorix_probes.settings_mistakes import Mistakes
-from tensorix_probes.toml_lines import Path
 
 __all__ = ["check_maintenance", "check_target", "check_together", "merged"]
 

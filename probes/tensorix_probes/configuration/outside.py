@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import ValidationInfo
 
 from tensorix_api import Secret
-from tensorix_probes.setting_values import NONE, WrongValueError, shown, text
+from tensorix_probes.configuration.values import NONE, WrongValueError, shown, text
 
 __all__ = ["Found", "Surroundings", "ca_bundle", "header_value", "history_url", "key_of_environment", "key_of_file"]
 __all__ += ["webhook_of_environment", "webhook_of_file", "with_password"]

@@ -13,12 +13,12 @@ from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_api.secret import Redactor
-from tensorix_probes.setting_files import Surroundings, with_password
-from tensorix_probes.setting_values import WrongValueError, shown
+from tensorix_probes.configuration.mistakes import Mistakes
+from tensorix_probes.configuration.outside import Surroundings, with_password
+from tensorix_probes.configuration.rules import check_maintenance, check_target, check_together, merged
+from tensorix_probes.configuration.schema import DefaultsSection, MaintenanceSection, Root, TargetSection
+from tensorix_probes.configuration.values import WrongValueError, shown
 from tensorix_probes.settings import Alerts, Configuration, HistorySettings, Maintenance, Serve, Target
-from tensorix_probes.settings_mistakes import Mistakes
-from tensorix_probes.settings_rules import check_maintenance, check_target, check_together, merged
-from tensorix_probes.settings_schema import DefaultsSection, MaintenanceSection, Root, TargetSection
 
 __all__ = ["ConfigurationError", "example_configuration", "read_configuration"]
 
@@ -33,7 +33,7 @@ class ConfigurationError(SettingsError):
 
 def example_configuration() -> str:
     """A configuration in TOML with every setting there is, commented."""
-    return files("tensorix_probes").joinpath("example.toml").read_text(encoding="utf-8")
+    return files("tensorix_probes.configuration").joinpath("example.toml").read_text(encoding="utf-8")
 
 
 def read_configuration(path: Path | str, environ: Mapping[str, str]) -> Configuration:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tensorix_probes.setting_files import Surroundings
-from tensorix_probes.setting_values import shown, similar, unlike_a_key
-from tensorix_probes.settings_schema import Root, Section, TargetSection
-from tensorix_probes.toml_lines import Path, lines_of
+from tensorix_probes.configuration.outside import Surroundings
+from tensorix_probes.configuration.schema import Root, Section, TargetSection
+from tensorix_probes.configuration.toml_lines import Path, lines_of
+from tensorix_probes.configuration.values import shown, similar, unlike_a_key
 
 __all__ = ["Mistakes"]
 
