@@ -51,7 +51,7 @@ PROMISES = (
 )
 
 _WINDOWS = 10
-_MOST = 200
+_MOST = 120
 _Resource: TypeAlias = Literal["requests", "tokens"]
 _RESOURCES: tuple[_Resource, _Resource] = ("requests", "tokens")
 _SHORTER = (2, 5, 10)

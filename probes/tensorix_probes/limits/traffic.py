@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -22,7 +23,8 @@ def figures_of(observations: Sequence[Observation]) -> Mapping[str, float]:
     server seems to count requests of a kind that need not count, 1 or 0.
     """
     own = sorted((one for one in observations if one.kind != "unauthorised"), key=_head_ns)
-    counted = _counted(own)
+    ours = _Ours(own)
+    counted = _counted(ours)
     figures: Counter[str] = Counter()
     for what in ("requests", "tokens"):
         said = [one for one in own if getattr(one.limits, f"remaining_{what}") is not None]
@@ -31,9 +33,9 @@ def figures_of(observations: Sequence[Observation]) -> Mapping[str, float]:
         for last, one in pairwise(said):
             fell = getattr(last.limits, f"remaining_{what}") - getattr(one.limits, f"remaining_{what}")
             if what == "requests":
-                figures.update(_of_requests(fell, _between(own, last, one), counted))
+                figures.update(_of_requests(fell, ours.between(last, one), counted))
             else:
-                figures.update(_of_tokens(fell, _settled_between(own, last, one)))
+                figures.update(_of_tokens(fell, ours.settled_between(last, one)))
     for kind, counts in counted.items():
         figures[f"counted_{kind}"] = int(counts)
     figures["own_requests"] = sum(one.requests for one in own if one.sure)
@@ -44,28 +46,37 @@ def _head_ns(one: Observation) -> int:
     return one.head_unix_ns - one.clocks_apart_ns
 
 
-def _between(own: Sequence[Observation], last: Observation, one: Observation) -> list[Observation]:
-    """The requests that lie between two responses, the later one's own included."""
-    return [use for use in own if _head_ns(last) < _head_ns(use) <= _head_ns(one)]
+class _Ours:
+    """Our requests by when their answers' heads came: found by a search, as each round looks at hundreds."""
+
+    def __init__(self, observations: Sequence[Observation]) -> None:
+        self.observations = observations
+        self._heads = [_head_ns(one) for one in observations]
+        self._longest_ns = max((one.end_unix_ns - one.head_unix_ns for one in observations), default=0)
+
+    def between(self, last: Observation, one: Observation) -> Sequence[Observation]:
+        """The requests that lie between two responses, the later one's own included."""
+        return self.observations[bisect_right(self._heads, _head_ns(last)) : bisect_right(self._heads, _head_ns(one))]
+
+    def settled_between(self, last: Observation, one: Observation) -> list[Observation]:
+        """The requests whose tokens may have been set aside or settled between two responses."""
+        since_ns = _head_ns(last) - _LAG_NS
+        first = bisect_left(self._heads, since_ns - self._longest_ns)
+        return [
+            use
+            for use in self.observations[first : bisect_right(self._heads, _head_ns(one))]
+            if use.end_unix_ns - use.clocks_apart_ns >= since_ns
+        ]
 
 
-def _settled_between(own: Sequence[Observation], last: Observation, one: Observation) -> list[Observation]:
-    """The requests whose tokens may have been set aside or settled between two responses."""
-    return [
-        use
-        for use in own
-        if _head_ns(use) <= _head_ns(one) and use.end_unix_ns - use.clocks_apart_ns >= _head_ns(last) - _LAG_NS
-    ]
-
-
-def _counted(own: Sequence[Observation]) -> dict[str, bool]:
+def _counted(ours: _Ours) -> dict[str, bool]:
     """Which of the kinds that need not count seem to: what remains fell by one, more often than not, with one alone."""
     votes: dict[str, Counter[int]] = {}
-    said = [one for one in own if one.limits.remaining_requests is not None]
+    said = [one for one in ours.observations if one.limits.remaining_requests is not None]
     for last, one in pairwise(said):
-        between = _between(own, last, one)
+        between = ours.between(last, one)
         fell = (last.limits.remaining_requests or 0) - (one.limits.remaining_requests or 0)
-        if between == [one] and not one.sure and fell in (0, 1):
+        if list(between) == [one] and not one.sure and fell in (0, 1):
             votes.setdefault(one.kind, Counter())[fell] += 1
     return {kind: votes[kind][1] > votes[kind][0] for kind in sorted(votes)}
 
