@@ -152,6 +152,14 @@ class _Running:
             requests=tuple(requests),
         )
 
+    def _run(self, check: Check, asking: Asking) -> Finding:
+        try:
+            return check.run(asking)
+        except Exception as error:  # noqa: BLE001 - a check of somebody else's; the others go on
+            redact = Redactor(self.target.api_key, *self.target.extra_headers.values())
+            said = redact(f"{type(error).__name__}: {error}")
+            return _skipped("check_works", f"a defect of the check {check.name}: {said}")
+
     def _reserved(self, now_unix_ns: int, most: Cost) -> Reservation | Finding | None:
         """What was set aside for a check; None where it takes nothing; a finding where it has to be skipped."""
         if most == Cost(0, 0):
@@ -201,22 +209,14 @@ class _Running:
             trace=(self.trace_id, span_id),
             requests=requests,
         )
-        finding = None
-        try:
-            finding = check.run(asking)
-        except Exception as error:  # noqa: BLE001 - a check of somebody else's; the others go on
-            said = Redactor(self.target.api_key, *self.target.extra_headers.values())(
-                f"{type(error).__name__}: {error}"
-            )
-            finding = _skipped("check_works", f"a defect of the check {check.name}: {said}")
-        finally:
-            self.key.observe(asking.observed(finding))
-            self._look_at_lists()
-            # A list that shows itself that it was free has cost nothing.
-            asking.lists_are_free = self._lists.get("free", asking.lists_are_free)
-            spent = asking.spent(finding)
-            if reserved is not None:
-                self.key.ledger.settle(self.clock.unix_ns(), reserved, spent)
+        finding = self._run(check, asking)
+        self.key.observe(asking.observed(finding))
+        self._look_at_lists()
+        # A list that shows itself that it was free has cost nothing.
+        asking.lists_are_free = self._lists.get("free", asking.lists_are_free)
+        spent = asking.spent(finding)
+        if reserved is not None:
+            self.key.ledger.settle(self.clock.unix_ns(), reserved, spent)
         self.memory.last_run_unix_ns[check.name] = now
         if check.name == "models" and "first_model" in finding.facts:
             self.memory.first_model = finding.facts["first_model"]

@@ -70,7 +70,7 @@ def _run(context: Context) -> Finding:
     if not fresh:
         return Finding(inconclusive="no answer came in this round whose headers could be looked at")
     own = [one for one in fresh if one.kind != "unauthorised"]
-    limits = {what: known_limit(target, known, what) for what in _RESOURCES}
+    limits: dict[_Resource, tuple[Limit, int | None]] = {what: known_limit(target, known, what) for what in _RESOURCES}
     assertions = [
         *_presence(target, fresh, known),
         _numbers(target, fresh),
