@@ -300,6 +300,14 @@ def test_a_defect_of_a_check_is_told_without_the_key(checks: dict[str, Check], p
     assert played.state is State.UP
 
 
+def test_what_a_check_of_ones_own_quotes_holds_no_key(checks: dict[str, Check], play: Callable[..., Round]) -> None:
+    """A detail or reason of somebody's check that repeats the key is masked, on one line."""
+    checks["mine"] = named(name="mine", run=falls("echoes", State.DEGRADED, "it said:\nsk-round-test"))
+    assert play(checks=("mine",)).reason == "it said: [redacted]"
+    checks["mine"] = named(name="mine", run=lambda _: Finding(inconclusive="key sk-round-test"))
+    assert play(checks=("mine",)).reason == "key [redacted]"
+
+
 def test_known_deviations_are_accepted(checks: dict[str, Check], play: Callable[..., Round]) -> None:
     """An assertion that the configuration lets fail is not judged, and its detail stays."""
     checks["auth"] = named(name="auth", run=falls("body_is_documented", State.DEGRADED, "code is '401'"))
