@@ -11,8 +11,9 @@ from tensorix_api.limiters import Cost
 from tensorix_probes.check import Finding
 from tensorix_probes.exchange.answer import Answer
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.observation import Observation
-from tensorix_probes.memory import Clock, KeyMemory
+from tensorix_probes.memory import Clock
 from tensorix_probes.result import Request, Spent
 from tensorix_probes.settings import Target
 

@@ -16,11 +16,12 @@ from tensorix_api.secret import Redactor
 from tensorix_probes.asking import Asking
 from tensorix_probes.check import Check, Finding
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.keys import known_limit
 from tensorix_probes.limits.ledger import Refusal, Reservation
 from tensorix_probes.limits.lists import lists_are_free
 from tensorix_probes.limits.room import room
-from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
+from tensorix_probes.memory import Clock, TargetMemory
 from tensorix_probes.registry import check_named
 from tensorix_probes.result import Assertion, Phases, ProbeResult, Request, Round, Spent, State, worst
 from tensorix_probes.settings import BUILT_IN_CHECKS, Target

@@ -17,8 +17,9 @@ import pytest
 from tensorix_api import Secret
 from tensorix_probes.checks._promises import Promise
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.ledger import Ledger
-from tensorix_probes.memory import KeyMemory, TargetMemory
+from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import ProbeResult, State
 from tensorix_probes.round import run_round
 from tensorix_probes.settings import Canary, Slow, Target, Timeouts

@@ -21,8 +21,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tensorix_api.errors import SettingsError
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.ledger import Ledger
-from tensorix_probes.memory import KeyMemory, TargetMemory
+from tensorix_probes.memory import TargetMemory
 from tensorix_probes.otlp import Otlp
 from tensorix_probes.result import Round
 from tensorix_probes.round import run_round

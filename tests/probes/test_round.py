@@ -17,8 +17,9 @@ from tensorix_probes import round as rounds
 from tensorix_probes.check import Check, Context, Finding
 from tensorix_probes.exchange.answer import Answer, Failure
 from tensorix_probes.exchange.exchange import Exchange
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.keys import Keys
-from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
+from tensorix_probes.memory import Clock, TargetMemory
 from tensorix_probes.result import Assertion, Phases, Round, Spent, State
 from tensorix_probes.round import in_order, run_round
 from tensorix_probes.settings import Budget, Headers, Prices, Target

@@ -16,8 +16,9 @@ import trustme
 from tensorix_api.errors import SettingsError
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.exchange.lookup import Lookup
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.ledger import Ledger
-from tensorix_probes.memory import Clock, KeyMemory, TargetMemory
+from tensorix_probes.memory import Clock, TargetMemory
 from tensorix_probes.result import ProbeResult, State
 from tensorix_probes.round import run_round
 from tensorix_probes.settings import Slow, Target, Timeouts

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from tensorix_probes.limits.key_memory import KeyMemory
 from tensorix_probes.limits.ledger import Ledger
 from tensorix_probes.limits.observation import Observation
-from tensorix_probes.memory import KeyMemory
 from tensorix_probes.settings import Target
 
 __all__ = ["DOCUMENTED_REQUESTS", "DOCUMENTED_TOKENS", "Keys", "Limit", "known_limit"]
