@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Assertion", "Phases", "ProbeResult", "Request", "Round", "Spent", "State", "worst"]
+__all__ = ["Assertion", "Phases", "ProbeResult", "Request", "Round", "Spent", "State", "badness", "worst"]
 
 
 class State(StrEnum):
@@ -32,9 +32,14 @@ class State(StrEnum):
 _BADNESS = {state: number for number, state in enumerate(State)}
 
 
+def badness(state: State) -> int:
+    """How bad a state is: a key to sort by."""
+    return _BADNESS[state]
+
+
 def worst(states: Iterable[State], default: State = State.UP) -> State:
     """The worst of some states, in the order down, payment, inconclusive, degraded, up."""
-    return max(states, key=_BADNESS.__getitem__, default=default)
+    return max(states, key=badness, default=default)
 
 
 @dataclass(frozen=True, slots=True)

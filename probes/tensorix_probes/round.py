@@ -23,7 +23,7 @@ from tensorix_probes.limits.lists import lists_are_free
 from tensorix_probes.limits.room import room
 from tensorix_probes.memory import Clock, TargetMemory
 from tensorix_probes.registry import check_named
-from tensorix_probes.result import Assertion, Phases, ProbeResult, Request, Round, Spent, State, worst
+from tensorix_probes.result import Assertion, Phases, ProbeResult, Request, Round, Spent, State, badness, worst
 from tensorix_probes.settings import BUILT_IN_CHECKS, Target
 
 __all__ = ["in_order", "run_round"]
@@ -56,10 +56,8 @@ def run_round(
         target, exchange, key, memory, key_alias, location, clock or Clock(), trace_id=secrets.token_hex(16)
     )
     started_unix_ns, start_ns = running.clock.unix_ns(), running.clock.monotonic_ns()
-    for name in in_order(target.checks):
-        check = check_named(name)
-        if running.is_due(check):
-            running.results.append(running.result_of(check))
+    for check in running.due():
+        running.results.append(running.result_of(check))
     state, decided = _together(running.results)
     return Round(
         round_id=secrets.token_hex(16),
@@ -79,10 +77,18 @@ def run_round(
 
 
 def _together(results: Sequence[ProbeResult]) -> tuple[State, ProbeResult | None]:
-    """The state of a round, and the result that made it so; None where all is up."""
-    heard = [one for one in results if one.state is not State.INCONCLUSIVE or check_named(one.check).decides] or results
-    state = worst((one.state for one in heard), default=State.INCONCLUSIVE)
-    return state, None if state is State.UP else next((one for one in heard if one.state is state), None)
+    """The state of a round, and the result that made it so; None where all is up.
+
+    Where some check decides, the others make it degraded at most: a bad key that a firewall swallows is no outage.
+    """
+    deciding = {one.check for one in results if check_named(one.check).decides}
+    heard = [
+        (one, one.state if not deciding or one.check in deciding else min(one.state, State.DEGRADED, key=badness))
+        for one in results
+        if one.state is not State.INCONCLUSIVE or one.check in deciding or not deciding
+    ]
+    state = worst((counted for _, counted in heard), default=State.INCONCLUSIVE)
+    return state, None if state is State.UP else next((one for one, counted in heard if counted is state), None)
 
 
 def _cause(result: ProbeResult) -> str | None:
@@ -106,8 +112,32 @@ class _Running:
     broken: str | None = None
     """Why checks that ask are not run any more: what failed above them."""
 
-    def is_due(self, check: Check) -> bool:
-        every_s = self.target.every_s.get(check.name, check.every_s)
+    def due(self) -> list[Check]:
+        """The checks to run. Where the share cannot pay for all of them, one of those that come seldom takes its turn.
+
+        Of several the one that waits longest, in place of the list of models; otherwise each round would use the share
+        up before them, for ever.
+        """
+        due = [check for name in in_order(self.target.checks) if self._is_due(check := check_named(name))]
+        allowed = self.key.ledger.standing(self.clock.unix_ns()).requests_allowed
+        seldom = [check for check in due if not check.decides and self._every_s(check) and self._most(check).requests]
+        if allowed is None or not seldom or sum(self._most(check).requests for check in due) <= allowed:
+            return due
+        turn = min(seldom, key=lambda check: self.memory.last_run_unix_ns.get(check.name, 0))
+        due = [check for check in due if check is turn or check not in seldom]
+        fits = sum(self._most(check).requests for check in due) <= allowed
+        if fits or self._model() is None or not any(self._most(check).tokens for check in due):
+            return due
+        return [check for check in due if not (check.decides and check.lists_only)]
+
+    def _every_s(self, check: Check) -> float | None:
+        return self.target.every_s.get(check.name, check.every_s)
+
+    def _most(self, check: Check) -> Cost:
+        return Cost(0, 0) if check.lists_only and self._lists.get("free") else check.most(self.target)
+
+    def _is_due(self, check: Check) -> bool:
+        every_s = self._every_s(check)
         last = self.memory.last_run_unix_ns.get(check.name)
         if every_s is None or last is None:
             return True
@@ -193,8 +223,7 @@ class _Running:
         if self.broken is not None and not check.reads_only:
             return Finding(inconclusive=self.broken), Spent()
         now = self.clock.unix_ns()
-        free = bool(self._lists.get("free"))
-        most = Cost(0, 0) if check.lists_only and free else check.most(self.target)
+        most = self._most(check)
         reserved = self._reserved(now, most)
         if isinstance(reserved, Finding):
             return reserved, Spent()
@@ -208,7 +237,7 @@ class _Running:
             earlier=self.findings,
             model=self._model(),
             most=most,
-            lists_are_free=free,
+            lists_are_free=bool(self._lists.get("free")),
             trace=(self.trace_id, span_id),
             requests=requests,
         )

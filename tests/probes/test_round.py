@@ -216,6 +216,50 @@ def test_the_worst_state_wins(checks: dict[str, Check], play: Callable[..., Roun
         )
 
 
+@pytest.mark.parametrize("state", [State.DOWN, State.PAYMENT])
+def test_a_promise_beside_the_service_is_no_outage(
+    checks: dict[str, Check], play: Callable[..., Round], state: State
+) -> None:
+    """What goes wrong in a check on which nothing rests makes a round degraded at most, and is its cause."""
+    checks["errors"] = named(name="errors", run=falls("answered", state, "reset"))
+    played = play(headers=Headers(requests=600, tokens=2_000_000))
+    assert states(played)["errors"] == str(state)
+    assert (played.state, played.cause_check, played.reason) == (State.DEGRADED, "errors", "reset")
+    alone = play(checks=("errors",))
+    assert alone.state is state
+
+
+def test_what_comes_seldom_gets_its_turn_in_a_tight_budget(
+    checks: dict[str, Check], play: Callable[..., Round]
+) -> None:
+    """Where a share pays for a list, a completion and a stream only, auth and errors take the list's place in turn."""
+    checks["models"] = replace(checks["models"], most=lambda _: Cost(1, 0), lists_only=True)
+    checks["auth"] = replace(checks["auth"], most=lambda _: Cost(1, 0), lists_only=True)
+    limits = Headers(requests=60, tokens=2_000_000)
+    target = Target(name="t", base_url="http://127.0.0.1:1/v1", api_key=Secret("sk-round-test"), headers=limits)
+    times = [0]
+    key, memory = Keys([target], monotonic_ns=lambda: times[0]).of(target), TargetMemory()
+    ran = []
+    for minute in range(4):
+        times[0] = minute * 60 * SECOND
+        played = play(
+            key=key,
+            memory=memory,
+            at_s=1_000.0 + 60 * minute,
+            headers=limits,
+            model="z-ai/glm-5",
+            checks=("models", "chat", "stream", "auth", "errors"),
+        )
+        assert played.state is State.UP
+        ran.append(list(states(played)))
+    assert ran == [
+        ["chat", "stream", "auth"],
+        ["chat", "stream", "errors"],
+        ["models", "chat", "stream"],
+        ["models", "chat", "stream"],
+    ]
+
+
 def test_payment_is_no_outage_and_ends_the_asking(checks: dict[str, Check], play: Callable[..., Round]) -> None:
     """After a 402 no more is spent, and the round is `payment`."""
     checks["chat"] = named(name="chat", run=falls("credit_is_left", State.PAYMENT), decides=True)
