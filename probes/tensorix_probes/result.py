@@ -20,7 +20,7 @@ class State(StrEnum):
     INCONCLUSIVE = "inconclusive"
     """Nothing can be said: no budget, limited by our own or somebody else's traffic, or a check above it failed."""
     PAYMENT = "payment"
-    """402: a bill, not an outage."""
+    """The server asks for money first (402): whether it works stays open."""
     DOWN = "down"
 
     @property

@@ -1,8 +1,8 @@
 """Which alerts there are, when they fire, and what they say: one table for Prometheus's rules and for `evaluate`.
 
 Burn rates over two windows, as chapter 5 of Google's SRE Workbook has them: the long window says that it matters, the
-short one that it still goes on. Besides, each needs a least number of failures: at 99.9 % and a probe a minute a single
-one is 1.7 % of an hour, more than 14.4 times what the objective allows.
+short one that it still goes on. Besides, each needs a least number of failures: an hour of one round a minute has only
+60, of which a strict objective forgives so little that one that failed would already be far too much.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ __all__ = [
     "MOST_SHARE",
     "SHARES",
     "WINDOWS",
-    "About",
     "Burn",
-    "Severity",
-    "Share",
     "longest_interval_s",
 ]
 
@@ -176,8 +173,8 @@ ABOUT = {
     ),
     "TensorixProbeLocationSilent": About(
         "ticket",
-        "The location {what} was heard of within the last 3 hours, and is no more",
-        "Does its prober run, and does Prometheus reach it? After a deliberate removal it ends by itself.",
+        "The probes of {where} were heard of within the last 12 hours, and are no more",
+        "Does their prober run, and does Prometheus reach it? After a deliberate removal it ends by itself.",
     ),
     "TensorixProbeStale": About(
         "ticket",
@@ -191,7 +188,7 @@ ABOUT = {
     ),
     "TensorixProbeBudgetSpent": About(
         "ticket",
-        "Checks of {where} have been skipped for half an hour: the probes' own budget is used up",
+        "Checks of {where} are skipped time and again: the probes' own budget is used up",
         "See tensorix_probe_spent_total: raise the budget, probe less often, or leave out a check.",
     ),
     "TensorixProbeHistoryUnwritten": About(

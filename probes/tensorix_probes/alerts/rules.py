@@ -17,13 +17,14 @@ from tensorix_probes.alerts.conditions import (
     Burn,
     longest_interval_s,
 )
+from tensorix_probes.registry import PROMISES, check_named
 
-__all__ = ["RUNBOOKS", "SCRAPE_S", "alertmanager_example", "dashboard", "rules"]
+__all__ = ["RUNBOOKS", "alertmanager_example", "dashboard", "rules"]
 
 RUNBOOKS = "docs/runbooks.md"
 """Where the runbooks are, unless told otherwise: a page of the repository."""
 
-SCRAPE_S = 60.0
+_SCRAPE_S = 60.0
 """The longest time between two scrapes with which the least numbers of failures are exact."""
 
 _TEMPLATES = files("tensorix_probes.alerts") / "templates"
@@ -31,6 +32,8 @@ _TEMPLATES = files("tensorix_probes.alerts") / "templates"
 _LEAST = 0.4
 _OURS = "budget_allows|server_has_room|check_works|models_are_unchanged"
 """Assertions that are no promise of the server's, or whose failing is only news."""
+_DECIDING = "|".join(name for name in PROMISES if check_named(name).decides)
+"""Checks that are part of every round: what they saw last is never old."""
 _WHERE = "{{ $labels.target }}{{ if $labels.location }} from {{ $labels.location }}{{ end }}"
 
 
@@ -67,7 +70,7 @@ class _Writer:
         return duration(seconds * self._scale)
 
     def range(self, window: str) -> str:
-        return self.time(WINDOWS[window] + SCRAPE_S)
+        return self.time(WINDOWS[window] + _SCRAPE_S)
 
     def record(self, window: str) -> str:
         """What failed in a window, and its share."""
@@ -163,13 +166,14 @@ def rules(scale: float = 1.0, *, objective: float | None = None, runbooks: str =
         asked=("" if scale == 1 else f" --scale {scale:g}")
         + ("" if objective is None else f" --objective {objective:g}"),
         scale=scale,
-        scrape_s=SCRAPE_S,
+        scrape_s=_SCRAPE_S,
         objective=objective,
         budget=_number(1 - objective) if objective is not None else None,
         budget_window_s=BUDGET_WINDOW_S * scale,
         burns=BURNS,
         shares=SHARES,
         ours=_OURS,
+        deciding=_DECIDING,
         key_taken="key_is_accepted",
         number=_number,
         least=least,

@@ -32,6 +32,8 @@ class Scene:
     """When it was gone for good."""
     gauges: dict[str, Callable[[float], float | None]] = field(default_factory=dict)
     """Other series, by time."""
+    beside: dict[str, Callable[[float], float]] = field(default_factory=dict)
+    """Those of others, which go on when it is gone."""
     target: str = "here"
 
     def mutes(self, at_s: float) -> bool:
@@ -58,7 +60,13 @@ class Scene:
                 labels = f'{where},state="{state}",maintenance="{str(maintenance).lower()}"'
                 times = [at for at, seen in self.rounds if seen is state and self.mutes(at) is maintenance]
                 wanted[f"tensorix_probe_rounds_total{{{labels}}}"] = self._counter(times)
-        return [{"series": name, "values": self._values(scrapes, value)} for name, value in wanted.items()]
+        ours = {
+            name: lambda at_s, value=value: value(at_s) if at_s < self.silent_from_s else None
+            for name, value in wanted.items()
+        }
+        return [
+            {"series": name, "values": self._values(scrapes, value)} for name, value in (ours | self.beside).items()
+        ]
 
     def _counter(self, times: list[float]) -> Callable[[float], float]:
         def value(at_s: float) -> float:
@@ -79,10 +87,11 @@ class Scene:
         last = self._last(at_s)
         return float(last[1] is not State.DOWN) if last and last[1].conclusive else None
 
-    def _values(self, scrapes: list[float], value: Callable[[float], float | None]) -> str:
+    @staticmethod
+    def _values(scrapes: list[float], value: Callable[[float], float | None]) -> str:
         found, before = [], False
         for at_s in scrapes:
-            seen = value(at_s) if at_s < self.silent_from_s else None
+            seen = value(at_s)
             found.append(f"{seen:.10g}" if seen is not None else "stale" if before else "_")
             before = seen is not None
         return " ".join(found)

@@ -226,6 +226,11 @@ def test_what_gauges_tell(fires: Fires, scene: Any, every: Any) -> None:
         name = f'tensorix_probe_assertion_failed{{target="here",location="",check="{check}",assertion="{assertion}"}}'
         return {name: lambda at_s: float(at_s >= from_s)}
 
+    def runs(check: str) -> dict[str, Callable[[float], float]]:
+        """Of a check that is skipped but for each second hour."""
+        name = f'tensorix_probe_results_total{{target="here",location="",check="{check}",state="up"}}'
+        return {name: lambda at_s: at_s // (2 * HOUR)}
+
     def certificate(days: float) -> dict[str, Callable[[float], float]]:
         where = '{target="here",location=""}'
         return {f"tensorix_probe_certificate_expiry_timestamp_seconds{where}": lambda _: days * 86_400}
@@ -248,15 +253,40 @@ def test_what_gauges_tell(fires: Fires, scene: Any, every: Any) -> None:
             ),
             case(2, failed("auth", "refusal_is_401"), {HOUR: set(), 1.5 * HOUR: {"TensorixAuthBroken"}}),
             case(1, failed("auth", "key_is_accepted"), {3000: set()}),
+            case(3, failed("auth", "budget_allows"), {3 * HOUR: set()}),
+            case(4, failed("auth", "budget_allows"), {3.75 * HOUR: {"TensorixProbeBudgetSpent"}}),
+            case(4, failed("errors", "budget_allows") | runs("errors"), {3.75 * HOUR: set()}),
             case(1, failed("chat", "budget_allows"), {1500: set(), 2400: {"TensorixProbeBudgetSpent"}}),
             case(2, missed, {HOUR: {"TensorixProbeSlotsMissed"}}),
         ],
         step_s=120,
     )
     fires(
-        scene(rounds=refused, until_s=1.5 * HOUR, gauges=failed("models", "key_is_accepted", 3600)),
-        {61 * 60: set(), 65 * 60: {"TensorixKeyRefused"}},
+        [
+            (
+                scene(rounds=refused, until_s=1.5 * HOUR, gauges=failed(check, "key_is_accepted", 3600)),
+                {61 * 60: set(), 65 * 60: expected},
+                None,
+            )
+            # An outage of another kind, and what a check of each hour saw before it, are no key that is refused.
+            for check, expected in (("models", {"TensorixKeyRefused"}), ("errors", set[str]()), ("auth", set[str]()))
+        ],
         only="TensorixKeyRefused",
+    )
+
+
+def test_a_prober_that_dies_beside_another_is_noticed(fires: Fires, scene: Any, every: Any) -> None:
+    """Of two targets of one location, each with a prober of its own, one falls silent: that is told of it alone."""
+    other = {
+        'tensorix_probe_interval_seconds{target="there",location=""}': lambda _: 60.0,
+        'probe_last_run_timestamp_seconds{target="there",location=""}': lambda at_s: at_s,
+    }
+    silent = "TensorixProbeLocationSilent"
+    fires(
+        scene(rounds=every(30), until_s=13 * HOUR, silent_from_s=30 * 60, beside=other),
+        {35 * 60: set(), 45 * 60: {silent}, 12 * HOUR: {silent}, 12.75 * HOUR: set()},
+        ever={silent},
+        step_s=120,
     )
 
 
