@@ -166,7 +166,7 @@ def _written(row: Row) -> Written:
         changed = _changed(good, own)
         stream = check == "stream"
         text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in changed) if stream else json.dumps(changed)
-        text = own.get("body", text + (own.get("after", "data: [DONE]\n\n") if stream else ""))
+        text = own.get("body", own.get("before", "") + text + (own.get("after", "data: [DONE]\n\n") if stream else ""))
         kind = own.get("type", "text/event-stream" if stream else "application/json")
         status = own.get("status", _STATUS.get(check, 200))
         answers[check] = (status, kind, text.encode(), own.get("cut", False))

@@ -47,7 +47,8 @@ def answer(kind: str, status: int | None = 200, body: Any = None, **fields: Any)
     made = {"request_id": "r", "trace_id": "1" * 32, "span_id": "2" * 16, "started_unix_ns": 1_700_000_000 * 10**9}
     phases = Phases(connect_ns=1, send_ns=1, first_byte_ns=_MS, total_ns=10 * _MS)
     text = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(kind=kind, status=status, body=text, **{**made, "phases": phases, **fields})
+    types = {} if kind == "stream" else {"headers": (("content-type", "application/json"),)}
+    return Answer(kind=kind, status=status, body=text, **{**made, "phases": phases, **types, **fields})
 
 
 def target(**fields: Any) -> Target:
@@ -112,7 +113,7 @@ def test_a_long_list_of_models_is_kept_small() -> None:
     about = {"description": "x" * 2_000}
     changes(memory, *({"id": f"provider/model-{number}", **about} for number in range(1_000)))
     assert len(json.dumps(memory)) < 1_000 * 40
-    told, figures = changes(memory, *(f"{number}-{'long' * 100}" for number in range(5_000)))
+    told, figures = changes(memory, *(f"{number}-{'long' * 45}" for number in range(5_000)))
     assert told is not None
     assert told.detail is not None
     assert len(told.detail) < 1_500
@@ -135,6 +136,41 @@ def test_what_is_remembered_may_be_anything() -> None:
     memory: dict[str, Any] = {"models": ["a"]}
     assert changes(memory, "a")[0] is None
     assert list(memory["models"]) == ["a"]
+
+
+@pytest.mark.parametrize("odd", ["a\x1b[31m", "a\x00b", "a\ud800", "a\u202e", "x" * 201])
+def test_an_id_that_is_no_text_is_never_asked(odd: str) -> None:
+    """Control characters, half a surrogate pair and no end: told, kept without them, and the next model is asked."""
+    memory: dict[str, Any] = {}
+    found = run("models", Scripted(target(model=None), {"models": listed(odd, "b")}, memory))
+    assert [one.name for one in found.assertions if one.held is False] == ["ids_are_text"]
+    assert (of(found, "ids_are_text").detail or "").isprintable()
+    assert found.facts == {"first_model": "b"}
+    assert all(name.isprintable() and len(name) <= 200 for name in memory["models"])
+    alone = run("models", Scripted(target(model=None), {"models": listed(odd)}))
+    assert "first_model" not in alone.facts
+
+
+def test_a_key_among_the_models_is_neither_kept_nor_asked() -> None:
+    """A server that makes an id of the key has it taken out of memory and details; another model is asked."""
+    key = "sk-of-the-checks-0123"
+    memory: dict[str, Any] = {}
+    asked = target(model=None, api_key=Secret(key), wanted_models=("gone",))
+    for ids in ([f"m-{key}", "b"], [f"n-{key}", "b"]):
+        found = run("models", Scripted(asked, {"models": listed(*ids)}, memory))
+        assert found.facts == {"first_model": "b"}
+        assert key not in json.dumps(memory) + repr(found.assertions) + repr(found.figures)
+    assert memory["models"].keys() == {"n-[redacted]", "b"}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_without_a_list_is_told_of_the_setting(status: int) -> None:
+    """Where no list is served the reason names what to leave out, and a model to set where none is."""
+    hint = "leave `models` out of this target's checks if the server has none"
+    named = run("models", Scripted(target(), {"models": answer("models", status)}))
+    unnamed = run("models", Scripted(target(model=None), {"models": answer("models", status)}))
+    assert (of(named, "status_is_200").detail or "").endswith(f"({hint})")
+    assert (of(unnamed, "status_is_200").detail or "").endswith(f"({hint}, and set `model`)")
 
 
 # what is asked
@@ -218,6 +254,25 @@ def test_what_was_spent() -> None:
     assert spent(target(), answer("chat", None), None) == Spent(0, dearest, None)
     assert spent(priced, answer("chat", 429), None) == Spent()
     assert spent(priced, answer("chat", None, phases=Phases(connect_ns=1)), None) == Spent()
+
+
+@pytest.mark.parametrize("check", ["chat", "stream"])
+@pytest.mark.parametrize("count", [10**4_000, 2**63, 300_000], ids=["10**4000", "2**63", "300000"])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
+def test_absurd_usage_is_charged_as_the_most(check: str, count: int, name: str) -> None:
+    """Tokens that no such request can take break a promise, and are neither charged nor kept."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11, name: count}
+    message = {"role": "assistant", "content": "42"}
+    body = {"choices": [{"index": 0, "message": message, "delta": message, "finish_reason": "stop"}], "usage": usage}
+    came = answer(check, body=body, events=events((1, body), (2, b"[DONE]")))
+    found = run(
+        check, Scripted(target(prices=Prices(prompt_per_million=1.0, completion_per_million=10.0)), {check: came})
+    )
+    assert found.spent == Spent(0, most(target()).tokens, most(target()).tokens * 10 / 1e6)
+    failed = {one.name: one.detail for one in found.assertions if one.held is False}
+    assert len(failed["usage_is_plausible"] or "") < 400
+    assert not {"prompt_tokens", "completion_tokens", "tokens_per_second"} & found.figures.keys()
+    assert "usage" not in found.facts
 
 
 # figures

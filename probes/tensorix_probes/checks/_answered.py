@@ -9,7 +9,17 @@ from tensorix_probes.checks._promises import Judgement, Promise
 from tensorix_probes.exchange.answer import Answer
 from tensorix_probes.result import State
 
-__all__ = ["ANSWERED", "is_allowed", "is_answered", "is_limit_or_bill", "is_success", "judge_time", "said"]
+__all__ = [
+    "ANSWERED",
+    "JSON_TYPE",
+    "is_allowed",
+    "is_answered",
+    "is_limit_or_bill",
+    "is_success",
+    "judge_json_type",
+    "judge_time",
+    "said",
+]
 
 ANSWERED = (
     Promise("answered", "a whole answer came, in time", State.DOWN),
@@ -20,7 +30,15 @@ ANSWERED = (
 )
 """What all checks that ask something look at first."""
 
+JSON_TYPE = Promise("content_type_is_json", "the content type is application/json")
+
 _OURS = (ErrorKind.CANCELLED, ErrorKind.INTERNAL)
+# What servers of this kind give as the type or the code of an error that came too late for its status.
+_LIMIT = {"429", "rate_limit", "rate_limit_error", "rate_limit_exceeded", "rate_limit_reached", "too_many_requests"}
+_BILL = {
+    *("402", "payment_required", "billing_error", "billing_not_active", "billing_hard_limit_reached"),
+    *("insufficient_quota", "insufficient_credits", "insufficient_balance"),
+}
 
 
 def said(judgement: Judgement, answer: Answer) -> str:
@@ -54,12 +72,16 @@ def is_answered(judgement: Judgement, answer: Answer) -> bool:
 
 def is_limit_or_bill(judgement: Judgement, error: Any) -> bool:
     """Whether an error that came under status 200 says of itself that it is a 429 or a 402, and is taken for one."""
-    code = str(error.get("code")) if isinstance(error, dict) else ""
-    if code == "429":
-        judgement.inconclusive = f"limited: an error under status 200: {judgement.quote(error)}"
-    elif code == "402":
+    given = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    words = {str(one).lower() for one in given if isinstance(one, str) or type(one) is int}
+    # A quota that is used up is told as a limit by some, and yet no waiting helps.
+    if words & _BILL:
         judgement.judge("credit_is_left", False, f"an error under status 200: {judgement.quote(error)}")
-    return code in ("402", "429")
+        return True
+    if words & _LIMIT:
+        judgement.inconclusive = f"limited: an error under status 200: {judgement.quote(error)}"
+        return True
+    return False
 
 
 def is_allowed(judgement: Judgement, answer: Answer) -> bool:
@@ -79,6 +101,14 @@ def is_success(judgement: Judgement, answer: Answer, most_connect_s: float | Non
         took_ns = sum(part or 0 for part in (phases.dns_ns, phases.connect_ns, phases.tls_ns))
         judge_time(judgement, "connects_quickly", took_ns, most_connect_s)
     return True
+
+
+def judge_json_type(judgement: Judgement, answer: Answer) -> None:
+    """Whether the content type says what the body is; one made for a kind of JSON (`…+json`) does."""
+    given = next((text for name, text in answer.headers if name.lower() == "content-type"), None)
+    bare = (given or "").partition(";")[0].strip().lower()
+    held = bare == "application/json" or bare.endswith("+json")
+    judgement.judge(JSON_TYPE.name, held, f"content-type is {judgement.quote(given) or 'empty'}")
 
 
 def judge_time(judgement: Judgement, name: str, took_ns: int | None, most_s: float | None) -> None:

@@ -35,6 +35,7 @@ CANARY = (
     ),
     Promise("finish_reason_is_known", "stop, length, tool_calls, content_filter or function_call"),
     Promise("usage_is_given", "usage has prompt_tokens, completion_tokens and total_tokens, as whole numbers"),
+    Promise("usage_is_plausible", "no count is over 64 times the most that the request should take"),
     Promise("usage_adds_up", "prompt and completion tokens make the total"),
     Promise("usage_is_within_max_tokens", "no more completion tokens than max_tokens"),
     Promise("answer_is_expected", "the answer to the canary's prompt, at temperature 0, holds canary.expect"),
@@ -47,6 +48,8 @@ _FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_c
 _DAY_S = 86_400
 _OVERHEAD_TOKENS = 64
 """What a chat template may put around a prompt."""
+_PLAUSIBLE = 64
+"""Times the most: room for prompts that a server puts before ours, and for reasoning that heeds no max_tokens."""
 _LOOKED_AT = 100_000
 """Characters of an answer that the expression is tried on."""
 
@@ -133,13 +136,17 @@ def _bare(model: str) -> str:
 
 
 def judge_usage(judgement: Judgement, target: Target, usage: Any) -> Usage | None:
-    """Look at the usage; returns it where it is whole."""
+    """Look at the usage; returns it where it is whole, and may be true."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     counts = [
         count for name in names if isinstance(usage, dict) and type(count := usage.get(name)) is int and count >= 0
     ]
     whole = len(counts) == len(names)
     if not judgement.judge("usage_is_given", whole, f"expected {', '.join(names)}, got {judgement.quote(usage)}"):
+        return None
+    bound = _PLAUSIBLE * most(target).tokens
+    beyond = f"{judgement.quote(usage)}, and over {bound:,} tokens are not believed: charged as the most"
+    if not judgement.judge("usage_is_plausible", max(counts) <= bound, beyond):
         return None
     prompt, completion, total = counts
     judgement.judge("usage_adds_up", prompt + completion == total, f"{prompt} + {completion} is not {total} tokens")

@@ -79,6 +79,9 @@ def _read_chunk(seen: Seen, data: bytes, at_ns: int, texts: list[str]) -> None:
     if chunk.get("error"):
         seen.error = chunk["error"]
         return
+    if not (seen.chunks or choices or chunk.get("id")) and "prompt_filter_results" in chunk:
+        # Azure tells of its filter before the completion begins: it has no id yet, and no model.
+        return
     seen.chunks += 1
     if seen.chunks == 1:
         seen.first = chunk
@@ -106,7 +109,8 @@ def _read_choice(seen: Seen, choice: dict[str, Any], at_ns: int, texts: list[str
     if isinstance(delta.get("content"), str):
         texts.append(delta["content"])
     seen.reasoned |= any(isinstance(delta.get(name), str) and delta[name] != "" for name in _REASONS)
-    if choice.get("finish_reason") is not None:
+    # Some say with empty text that there is none yet.
+    if choice.get("finish_reason") not in (None, ""):
         reasons.append(choice["finish_reason"])
 
 

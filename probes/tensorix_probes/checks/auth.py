@@ -1,6 +1,6 @@
 """Whether the good key is taken and a bad one refused as documented.
 
-Once an hour: whoever sends bad keys every minute gets blocked.
+Hourly where nothing else is set: an address that many bad keys come from may be shut out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tensorix_probes.check import Check, Context, Finding
-from tensorix_probes.checks._answered import ANSWERED, is_limit_or_bill, is_success, judge_time
+from tensorix_probes.checks._answered import (
+    ANSWERED,
+    JSON_TYPE,
+    is_limit_or_bill,
+    is_success,
+    judge_json_type,
+    judge_time,
+)
 from tensorix_probes.checks._canary import (
     CANARY,
     NO_MODEL,
@@ -25,6 +32,7 @@ __all__ = ["CHECK", "PROMISES"]
 PROMISES = (
     *ANSWERED,
     Promise("body_is_a_completion", "the body is JSON with choices, each with a message", State.DOWN),
+    JSON_TYPE,
     Promise("object_is_documented", 'the body says "object": "chat.completion"'),
     Promise(
         "choice_is_documented", "there is one choice, of index 0, whose message has the role assistant and content"
@@ -52,6 +60,7 @@ def _run(context: Context) -> Finding:
         judgement.judge("body_is_a_completion", False, f"expected a chat completion, got {got or 'no body'}")
         return judgement.finding(answer, spent=spent(target, answer, None))
     judgement.judge("body_is_a_completion", True)
+    judge_json_type(judgement, answer)
     is_named = reply.get("object") == "chat.completion"
     judgement.judge("object_is_documented", is_named, f"object is {judgement.quote(reply.get('object'))}")
     words = _judge_choices(judgement, choices)

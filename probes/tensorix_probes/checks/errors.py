@@ -1,4 +1,4 @@
-"""Whether a client's mistake gets a 400 with the documented body. Once an hour; costs a request and no tokens."""
+"""How a request is refused that cannot be right. It runs hourly where nothing else is set, and takes a single request."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _is_readable(judgement: Judgement, answer: Answer, seen: Seen, most_connect_
     """Whether a whole stream came. What the exchange calls malformed, or an error, gets its own name here."""
     failure = answer.failure
     if answer.status == 200:
-        if failure is not None and failure.kind is ErrorKind.MALFORMED and not answer.events:
+        if failure is not None and failure.kind is ErrorKind.MALFORMED and not (answer.events or answer.is_stream):
             return judgement.judge("is_streamed", False, failure.text)
         before = f"after {seen.chunks} chunks: "
         if seen.error is not None:

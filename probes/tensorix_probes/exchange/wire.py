@@ -44,6 +44,8 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         self._result: SimpleQueue[Found] = SimpleQueue()
         self._unsent = bytearray()
         self._first_bytes = b""
+        self._came = 0
+        """Bytes of the answer."""
         self.phase = Phase.DNS
         self.tunnelling = False
         """What is sent and read is with a proxy, and part of connecting."""
@@ -122,7 +124,8 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         if self.done:
             return self.read_ns + _AFTER_DONE_NS, "the stream's connection stays open after [DONE]"
         if self.phase in (Phase.SEND, Phase.HEADERS):
-            return start_ns + int(timeouts.first_byte_s * 1e9), f"no answer within {timeouts.first_byte_s:g} s"
+            text = f"only {self._came:,} bytes of a head" if self._came else "no answer"
+            return start_ns + int(timeouts.first_byte_s * 1e9), f"{text} within {timeouts.first_byte_s:g} s"
         if self.phase is Phase.FIRST_TOKEN:
             return start_ns + int(timeouts.first_token_s * 1e9), f"no first token within {timeouts.first_token_s:g} s"
         if self.phase is Phase.STREAM:
@@ -285,6 +288,7 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
         if self.tunnelling:
             return
         self.first_byte_ns = self.first_byte_ns or self.read_ns
+        self._came += len(data)
         if len(self._first_bytes) < len(_HTTP):
             self._first_bytes += data[: len(_HTTP)]
             if not (self._first_bytes.startswith(_HTTP) or _HTTP.startswith(self._first_bytes)):

@@ -16,7 +16,7 @@ _SLACK_NS = 2 * 10**9
 def retry_after_is_honest(known: Sequence[Observation], window_ns: int) -> Assertion:
     """Not honest is what is overstated: requests remained, or one passed, long before it was over.
 
-    What is refused afterwards proves nothing: somebody else may have used what came back. Where tokens were short
+    Honest is what an answer in between bears out: without one nobody knows whether less would have done. What is refused afterwards proves nothing: somebody else may have used what came back. Where tokens were short
     nothing is judged: they come back early whenever somebody used less than was set aside.
     """
     name, judged = "retry_after_is_honest", False
@@ -31,7 +31,10 @@ def retry_after_is_honest(known: Sequence[Observation], window_ns: int) -> Asser
             after_s = (early.head_unix_ns - refused.head_unix_ns) / 1e9
             detail = f"a 429 said to come back in {wait_ns / 1e9:g} s; there was room again after {after_s:.2g} s"
             return Assertion(name, False, detail, State.DEGRADED)
-        judged = judged or any(one.sent_unix_ns >= over_ns and _had_room(one) for one in later)
+        between = any(
+            one.head_unix_ns < over_ns - _SLACK_NS and one.limits.remaining_requests is not None for one in later
+        )
+        judged = judged or (between and any(one.sent_unix_ns >= over_ns and _had_room(one) for one in later))
     return Assertion(name, True if judged else None, None, State.DEGRADED)
 
 
