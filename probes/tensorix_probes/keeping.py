@@ -150,6 +150,12 @@ class Keeper:
                 self._memories[memory_name(round_.target, round_.location)] = value
             self._changed.notify_all()
 
+    def remember(self, name: str, value: Any) -> None:
+        """Take over a JSON value to be kept under a name, in place of what is there. Never waits and never raises."""
+        with self._changed:
+            self._memories[name] = value
+            self._changed.notify_all()
+
     def standing(self) -> Standing:
         """How it goes."""
         with self._changed:
@@ -199,10 +205,12 @@ class Keeper:
         with self._changed:
             if pause_s:
                 self._changed.wait_for(lambda: self._closing, pause_s)
-            self._changed.wait_for(lambda: self._queue or self._closing, max(0.0, self._maintain_at - time.monotonic()))
+            self._changed.wait_for(
+                lambda: self._queue or self._memories or self._closing, max(0.0, self._maintain_at - time.monotonic())
+            )
             if self._queue and not self._closing:
                 self._changed.wait_for(lambda: self._closing or len(self._queue) >= _BATCH, _GATHER_S)
-            return not self._closing or bool(self._queue)
+            return not self._closing or bool(self._queue or self._memories)
 
     def _work(self) -> bool:
         """Write a batch, or else do a piece of maintenance; whether something was written."""
@@ -210,7 +218,7 @@ class Keeper:
         with self._changed:
             batch = list(islice(self._queue, _BATCH))
             memories, self._memories = self._memories, {}
-        if not batch:
+        if not batch and not memories:
             self._maintain(history)
             self._note(None)
             return False

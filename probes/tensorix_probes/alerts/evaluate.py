@@ -7,6 +7,7 @@ Rounds in a maintenance window count nowhere.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tensorix_probes.alerts.conditions import BUDGET_WINDOW_S, BURNS, MOST_SHARE, SHARES, WINDOWS, longest_interval_s
@@ -54,6 +55,16 @@ class _Window:
         self._slots[-1][1][state] += 1
         self._sums[state] += 1
 
+    def recall(self, past: Iterable[tuple[float, State, int]], now_s: float) -> None:
+        """Add what was before: when, which state, how many rounds."""
+        slots = dict(self._slots)
+        oldest = int(now_s // self._slot_s) - _SLOTS
+        for at_s, state, count in past:
+            if (slot := int(at_s // self._slot_s)) >= oldest:
+                slots.setdefault(slot, Counter())[state] += count
+                self._sums[state] += count
+        self._slots = deque(sorted(slots.items(), key=lambda one: one[0]))
+
     def counts(self, now_s: float) -> Counter[State]:
         """By state; what is not there is 0."""
         oldest = int(now_s // self._slot_s) - _SLOTS
@@ -90,6 +101,30 @@ class Evaluator:
         else:
             watched.target = target
 
+    def recall(
+        self,
+        now_s: float,
+        target: Target,
+        location: str | None,
+        past: Sequence[tuple[float, State, int]],
+        *,
+        firing: Iterable[str] = (),
+        expiry_unix_s: float | None = None,
+    ) -> None:
+        """Know what was before this process: when which state had how many rounds, and what fired at its end."""
+        self.watch(now_s, target, location)
+        watched = self._watched[target.name, location]
+        for window in watched.windows.values():
+            window.recall(past, now_s)
+        watched.firing |= set(firing)
+        if watched.expiry_unix_s is None:
+            watched.expiry_unix_s = expiry_unix_s
+
+    def expiry_unix_s(self, target: str, location: str | None = None) -> float | None:
+        """When the certificate of a target runs out, where that is known."""
+        watched = self._watched.get((target, location))
+        return watched.expiry_unix_s if watched else None
+
     def forget(self, target: str, location: str | None = None) -> list[Verdict]:
         """Watch a target no more: what fires of it ends."""
         watched = self._watched.pop((target, location), None)
@@ -97,6 +132,12 @@ class Evaluator:
 
     def see(self, now_s: float, round_: Round, target: Target) -> list[Verdict]:
         """Take over a round; what began or ended with it."""
+        self.count(now_s, round_, target)
+        ended_unix_s = (round_.started_unix_ns + round_.duration_ns) / 1e9
+        return self._judge(now_s, ended_unix_s, self._watched[target.name, round_.location], round_.location)
+
+    def count(self, now_s: float, round_: Round, target: Target) -> None:
+        """Take over a round without judging it yet."""
         self.watch(now_s, target, round_.location)
         watched = self._watched[target.name, round_.location]
         watched.last_s = now_s
@@ -105,8 +146,6 @@ class Evaluator:
         if round_.maintenance is None:
             for window in watched.windows.values():
                 window.add(now_s, round_.state)
-        ended_unix_s = (round_.started_unix_ns + round_.duration_ns) / 1e9
-        return self._judge(now_s, ended_unix_s, watched, round_.location)
 
     def tick(self, now_s: float, now_unix_s: float) -> list[Verdict]:
         """What began or ended by time alone. Call it every few seconds."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from tensorix_probes.alerts.alerting import Alerting, alerts_name
 from tensorix_probes.keeping import Keeper, recall_counts, recall_memory, recall_spends
 from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import TargetMemory
@@ -48,10 +49,11 @@ def recall_board(
     before_unix_ns: int,
     before_s: float,
     go_on: Callable[[], bool],
+    alerting: Alerting | None = None,
 ) -> None:
-    """Let the status page know what was before this process began, a target after the other. Raises HistoryError.
+    """Let the status page and the alerts know what was before this process, a target after the other.
 
-    It began at `before_unix_ns` by the time of day, and `before_s` on the monotonic clock.
+    Raises HistoryError. It began at `before_unix_ns` by the time of day, and `before_s` on the monotonic clock.
     """
     longest_ns = round(max(seconds for _, seconds, _ in WINDOWS) * 1e9)
     for target in targets:
@@ -60,6 +62,9 @@ def recall_board(
             return
         since = before_unix_ns - longest_ns
         counts = recall_counts(history, target.name, location, since, before_unix_ns)
+        if alerting is not None:
+            fired = history.recall(alerts_name(target.name, location))
+            alerting.recall(target.name, [one for one in counts if one[0] >= 0], fired, before_s)
         past = past_of([one for one in counts if one[0] >= 0], before_unix_ns)
         board.recall(target.name, past, before_s, time.monotonic())
 

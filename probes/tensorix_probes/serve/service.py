@@ -70,7 +70,7 @@ class Service:
         self._otlp = _otlp() if configuration.serve.otlp else None
         self.board = Board()
         self.board.watch(target.name for target in configuration.targets)
-        self.alerting = Alerting(configuration)
+        self.alerting = Alerting(configuration, keep=self._keeper.remember if self._keeper else None)
         self.metrics.registry.register(self.alerting)
         self.metrics.registry.register(BudgetMetrics(lambda: self._keys, time.time_ns))
         if self._keeper is not None:
@@ -114,6 +114,7 @@ class Service:
     def _tick(self) -> None:
         if self._keeper is not None:
             self._safely("history", self._recall_board)
+        self.alerting.begin()
         while not self._stopping.wait(_TICK_S):
             self._safely("alerts", self.alerting.tick)
 
@@ -128,6 +129,7 @@ class Service:
             before_unix_ns=self._started_unix_ns,
             before_s=self._started_s,
             go_on=lambda: not self._stopping.is_set(),
+            alerting=self.alerting,
         )
 
     def _worker(self, target: Target, memory: TargetMemory | None = None) -> Worker:
