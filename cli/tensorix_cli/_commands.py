@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tensorix_api.errors import SettingsError
+from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
 from tensorix_cli import _load_options as option
 from tensorix_cli import _options
 from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._extras import require
+from tensorix_cli._nagios import is_for_nagios, say_unknown
 from tensorix_cli._output import complain, say
 from tensorix_cli._probe import app as probe
 from tensorix_cli._simulate_help import SimulateCommand
@@ -42,8 +43,15 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "tensorix"
-        complain(f"error: {error.format_message().rstrip('.')} (see {path} --help)")
+        text = f"{error.format_message().rstrip('.')} (see {path} --help)"
+        if is_for_nagios(arguments):
+            return say_unknown(text)
+        complain(f"error: {text}")
         return ExitStatus.MISTAKE
+    except TensorixError as error:
+        if not is_for_nagios(arguments):
+            raise
+        return say_unknown(str(error))
     except typer.Abort:
         raise KeyboardInterrupt from None
     return int(status or 0)

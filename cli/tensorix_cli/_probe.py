@@ -21,10 +21,6 @@ app = typer.Typer(
 )
 
 
-_BY_HAND = "20%"
-"""Of a key's limits, where no configuration says otherwise: enough for one round of all checks."""
-
-
 @app.command()
 def once(
     config: option.ConfigFile = None,
@@ -86,7 +82,7 @@ def once(
         run_once(
             wanted,
             lambda: (
-                option.configuration_of_file(config)
+                option.configuration_of_file(config, tell=not nagios)
                 if config is not None
                 else option.configuration_of_options(
                     base_url=base_url,
@@ -97,7 +93,7 @@ def once(
                     max_tokens=max_tokens,
                     limit_requests=limit_requests,
                     limit_tokens=limit_tokens,
-                    share=share or _BY_HAND,
+                    share=share or option.BY_HAND,
                     accept=accept or [],
                     timeout_s=timeout,
                 )
@@ -111,6 +107,7 @@ def serve(
     file: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="The configuration in TOML; SIGHUP reads it again.")
     ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The same, as `once` takes it.")] = None,
     base_url: option.BaseUrl = None,
     model: option.Model = None,
     interval: option.Interval = None,
@@ -125,6 +122,9 @@ def serve(
     require("probes", "history")
     from tensorix_cli._probe_serve import serve_alone, serve_file
 
+    if file is not None and config is not None:
+        raise SettingsError(f"{file} and --config {config}: give one configuration")
+    file = file or config
     given = {"--base-url": base_url, "--model": model, "--interval": interval, "--ca-bundle": ca_bundle}
     if file is None:
         alone = option.configuration_of_options(base_url=base_url, model=model, ca_bundle=ca_bundle)

@@ -10,6 +10,7 @@ import typer
 from tensorix_api.errors import CannotWriteError, SettingsError
 from tensorix_cli._extras import require
 from tensorix_cli._output import say
+from tensorix_cli._probe_options import share_of
 
 __all__ = ["alerts"]
 
@@ -19,8 +20,12 @@ def alerts(
         float, typer.Option("--scale", help="All windows times this: 0.01 tries the rules out in minutes.")
     ] = 1.0,
     objective: Annotated[
-        float | None,
-        typer.Option("--objective", help="A share such as 0.995 for all targets, instead of each one's own."),
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="SHARE",
+            help="A share such as 99.5% or 0.995 for all targets, instead of each one's own.",
+        ),
     ] = None,
     runbooks: Annotated[
         str | None, typer.Option("--runbooks", help="Where your copy of docs/runbooks.md is: an address.")
@@ -36,8 +41,9 @@ def alerts(
     require("probes")
     from tensorix_probes.alerts.rules import RUNBOOKS, alertmanager_example, dashboard, rules
 
+    asked = None if objective is None else share_of("--objective", objective, below_one=True)
     try:
-        text = rules(scale, objective=objective, runbooks=runbooks or RUNBOOKS)
+        text = rules(scale, objective=asked, runbooks=runbooks or RUNBOOKS)
     except ValueError as error:
         raise SettingsError(str(error)) from None
     if out is None:

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import typer
-
-from tensorix_api.errors import HistoryError, SettingsError, TensorixError
+from tensorix_api.errors import HistoryError, SettingsError
 from tensorix_api.secret import Redactor
 from tensorix_cli._output import complain, say
 from tensorix_cli._probe_options import chosen
@@ -24,7 +22,7 @@ from tensorix_probes.memory import TargetMemory
 from tensorix_probes.metrics import Metrics
 from tensorix_probes.outputs.document import as_json
 from tensorix_probes.outputs.junit import write_junit
-from tensorix_probes.outputs.nagios import UNKNOWN, nagios
+from tensorix_probes.outputs.nagios import nagios
 from tensorix_probes.outputs.prometheus import (
     check_gateway,
     counts_of_file,
@@ -66,21 +64,9 @@ class Wanted:
 def run_once(wanted: Wanted, configured: Callable[[], Configuration]) -> int:
     """Probe, show and write; returns the exit status.
 
-    What cannot be written or pushed is complained of: the status is that of the probe. A mistake raises SettingsError,
-    or with `--nagios`, whose codes mean something else, is said in its line.
+    What cannot be written or pushed is complained of: the status is that of the probe. A mistake raises SettingsError.
     """
-    try:
-        configuration, targets = _prepared(wanted, configured)
-    except TensorixError as error:
-        if wanted.form != "nagios":
-            raise
-        say(f"TENSORIX UNKNOWN - {' '.join(str(error).split())}")
-        return UNKNOWN
-    except typer.Exit:
-        if wanted.form != "nagios":
-            raise
-        say("TENSORIX UNKNOWN - the configuration has mistakes: see tensorix probe check-config")
-        return UNKNOWN
+    configuration, targets = _prepared(wanted, configured)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             # As Ctrl-C: one line, and 130.
@@ -120,19 +106,35 @@ def _prepared(wanted: Wanted, configured: Callable[[], Configuration]) -> tuple[
     for target in targets:
         for check in target.checks:
             check_named(check)
+    _check_outputs(wanted)
+    if wanted.checks and set(wanted.checks) <= {"tls", "ratelimit"} and "ratelimit" in wanted.checks:
+        complain(
+            "warning: ratelimit asks nothing, it reads what the other checks got: alone it has nothing to judge; "
+            "add --check chat"
+        )
+    for warning in configuration.warnings:
+        complain(f"warning: {warning}")
+    return configuration, targets
+
+
+def _check_outputs(wanted: Wanted) -> None:
+    """Raises SettingsError for what could not be written or pushed."""
     for option, path in (("--junit", wanted.junit), ("--textfile", wanted.textfile)):
         if path is None:
             continue
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise SettingsError(f"{option}: {str(path)!r} cannot be written: give a file in a folder that is there")
+    if (file := wanted.textfile) is not None:
+        if file.exists() and not file.is_file():
+            # What it holds is read first: a device may have no end.
+            raise SettingsError(f"--textfile: {str(file)!r} is no ordinary file: give one, or a name that is free")
+        if file.suffix != ".prom":
+            complain(f"warning: node exporter reads no text file but NAME.prom, and this is called {file.name!r}")
     if wanted.pushgateway is not None:
         try:
             check_gateway(wanted.pushgateway)
         except ValueError as error:
             raise SettingsError(f"--pushgateway: {error}") from None
-    for warning in configuration.warnings:
-        complain(f"warning: {warning}")
-    return configuration, targets
 
 
 def _recalled(configuration: Configuration, targets: Sequence[Target], keys: Keys) -> dict[str, TargetMemory]:

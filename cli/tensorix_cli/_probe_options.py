@@ -18,9 +18,12 @@ from tensorix_cli.exit_status import ExitStatus
 if TYPE_CHECKING:
     from tensorix_probes.settings import Configuration, Target
 
-__all__ = ["chosen", "configuration_of_file", "configuration_of_options"]
+__all__ = ["BY_HAND", "chosen", "configuration_of_file", "configuration_of_options", "share_of"]
 
 _WITHOUT_FILE, _OUTPUT = "Without a configuration", "Output"
+
+BY_HAND = "20%"
+"""Of a key's limits, where no configuration says otherwise: enough for one round of all checks."""
 
 ConfigFile: TypeAlias = Annotated[
     Path | None,
@@ -93,7 +96,7 @@ Share: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="SHARE",
-        help="Of the key's limits, for all that this run asks (default: 5%, of 60 requests 3).",
+        help=f"Of the key's limits, for all that this run asks (default: {BY_HAND}, of 60 requests 12).",
         rich_help_panel=_WITHOUT_FILE,
     ),
 ]
@@ -151,13 +154,18 @@ Pushgateway: TypeAlias = Annotated[
 ]
 
 
-def configuration_of_file(path: Path) -> Configuration:
-    """The configuration of a file. Its mistakes are complained of, a line each, and end the command."""
+def configuration_of_file(path: Path, *, tell: bool = True) -> Configuration:
+    """The configuration of a file. Its mistakes are complained of, a line each, and end the command.
+
+    Without `tell` they are raised, as ConfigurationError.
+    """
     from tensorix_probes.configuration.file import ConfigurationError, read_configuration
 
     try:
         return read_configuration(path, os.environ)
     except ConfigurationError as error:
+        if not tell:
+            raise
         for mistake in error.mistakes:
             complain(f"error: {mistake}")
         raise typer.Exit(ExitStatus.MISTAKE) from None
@@ -208,6 +216,7 @@ def configuration_of_options(
 ) -> Configuration:
     """One target, from what was given and from TENSORIX_… variables. Raises SettingsError."""
     from tensorix_probes.configuration import values
+    from tensorix_probes.configuration.rules import wrong_assertion
     from tensorix_probes.settings import Budget, Canary, Configuration, Headers, Target, Timeouts
 
     settings = Settings.from_environment(base_url=base_url, model=model)
@@ -215,6 +224,9 @@ def configuration_of_options(
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY, or name another with --config")
     if ca_bundle is not None and not ca_bundle.is_file():
         raise SettingsError(f"the file of certificates {str(ca_bundle)!r} is not there: name another with --ca-bundle")
+    for accepted in accept:
+        if wrong := wrong_assertion(accepted):
+            raise SettingsError(f"--accept: {wrong}")
     asked: dict[str, object] = {"prompt": prompt, "max_tokens": max_tokens}
     if expect is not None:
         asked["expect"] = _parsed("--expect", values.regex, expect)
@@ -223,7 +235,7 @@ def configuration_of_options(
         asked["expect"] = None
     total_s = Timeouts().total_s if timeout_s is None else timeout_s
     target = Target(
-        name=settings.host.replace(":", "_"),
+        name=_name_of(settings),
         base_url=settings.base_url,
         api_key=settings.api_key,
         key_source=None if settings.api_key is None else "$TENSORIX_API_KEY",
@@ -231,14 +243,34 @@ def configuration_of_options(
         ca_bundle=ca_bundle,
         canary=Canary(**{name: value for name, value in asked.items() if value is not None or name == "expect"}),  # type: ignore[arg-type]
         headers=Headers(requests=limit_requests, tokens=limit_tokens),
-        budget=Budget() if share is None else Budget(share=_parsed("--share", values.share(), share)),
+        budget=Budget() if share is None else Budget(share=share_of("--share", share)),
         accept=tuple(accept),
         timeouts=Timeouts().within(total_s),
     )
     return Configuration(targets=(target,))
 
 
-def _parsed(option: str, parse: Callable[[Any], Any], text: str) -> Any:
+def _name_of(settings: Settings) -> str:
+    """What a server is called that nobody named: its host, and its port where it is not that of the scheme."""
+    host = settings.host
+    if ":" in host:
+        host = "ip6-localhost" if host == "::1" else "ip6-" + host.partition("%")[0].replace(":", "-")
+    return host if settings.port == (443 if settings.secure else 80) else f"{host}-{settings.port}"
+
+
+def share_of(option: str, text: str, *, below_one: bool = False) -> float:
+    """A share as it is given by hand: `5%` or 0.05. Raises SettingsError."""
+    from tensorix_probes.configuration import values
+
+    try:
+        found: object = float(text)
+    except ValueError:
+        found = text
+    parsed: float = _parsed(option, values.share(below_one=below_one), found)
+    return parsed
+
+
+def _parsed(option: str, parse: Callable[[Any], Any], text: object) -> Any:
     from tensorix_probes.configuration.values import WrongValueError
 
     try:

@@ -26,6 +26,8 @@ _STYLES = {
     State.DOWN: "bold red",
 }
 _WORDS = {State.PAYMENT: "out of credit (payment)"}
+_NARROW = 72
+"""Columns, below which a table would leave too few for what was seen."""
 _PHASES = {"dns": "DNS", "connect": "connect", "tls": "TLS", "first_byte": "first byte", "first_token": "first token"}
 
 
@@ -58,19 +60,35 @@ def _show_round(console: Console, one: Round, target: Target, keys: Keys) -> Non
         console.print(Text(f"  {one.cause_check}: {one.reason}" if one.cause_check else f"  {one.reason}"))
     if one.maintenance:
         console.print(Text(f"  within the maintenance {one.maintenance!r}"))
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for heading, wide in (("", False), ("check", False), ("state", False), ("time", False), ("what was seen", True)):
-        table.add_column(heading, no_wrap=not wide, justify="right" if heading == "time" else "left")
-    for result in one.results:
-        table.add_row(
-            "", result.check, Text(str(result.state), _STYLES[result.state]), _time(result.duration_ns), _seen(result)
-        )
-    console.print(table)
+    if console.width < _NARROW:
+        _show_narrow(console, one)
+    else:
+        _show_table(console, one)
     spent = one.spent
     cost = "" if spent.cost is None or target.prices is None else f", {spent.cost:.6f} {target.prices.currency}"
     console.print(Text(f"  spent {_count(spent.requests, 'request')}, {_count(spent.tokens, 'token')}{cost}"))
     if left := _left(keys.of(target).ledger.standing(one.started_unix_ns + one.duration_ns)):
         console.print(Padding(Text(f"left for probes of this key: {left}"), (0, 0, 0, 2)))
+
+
+def _show_narrow(console: Console, one: Round) -> None:
+    """A line a check, and below it what was seen, wrapped."""
+    for result in one.results:
+        state = Text(str(result.state), _STYLES[result.state])
+        console.print(Text.assemble("  ", result.check, " ", state, " ", _time(result.duration_ns)))
+        if seen := _seen(result):
+            console.print(Padding(seen, (0, 0, 0, 4)), overflow="fold")
+
+
+def _show_table(console: Console, one: Round) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for heading, wide in (("", False), ("check", False), ("state", False), ("time", False), ("what was seen", True)):
+        table.add_column(heading, no_wrap=not wide, overflow="fold", justify="right" if heading == "time" else "left")
+    for result in one.results:
+        table.add_row(
+            "", result.check, Text(str(result.state), _STYLES[result.state]), _time(result.duration_ns), _seen(result)
+        )
+    console.print(table)
 
 
 def _seen(result: ProbeResult) -> Text:
@@ -80,7 +98,8 @@ def _seen(result: ProbeResult) -> Text:
     phases = [f"{words} {_time(round(seconds[name] * 1e9))}" for name, words in _PHASES.items() if name in seconds]
     if phases:
         lines.append(Text(", ".join(phases), "dim"))
-    failed = [f"{one.name.replace('_', ' ')}: {one.detail or 'does not hold'}" for one in result.failed]
+    # By the name that --accept takes.
+    failed = [f"failed {one.name}" + (f": {one.detail}" if one.detail else "") for one in result.failed]
     if result.reason and not any(result.reason in line for line in failed):
         lines.append(Text(result.reason))
     lines += [Text(line) for line in failed]

@@ -60,7 +60,7 @@ def test_a_healthy_server_is_up(once: Command, server: Simulator) -> None:
     """Address and key are enough; the table has every check, what was spent and what is left of the budget."""
     ran = once("--share", "20%", TENSORIX_BASE_URL=server.base_url)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("127.0.0.1 is up after ")
+    assert re.match(r"127\.0\.0\.1-\d+ is up after ", ran.stdout)
     rows = re.findall(r"(?m)^  (\w+) +up +[0-9.]+ m?s", ran.stdout)
     assert rows == ["tls", "models", "chat", "stream", "auth", "errors", "ratelimit"]
     assert re.search(r"stream +up .*first token [0-9.]+ m?s", ran.stdout)
@@ -73,7 +73,7 @@ def test_a_server_that_fails_is_down(once: Command) -> None:
     with Simulator(**QUICK, faults=["status 500, on chat"]) as broken:
         ran = once("--base-url", broken.base_url)
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert ran.stdout.startswith("127.0.0.1 is down")
+    assert re.match(r"127\.0\.0\.1-\d+ is down", ran.stdout)
     assert re.search(r"chat +down", ran.stdout)
     assert "500" in ran.stdout
     assert re.search(r"stream +inconclusive .*explained by chat", ran.stdout)
@@ -90,10 +90,10 @@ def test_a_wrong_answer_is_degraded(once: Command, server: Simulator) -> None:
     """Another answer than expected: 1, and it says what was expected and what came; accepted, it is up."""
     ran = once("--base-url", server.base_url, "--expect", "43", "--check", "chat")
     assert ran.returncode == 1
-    assert ran.stdout.startswith("127.0.0.1 is degraded")
+    assert re.match(r"127\.0\.0\.1-\d+ is degraded", ran.stdout)
     assert re.search(r"expected what /43/ finds,\s+got\s+42", ran.stdout)
-    (assertion,) = re.findall(r"(?m)^ +(\w+(?: \w+)+): expected what", ran.stdout)
-    accept = f"chat.{assertion.replace(' ', '_')}"
+    (assertion,) = re.findall(r"failed (\w+): expected what", ran.stdout)
+    accept = f"chat.{assertion}"
     accepted = once("--base-url", server.base_url, "--expect", "43", "--check", "chat", "--accept", accept)
     assert accepted.returncode == 0
 
@@ -119,7 +119,7 @@ def test_no_credit_is_payment(once: Command, server: Simulator) -> None:
     """402 is a bill: 4."""
     ran = once("--base-url", server.base_url, TENSORIX_API_KEY="sk-no-credit")
     assert ran.returncode == 4
-    assert ran.stdout.startswith("127.0.0.1 is out of credit (payment)")
+    assert re.match(r"127\.0\.0\.1-\d+ is out of credit \(payment\)", ran.stdout)
 
 
 def test_a_key_at_its_limit_is_inconclusive(once: Command) -> None:
@@ -127,7 +127,7 @@ def test_a_key_at_its_limit_is_inconclusive(once: Command) -> None:
     with Simulator(**QUICK, rpm=1) as server:
         ran = once("--base-url", server.base_url)
     assert ran.returncode == 3
-    assert ran.stdout.startswith("127.0.0.1 is inconclusive")
+    assert re.match(r"127\.0\.0\.1-\d+ is inconclusive", ran.stdout)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -169,6 +169,18 @@ def test_an_interrupted_probe_ends_at_once(environment: dict[str, str], number: 
             ["--base-url", "http://127.0.0.1:1/v1", "--ca-bundle", "no.pem"],
             "the file of certificates 'no.pem' is not there",
         ),
+        (["--base-url", "http://127.0.0.1:1/v1", "--pushgateway", "foo"], "--pushgateway: it is no http(s) address"),
+        (["--base-url", "http://127.0.0.1:1/v1", "--accept", "foo"], "--accept: 'foo' is no assertion: write it like"),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--accept", "chat.foo"],
+            "--accept: chat asserts nothing of that name",
+        ),
+        (
+            ["--base-url", "http://127.0.0.1:1/v1", "--accept", "chatt.foo"],
+            "is of no check that there is: did you mean",
+        ),
+        (["--base-url", "http://127.0.0.1:1/v1", "--textfile", "/dev/full"], "'/dev/full' is no ordinary file"),
+        (["--base-url", "http://127.0.0.1:1/v1", "--share", "0"], "--share: 0.0 is out of range"),
         (["--config", "none.toml"], "none.toml: it cannot be read: No such file or directory"),
     ],
 )
@@ -178,6 +190,57 @@ def test_a_mistake_is_one_line_and_2(tensorix: Command, arguments: list[str], sa
     assert (ran.returncode, ran.stdout) == (2, "")
     assert said in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bogus"], "No such option: --bogus"),
+        (["--json"], "--json, --nagios and --quiet each say what is printed"),
+        (["--config", "none.toml"], "none.toml: it cannot be read: No such file or directory"),
+        (
+            ["--config", "two.toml"],
+            "two.toml, line 1: locaton: there is no such setting: did you mean 'location'?; two",
+        ),
+        (["--accept", "foo"], "--accept: 'foo' is no assertion"),
+    ],
+)
+def test_a_mistake_is_unknown_to_nagios(once: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
+    """Whatever is wrong with a command for Nagios, it is UNKNOWN, with the reason in the one line it reads."""
+    (tmp_path / "two.toml").write_text("locaton = 1\nbogus = 2\n")
+    ran = once("--nagios", *arguments, TENSORIX_BASE_URL="http://127.0.0.1:1/v1")
+    assert (ran.returncode, ran.stderr, ran.stdout.count("\n")) == (3, "", 1)
+    assert ran.stdout.startswith(f"TENSORIX UNKNOWN - {said}")
+
+
+def test_what_will_not_go_as_it_seems_is_warned_of(once: Command) -> None:
+    """A text file that node exporter leaves alone, and ratelimit without anything to read, are told of."""
+    ran = once("--check", "ratelimit", "--textfile", "x.txt", "--base-url", "http://127.0.0.1:1/v1", "--share", "0.3")
+    assert ran.returncode == 3
+    assert re.findall("warning: (.{20})", ran.stderr) == ["node exporter reads ", "ratelimit asks nothi"]
+    assert "of 18 requests this minute" in ran.stdout
+
+
+@pytest.mark.parametrize("columns", ["30", "50", "71", "80"])
+def test_a_narrow_terminal_loses_nothing(once: Command, columns: str) -> None:
+    """All words of every check are there, whatever the width."""
+    with Simulator(**QUICK, faults=["status 500, on chat"]) as broken:
+        ran = once("--base-url", broken.base_url, COLUMNS=columns)
+    assert all(len(line.rstrip()) <= int(columns) for line in ran.stdout.splitlines())
+    joined = "".join(ran.stdout.split())
+    for words in ("failedstatus_is_200:expected200,got500", "explainedbychat", "ratelimit", "leftforprobesofthiskey:"):
+        assert words in joined
+    assert "…" not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("http://127.0.0.1:1/v1", "127.0.0.1-1"), ("http://[::1]:1/v1", "ip6-localhost-1"), ("http://localhost/v1", "")],
+)
+def test_a_target_by_hand_has_a_readable_name(once: Command, address: str, name: str) -> None:
+    """Host and port, the port only where it is not that of the scheme."""
+    ran = once("--base-url", address, "--check", "tls", "--nagios")
+    assert ran.stdout.split(" - ")[1].split()[0] == (name or "localhost")
 
 
 def test_every_mistake_of_a_configuration_is_a_line(tensorix: Command, tmp_path: Path) -> None:
@@ -192,8 +255,6 @@ def test_every_mistake_of_a_configuration_is_a_line(tensorix: Command, tmp_path:
         assert first.startswith('tensorix: error: probes.toml, line 3: target 1 ("a"), api_key: a key does not belong')
         assert second.startswith("tensorix: error: probes.toml, line 5: target 1 (\"a\"), timeouts.connect: '5 apples'")
         assert "0123456789abcdef" not in ran.stderr
-    ran = tensorix("probe", "once", "--config", file, "--nagios")
-    assert (ran.returncode, ran.stdout.startswith("TENSORIX UNKNOWN - ")) == (3, True)
 
 
 # Configurations.
@@ -243,7 +304,7 @@ def test_files_are_written_for_a_server_that_is_down(once: Command, tmp_path: Pa
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "tensorix: nothing was pushed: Connection refused\n"
     (suite,) = JUnitXml.fromfile(str(tmp_path / "out.xml"))
-    assert (suite.name, suite.failures) == ("127.0.0.1", 1)
+    assert (suite.name, suite.failures) == ("127.0.0.1-1", 1)
     assert re.search(r"(?m)^probe_success\{.*\} 0\.0$", (tmp_path / "out.prom").read_text())
 
 
@@ -251,7 +312,7 @@ def test_nagios_gets_its_line(once: Command, server: Simulator) -> None:
     """One line with figures, and Nagios's codes."""
     ran = once("--base-url", server.base_url, "--nagios")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert re.fullmatch(r"TENSORIX OK - 127\.0\.0\.1 up \| .*'ttft'=[0-9.]+s;10;30;0.*\n", ran.stdout)
+    assert re.fullmatch(r"TENSORIX OK - 127\.0\.0\.1-\d+ up \| .*'ttft'=[0-9.]+s;10;30;0.*\n", ran.stdout)
 
 
 def test_a_history_is_gone_on_with(tensorix: Command, server: Simulator, key: str, tmp_path: Path) -> None:

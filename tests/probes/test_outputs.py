@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -302,3 +303,23 @@ def test_nagios_has_one_line_and_its_own_codes(states: list[State], name: str, c
     label = "'ttft'" if len(states) == 1 else "'prod_ttft'"
     assert f"{label}=0.250000s;10;30;0" in figures
     assert len(text) < 400
+
+
+def test_a_text_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device, and of what is longer than any text file of metrics, nothing is taken for counters."""
+    assert counts_of_file(Path("/dev/zero")) == {}
+    path = tmp_path / "a.prom"
+    path.write_text("# TYPE a_total counter\na_total 1\n")
+    assert len(counts_of_file(path)) == 1
+    with path.open("ab") as file:
+        file.truncate(2**40)
+    assert counts_of_file(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "fits"), [("foo", False), ("foo:9091", True), ("http://foo", True), ("foo:", False)]
+)
+def test_a_bare_word_is_no_gateway(address: str, fits: bool) -> None:
+    """Without a scheme an address of a gateway needs its port."""
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="no http"):
+        check_gateway(address)

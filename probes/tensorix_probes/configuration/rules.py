@@ -12,7 +12,7 @@ from typing import Any
 
 from tensorix_probes.configuration.mistakes import Mistakes
 from tensorix_probes.configuration.toml_lines import Path
-from tensorix_probes.configuration.values import similar, written
+from tensorix_probes.configuration.values import shown, similar, written
 from tensorix_probes.registry import PROMISES, known_checks
 from tensorix_probes.settings import (
     BUILT_IN_CHECKS,
@@ -27,7 +27,7 @@ from tensorix_probes.settings import (
     Timeouts,
 )
 
-__all__ = ["check_maintenance", "check_target", "check_together", "merged"]
+__all__ = ["check_maintenance", "check_target", "check_together", "merged", "wrong_assertion"]
 
 _SECTIONS: dict[str, Any] = {
     "timeouts": Timeouts,
@@ -152,15 +152,8 @@ def _check_rules(own: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
 
 def _text_rules(target: Target) -> Iterator[_Rule]:
     for at, accepted in enumerate(target.accept):
-        check, point, assertion = accepted.partition(".")
-        if not point or not re.fullmatch(r"[a-z0-9_]+", assertion):
-            words = f"{accepted!r} is no assertion: write it like ratelimit.headers_present_on_stream"
+        if words := wrong_assertion(accepted):
             yield ("accept",), ("accept", at), words
-        elif check not in known_checks():
-            words = f"{accepted!r} is of no check that there is: {similar(check, known_checks())}"
-            yield ("accept",), ("accept", at), words
-        elif check in BUILT_IN_CHECKS and assertion not in (names := _assertions(check)):
-            yield ("accept",), ("accept", at), f"{check} asserts nothing of that name: {similar(assertion, names)}"
     for name in target.extra_headers:
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             yield ("extra_headers",), ("extra_headers", name), "this is no name of a header"
@@ -173,8 +166,15 @@ def _text_rules(target: Target) -> Iterator[_Rule]:
             yield ("canary.body",), ("canary", "body", name), words
 
 
-def _assertions(check: str) -> list[str]:
-    return [promise.name for promise in PROMISES[check]]
+def wrong_assertion(accepted: str) -> str | None:
+    """What is wrong with the name of an assertion that is to be accepted, `check.assertion`; None where nothing is."""
+    check, point, assertion = accepted.partition(".")
+    if not point or not re.fullmatch(r"[a-z0-9_]+", assertion):
+        return f"{shown(accepted)} is no assertion: write it like ratelimit.headers_present_on_stream"
+    if check not in known_checks():
+        return f"{shown(accepted)} is of no check that there is: {similar(check, known_checks())}"
+    names = [promise.name for promise in PROMISES[check]] if check in BUILT_IN_CHECKS else [assertion]
+    return None if assertion in names else f"{check} asserts nothing of that name: {similar(assertion, names)}"
 
 
 def _twice(names: Sequence[str]) -> list[str]:

@@ -46,9 +46,13 @@ def _counts(text: str) -> Iterator[tuple[str, Sample]]:
 
 
 def counts_of_file(path: Path) -> Counts:
-    """The counters of a text file; none where it is not there, or is none."""
+    """The counters of a text file; none where it is not there, is none, or is longer than any that a run writes."""
     try:
-        return {_series(sample): (name, sample) for name, sample in _counts(path.read_text(encoding="utf-8"))}
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return {}
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode()
+        return {_series(sample): (name, sample) for name, sample in _counts(text)}
     except (OSError, ValueError, KeyError, IndexError):
         return {}
 
@@ -110,7 +114,14 @@ def _address(gateway: str) -> str:
     """The address with its scheme. Raises ValueError, without repeating it, where it is none."""
     address = (gateway if "://" in gateway else f"http://{gateway}").rstrip("/")
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+    # A bare word is rather a file or an option that slipped than a host.
+    if (
+        ("://" not in gateway and not parts.port)
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.port == 0
+        or "@" in parts.netloc
+    ):
         raise ValueError("it is no http(s) address without user and password: write it like http://127.0.0.1:9091")
     return address
 
