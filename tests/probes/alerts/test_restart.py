@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tensorix_probes.keeping import Keeper
 from tensorix_probes.memory import Clock
 from tensorix_probes.result import ProbeResult, Round, State
 from tensorix_probes.serve.recalling import recall_board
+from tensorix_probes.serve.service import Service
 from tensorix_probes.serve.status import Board
 from tensorix_probes.settings import Alerts, Configuration, HistorySettings, Target
 
@@ -196,3 +198,25 @@ def test_a_certificate_that_runs_out_does_so_after_a_restart(prober: Prober) -> 
     with prober.running() as probe:
         probe(UP)
     assert prober.fired() == [("TensorixCertificateExpiresSoon", True)]
+
+
+def test_a_service_goes_on_with_what_fired(tmp_path: Path) -> None:
+    """`serve` that is started again holds that the same alert fires, since when it began in the one before it."""
+    target = Target(
+        name="gone", base_url="http://127.0.0.1:1/v1", model="m", interval_s=1.0, offset_s=0.0, checks=("models",)
+    )
+    configuration = Configuration(targets=(target,), history=HistorySettings(url=str(tmp_path / "history.sqlite")))
+
+    def first_told() -> Told:
+        service = Service(configuration, lambda _: None)
+        service.start()
+        try:
+            limit = time.monotonic() + 30
+            while not (firing := [one for one in service.alerting.firing() if one.labels["alertname"] == FAILING]):
+                assert time.monotonic() < limit
+                time.sleep(0.02)
+        finally:
+            service.stop(grace_s=1.0)
+        return firing[0]
+
+    assert first_told() == first_told()
