@@ -64,8 +64,8 @@ def test_a_history_is_reported(tensorix: Command, history: Path, tmp_path: Path)
     ran = tensorix("probe", "report", "--history", str(history), "--days", "1", "--out", "told")
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.strip().splitlines()
-    assert lines[0] == "1 of 2 targets meets its objective"
-    assert any(line.split()[0] == "MISSED" and "95 % of 240 conclusive probes" in line for line in lines)
+    assert lines[0] == "2 of 2 targets meet their objective so far"
+    assert any(line.split()[:3] == ["MET", "SO", "FAR"] and "95 % of 240 conclusive probes" in line for line in lines)
     assert lines[-1] == "Report: told/uptime.html"
     assert (tmp_path / "told" / "uptime.html").is_file()
     figures = json.loads((tmp_path / "told" / "uptime.json").read_text())
@@ -77,7 +77,7 @@ def test_a_configuration_has_the_objectives(tensorix: Command, history: Path, tm
     (tmp_path / "probes.toml").write_text(_CONFIGURATION)
     ran = tensorix("probe", "report", "probes.toml", "--pictures", "svg")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "1 of 2 targets meets its objective, nothing is known of 1" in ran.stdout
+    assert "1 of 2 targets meets its objective so far, too little is known of 1" in ran.stdout
     assert "the objective of 90 % over 30 d" in ran.stdout
     assert "gone" not in ran.stdout
     assert (tmp_path / "uptime-report" / "calendar.svg").is_file()

@@ -100,10 +100,12 @@ def test_up(board: Board) -> None:
     text = _text(page)
     assert "<title>Up \N{EN DASH} prod</title>" in page
     for words in (
-        "Up for 1 h, since 2026-11-23 09:33:20 UTC",
+        "up for 1 h, since 2026-11-23 09:33:20 UTC",
         "available, 1 h 100 % 60 of 60 rounds",
         "available, 24 h 100 % 60 of 60 rounds, known for 59 min",
-        "error budget left 100 % objective 99.50 %",
+        "error budget left 100 % objective 99.50 % over 30 d",
+        "0 down, 216.0 may be",
+        "nothing to judge",
         "12,345 tokens of 100,000",
         "2 of 3 requests in the last minute",
         "slots missed 0",
@@ -131,10 +133,12 @@ def test_down(board: Board) -> None:
     text = _text(page)
     assert "<title>Down \N{EN DASH} prod</title>" in page
     for words in (
-        f"{why} (tls: connects)",
-        "models, chat, stream Cannot say explained by tls",
+        f"{why} (tls.connects failed)",
+        "down: does not answer, or not as a chat API",
+        "models, chat, stream inconclusive explained by tls",
         "available, 1 h 98.3 % 59 of 60 rounds",
-        "error budget left none objective 99.50 %, spent 3.3 times",
+        "error budget left 99.53 % objective 99.50 % over 30 d",
+        "1 down, 216.0 may be",
         "request r-1",
         "slots missed 3",
         "2: this machine was too busy",
@@ -162,6 +166,65 @@ def test_maintenance_and_notices(board: Board) -> None:
     assert "In maintenance (upgrade): probes go on, and count for nothing." in text
     assert "The history cannot be written: the disk is full." in text
     assert "available, 1 h \N{EN DASH} nothing is known yet" in text
+
+
+def test_what_is_in_maintenance_stands_apart(board: Board) -> None:
+    """It is neither in the headline's counts nor the first, and not in red."""
+    board.watch(["a", "prod"])
+    board.see(_round(1, State.DOWN, maintenance="upgrade"), 1_000.0)
+    status = _status(board, Target(name="prod"), Target(name="a"))
+    status["targets"][0]["maintenance"] = "upgrade"
+    page = page_of(status)
+    assert "<h1>1 not yet probed, 1 in maintenance</h1>" in page
+    assert page.index("<h2>a</h2>") < page.index("<h2>prod</h2>")
+    assert 'class="target down"' not in page
+    status["targets"] = status["targets"][:1]
+    assert "<h1>In maintenance</h1>" in page_of(status)
+
+
+def test_an_outage_goes_on_through_what_says_nothing(board: Board) -> None:
+    """Since is since the first round that was down, until one is good again."""
+    states = (State.UP, State.DOWN, State.INCONCLUSIVE, State.DOWN, State.PAYMENT, State.DOWN)
+    since = []
+    for number, state in enumerate(states):
+        board.see(_round(number, state), 1_000.0 + number)
+        since.append((board.of(Target(name="prod"), 1_010.0)["since"] - (NOW - 3_600)) / 60)
+    assert since == [0, 1, 2, 1, 4, 1]
+    board.see(_round(6, State.UP), 1_006.0)
+    board.see(_round(7, State.DOWN), 1_007.0)
+    assert board.of(Target(name="prod"), 1_010.0)["since"] == NOW - 3_600 + 7 * 60
+
+
+def test_almost_no_data_is_no_judgement(board: Board) -> None:
+    """A minute of failures says that it is too little, and spends of the budget of 30 days what it is."""
+    board.see(_round(1, State.DOWN, reason="no"), 1_000.0)
+    status = _status(board, Target(name="prod"))
+    text = _text(page_of(status))
+    assert "error budget left too little data objective 99.50 % over 30 d" in text
+    assert "times" not in text
+    month = status["targets"][0]["windows"][-1]
+    assert (month["enough"], month["budget_rounds"]) == (False, pytest.approx(216))
+    assert month["error_budget_left"] == pytest.approx(1 - 1 / 216)
+
+
+def test_the_reasons_of_past_rounds_can_be_read(board: Board) -> None:
+    """Those that were not up are a list with times and reasons, the newest first."""
+    for number, state in enumerate((State.DOWN, State.UP, State.DEGRADED)):
+        board.see(_round(number, state, reason=None if state is State.UP else f"because {number}"), 1_000.0 + number)
+    text = _text(page_of(_status(board, Target(name="prod"))))
+    assert "2 of the last 3 rounds were not up" in text
+    assert re.search(r"09:35:20 UTC degraded because 2 .*09:33:20 UTC down because 0", text)
+
+
+def test_a_check_that_judged_nothing_is_not_up(board: Board) -> None:
+    """It says so; a connection without TLS says that."""
+    looked = _result("chat", assertions=(Assertion("status_is_200", True),))
+    tls = _result("tls", assertions=(Assertion("connects", True),))
+    board.see(_round(1, State.UP, tls, looked, _result("ratelimit")), 1_000.0)
+    text = _text(page_of(_status(board, Target(name="prod"))))
+    assert "tls connection and certificate no TLS" in text
+    assert "chat a question answered up" in text
+    assert "ratelimit rate-limit headers nothing to judge" in text
 
 
 @pytest.mark.parametrize(
@@ -262,7 +325,7 @@ def long_page(board: Board, tmp_path: Path) -> Path:
     phases = Phases(**{f"{name}_ns": 123_456_789 for name in ("dns", "connect", "tls", "send", "first_token", "total")})
     checks = [_result(name, phases=phases) for name in ("tls", "models", "auth", "stream", "errors", "ratelimit")]
     board.watch(["prod", "b", "c"])
-    for number in range(80):
+    for number in range(78):
         bad = number % 7 == 0
         state = State.DOWN if bad else State.DEGRADED if number % 5 == 0 else State.UP
         results = [*checks, _result("chat", state, reason=long if bad else None)]
@@ -286,6 +349,9 @@ def test_in_a_browser(browser: Any, long_page: Path, width: int, dark: bool) -> 
     for selector in (".tiles dd", "header", "table.checks td.what"):
         assert browser.value(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().width") > 50
     assert browser.value("document.scripts.length") == 0
+    why = "document.querySelector('#overview td.what').getBoundingClientRect()"
+    assert browser.value(f"{why}.width") > 100
+    assert browser.value(f"{why}.right") <= width
 
 
 @pytest.mark.system("chromium")

@@ -91,8 +91,8 @@ def test_the_verdict_says_what_is_going_on(write: Write, eventful: Callable[...,
     assert "99.356 % of 1,088 conclusive probes found it up" in text
     assert "overdrawn by 1.6 probes (3 min 54 s)" in text
     assert (
-        "here has been down from all 2 locations since 2026-09-23 23:55:00 UTC (2 probes failed): chat.status_is_200"
-        in text
+        "here has been down from all 2 locations since 2026-09-23 23:55:00 UTC (2 probes failed): "
+        "chat.status_is_200 failed" in text
     )
     assert "for 1 h 40 min nobody looked at here, from fra (and at 1 more for less)" in text
     figures = json.loads(paths.figures.read_text(), parse_constant=pytest.fail)

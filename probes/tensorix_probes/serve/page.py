@@ -22,14 +22,7 @@ REFRESH_S = 10
 
 # The worst first; what is not known yet before what is well.
 _ORDER = ("down", "payment", "degraded", "inconclusive", None, "up")
-_WORDS = {
-    "up": "Up",
-    "degraded": "Degraded",
-    "inconclusive": "Cannot say",
-    "payment": "Unpaid",
-    "down": "Down",
-    None: "Not yet probed",
-}
+_NOT_PROBED = "not yet probed"
 _MEANING = {
     "up": "answers, in time, and as promised",
     "degraded": "answers, but slowly, or a promise is broken; counts as available",
@@ -64,7 +57,11 @@ _FIGURES = {
     "remaining_requests": ("requests left of the key's limit", ",.0f"),
     "remaining_tokens": ("tokens left of the key's limit", ",.0f"),
 }
-_MISSED = {"late": "this machine was too busy", "overlap": "the round before was not over"}
+_MISSED = {
+    "late": "this machine was too busy",
+    "overlap": "the round before was not over",
+    "defect": "the probe has a defect",
+}
 _COLOURS = {"up": "#1a7f4b", "degraded": "#b87400", "down": "#b3262f"}
 
 
@@ -118,7 +115,7 @@ def bars(recent: Sequence[dict[str, Any]]) -> dict[str, Any]:
         first = one["first_token_s"]
         share = first / top if first is not None else 1.0 if one["state"] == State.DOWN or not times else 0.08
         height = max(3.0, 44 * share)
-        words = [moment(one["at"]), _WORDS[one["state"]]]
+        words = [moment(one["at"]), one["state"]]
         words += [f"TTFT {seconds(first)}"] if first is not None else []
         words += [one["reason"]] if one["reason"] else []
         words += [f"maintenance: {one['maintenance']}"] if one["maintenance"] else []
@@ -143,8 +140,17 @@ def _drawn(target: dict[str, Any]) -> dict[str, Any]:
         if last and _not_run(last) and _not_run(one) and last["reason"] == one["reason"]:
             checks[-1] = {**last, "check": f"{last['check']}, {one['check']}"}
         else:
-            checks.append({**one, "shown": shown})
-    return {**target, "checks": checks}
+            checks.append({**one, "shown": shown, "nothing": _nothing(one)})
+    return {**target, "checks": checks, "past": [one for one in reversed(target["recent"]) if one["state"] != "up"]}
+
+
+def _nothing(check: dict[str, Any]) -> str | None:
+    """What is said in place of `up` of a check that had nothing to look at."""
+    if check["state"] != State.UP:
+        return None
+    if check["check"] == "tls" and "tls" not in check["phases_s"]:
+        return "no TLS"
+    return None if check["judged"] else "nothing to judge"
 
 
 def _not_run(check: dict[str, Any]) -> bool:
@@ -157,24 +163,14 @@ def _icon(state: str | None) -> str:
     return "data:image/svg+xml," + quote(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">{circle}</svg>')
 
 
-def _headline(states: Sequence[str | None]) -> str:
-    """How all are, in a few words."""
-    total, parts = len(states), []
-    for state, word in (
-        ("down", "down"),
-        ("payment", "unpaid"),
-        ("degraded", "degraded"),
-        ("inconclusive", "not to be said"),
-        (None, "not yet probed"),
-    ):
-        if count := states.count(state):
-            parts.append(f"{count} {word}")
-    if not parts:
-        return "Up" if total == 1 else f"All {total} targets are up"
-    if total == 1:
-        return _WORDS[states[0]]
-    up = states.count("up")
-    return ", ".join(parts) + (f", {up} up" if up else "")
+def _headline(states: Sequence[str | None], aside: int = 0) -> str:
+    """How all are, in a few words; so many of them are in maintenance, and apart."""
+    if len(states) + aside == 1:
+        return "In maintenance" if aside else (states[0] or _NOT_PROBED).capitalize()
+    if states and set(states) == {"up"} and not aside:
+        return f"All {len(states)} targets are up"
+    parts = [f"{states.count(state)} {state or _NOT_PROBED}" for state in _ORDER if state in states]
+    return ", ".join([*parts, *([f"{aside} in maintenance"] if aside else [])])
 
 
 @lru_cache(maxsize=1)
@@ -184,7 +180,8 @@ def _template() -> tuple[jinja2.Template, str]:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(seconds=seconds, span=span, percent=percent, moment=moment, bars=bars)
-    environment.globals.update(words=_WORDS, meaning=_MEANING, about=_CHECKS, phases=_PHASES, missed_for=_MISSED)
+    environment.globals.update(not_probed=_NOT_PROBED, meaning=_MEANING)
+    environment.globals.update(about=_CHECKS, phases=_PHASES, missed_for=_MISSED)
     style = folder.joinpath("page.css").read_text("utf-8")
     return environment.from_string(folder.joinpath("page.html").read_text("utf-8")), style
 
@@ -201,13 +198,17 @@ POLICY = _policy()
 def page_of(status: dict[str, Any]) -> str:
     """The page of what `/api/status` says."""
     template, style = _template()
-    targets = sorted(map(_drawn, status["targets"]), key=lambda target: _ORDER.index(target["state"]))
-    states = [target["state"] for target in targets]
+    targets = sorted(
+        map(_drawn, status["targets"]),
+        key=lambda target: (target["maintenance"] is not None, _ORDER.index(target["state"])),
+    )
+    # What is in maintenance counts for nothing here either.
+    states = [target["state"] for target in targets if target["maintenance"] is None]
     return template.render(
         status=status,
         now=status["now"],
         targets=targets,
-        headline=_headline(states),
+        headline=_headline(states, len(targets) - len(states)),
         worst=states[0] if states else None,
         icon=_icon(states[0] if states else None),
         refresh_s=REFRESH_S,

@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import FrameType
 
 from tensorix_api.errors import TensorixError
@@ -30,10 +31,15 @@ def serve(
     """Probe until SIGTERM or SIGINT; the second of them ends the process at once. SIGHUP reads the configuration again.
 
     `again` reads it; where there is none, SIGHUP ends the process as SIGTERM does. `host` and `port` come before those
-    of the configuration. `ready` is called when it listens and probes, `tell` with single lines from then on. Raises
-    SettingsError for a configuration or an address that cannot be used. To be called from the main thread, whose
+    of the configuration. `ready` is called when it listens and probes, `tell` with single lines from then on, each with its
+    time. Raises SettingsError for a configuration or an address that cannot be used. To be called from the main thread, whose
     handlers of these signals it gives back in the end.
     """
+    untimed = tell
+
+    def tell(line: str) -> None:
+        untimed(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}")
+
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     ending = False
 

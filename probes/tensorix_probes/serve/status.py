@@ -17,6 +17,9 @@ from tensorix_probes.settings import Target
 __all__ = ["Board", "Past", "about"]
 
 _RECENT = 60
+_ENOUGH_ROUNDS = 20
+_ENOUGH_S = 3_600.0
+"""With fewer conclusive rounds, or known for less, nothing is said of an error budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Past:
 
     state: State | None = None
     since_unix_ns: int | None = None
+    told: tuple[State, int] | None = None
+    """The last conclusive state and since when (Unix ns), where what came after it told nothing."""
     counts: Iterable[tuple[float, State, int]] = ()
     """How long ago in seconds, state and number, of rounds outside of maintenance."""
 
@@ -40,6 +45,10 @@ class _Shown:
     since_unix_ns: int | None = None
     changes: int = 0
     """How often the state changed in this process, the first one included."""
+    told: tuple[State, int] | None = None
+    """The last conclusive state and since when: what says nothing ends no outage."""
+    turns: int = 0
+    """How often that changed in this process, the first one included."""
     last: Round | None = None
     checks: dict[str, ProbeResult] = field(default_factory=dict)
     """The last run of each check."""
@@ -66,6 +75,11 @@ class Board:
                 return
             if shown.state is None or (shown.state is past.state and shown.changes == 1):
                 shown.state, shown.since_unix_ns = past.state, past.since_unix_ns
+            told = past.told
+            if told is None and past.state and past.state.conclusive and past.since_unix_ns is not None:
+                told = past.state, past.since_unix_ns
+            if told and (shown.told is None or (shown.told[0] is told[0] and shown.turns == 1)):
+                shown.told = told
             for ago_s, state, count in past.counts:
                 at_s = past_s - ago_s
                 shown.tallies.add(at_s, state, count, now_s=now_s)
@@ -84,6 +98,9 @@ class Board:
             if change:
                 shown.changes += 1
                 shown.state, shown.since_unix_ns = round_.state, round_.started_unix_ns
+            if round_.state.conclusive and (shown.told is None or shown.told[0] is not round_.state):
+                shown.turns += 1
+                shown.told = (round_.state, round_.started_unix_ns)
             shown.reason, shown.last = round_.reason, round_
             shown.checks.update({result.check: result for result in round_.results})
             shown.recent.append(_recent(round_))
@@ -98,6 +115,8 @@ class Board:
             counts = {name: shown.tallies.windows[name].counts(now_s) for name, *_ in WINDOWS}
             known_s = 0.0 if shown.known_since_s is None else now_s - shown.known_since_s
             state, since, reason = shown.state, shown.since_unix_ns, shown.reason
+            if shown.told and shown.told[0] is state:
+                since = shown.told[1]
         return {
             "state": state,
             "since": None if since is None else since / 1e9,
@@ -109,8 +128,7 @@ class Board:
             "checks": [_check(checks[name]) for name in _in_order(target, checks)],
             "recent": recent,
             "windows": [
-                _window(name, seconds, counts[name], min(seconds, known_s), target.objective.availability)
-                for name, seconds, _ in WINDOWS
+                _window(name, seconds, counts[name], min(seconds, known_s), target) for name, seconds, _ in WINDOWS
             ],
         }
 
@@ -151,6 +169,7 @@ def _check(result: ProbeResult) -> dict[str, Any]:
         "at": result.started_unix_ns / 1e9,
         "phases_s": result.phases.seconds(),
         "figures": dict(result.figures),
+        "judged": sum(one.held is not None for one in result.assertions),
         "failed": [{"assertion": one.name, "detail": one.detail} for one in result.failed],
         "status": result.status,
         "request_id": result.request_id,
@@ -159,16 +178,22 @@ def _check(result: ProbeResult) -> dict[str, Any]:
     }
 
 
-def _window(name: str, seconds: float, counts: Counter[State], known_s: float, objective: float) -> dict[str, Any]:
-    """The availability of a window and how much of its error budget is left (1: all of it, below 0: overspent)."""
+def _window(name: str, seconds: float, counts: Counter[State], known_s: float, target: Target) -> dict[str, Any]:
+    """The availability of a window and how much of its error budget is left (1: all of it, below 0: overspent).
+
+    The budget is that of the whole window: what is not known of it counts with the rounds that would be in it.
+    """
     conclusive = sum(count for state, count in counts.items() if state.conclusive)
     down = counts[State.DOWN]
-    allowed = (1 - objective) * conclusive
+    expected = conclusive + max(0.0, seconds - known_s - target.interval_s) / target.interval_s
+    allowed = (1 - target.objective.availability) * expected
     return {
         "window": name,
         "seconds": seconds,
         "known_s": known_s,
         "rounds": {state.value: counts[state] for state in State},
+        "budget_rounds": allowed,
+        "enough": conclusive >= _ENOUGH_ROUNDS and known_s + target.interval_s >= _ENOUGH_S,
         "availability": (conclusive - down) / conclusive if conclusive else None,
         "error_budget_left": None if not conclusive else 1 - down / allowed if allowed else float(down == 0),
     }

@@ -21,6 +21,11 @@ from tensorix_reports.uptime._watch import Watch
 __all__ = ["BURN_WINDOWS", "Availability", "Burn", "Counts", "Standing", "availability_of", "counts_of", "standing_of"]
 
 _S = 1_000_000_000
+ENOUGH_ROUNDS = 20
+ENOUGH_S = 3_600.0
+"""With fewer conclusive probes, or known for less, nothing is said of an objective."""
+_MOSTLY = 0.5
+"""A burn rate is told of windows of which at least so much was watched."""
 BURN_WINDOWS = {"1 h": 3_600 * _S, "6 h": 6 * 3_600 * _S, "24 h": 86_400 * _S}
 
 
@@ -78,7 +83,9 @@ class Burn:
     down: int
     conclusive: int
     rate: float | None
-    """1 lasts just as long as the objective's window; None where nothing is conclusive, or nothing may fail."""
+    """1 lasts just as long as the objective's window; None where nothing is conclusive, nothing may fail, or less than
+    half of this window was watched.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,25 +98,39 @@ class Standing:
     objective: Objective
     window_s: float
     """Judged over: the objective's window, or the report's where that is shorter."""
+    known_s: float
+    """How much of that lies after the first probe."""
     counts: Counts
     allowed: float
-    """Conclusive probes that the objective lets fail."""
+    """Conclusive probes that the objective lets fail, with those that would have fallen before the first probe."""
     interval_s: float
     """A probe stands for so long: what turns probes into minutes."""
     burns: Mapping[str, Burn]
 
     @property
     def met(self) -> bool | None:
-        """Whether the objective is met; None where no probe was conclusive."""
-        share = self.counts.share.value
+        """Whether the objective is met, so far at least; None where there is too little to say."""
         # In whole probes, so that no rounding of the share decides.
-        return None if share is None else self.counts.down <= self.allowed + 1e-9
+        return self.counts.down <= self.allowed + 1e-9 if self.enough else None
+
+    @property
+    def enough(self) -> bool:
+        """Whether enough is known to say anything."""
+        known = self.known_s >= min(ENOUGH_S, self.window_s) * 0.95
+        return known and self.counts.conclusive >= ENOUGH_ROUNDS
+
+    @property
+    def whole(self) -> bool:
+        """Whether the window is known from its beginning, or nearly."""
+        return self.known_s >= 0.95 * self.window_s
 
     @property
     def sure(self) -> bool:
-        """Whether the whole 95 % interval lies on one side of the objective."""
+        """Whether the whole 95 % interval lies on the side that `met` says."""
         share = self.counts.share
-        if share.low is None or share.high is None:
+        if self.met is False and not self.whole:
+            return True
+        if not self.whole or share.low is None or share.high is None:
             return False
         return share.low >= self.objective.availability or share.high < self.objective.availability
 
@@ -182,6 +203,11 @@ def availability_of(
     )
 
 
+def _before(watch: Watch) -> list[Span]:
+    """From the beginning to the first probe, where that is no matter of an interval."""
+    return [gap.span for gap in watch.gaps if gap.why == "before"]
+
+
 def standing_of(
     tracks: Sequence[Track], watches: Sequence[Watch], objective: Objective, since_ns: int, until_ns: int
 ) -> Standing:
@@ -189,10 +215,14 @@ def standing_of(
     start_ns = max(since_ns, until_ns - round(objective.window_s * 1e9))
     counts = _together(tracks, start_ns, until_ns)
     may_fail = 1 - objective.availability
+    unseen = [length_ns(within(_before(watch), start_ns, until_ns)) for watch in watches]
+    expected = sum(ns / watch.interval_ns for ns, watch in zip(unseen, watches, strict=True))
     burns = {}
     for name, length in BURN_WINDOWS.items():
-        recent = _together(tracks, max(since_ns, until_ns - length), until_ns)
-        known = recent.conclusive > 0 and may_fail > 0
+        begin_ns = max(since_ns, until_ns - length)
+        recent = _together(tracks, begin_ns, until_ns)
+        watched_ns = until_ns - begin_ns - length_ns(_unwatched(watches, begin_ns, until_ns))
+        known = recent.conclusive > 0 and may_fail > 0 and watched_ns >= _MOSTLY * length
         rate = recent.down / recent.conclusive / may_fail if known else None
         burns[name] = Burn(name, recent.down, recent.conclusive, rate)
     return Standing(
@@ -201,8 +231,9 @@ def standing_of(
         pooled=len(tracks) > 1,
         objective=objective,
         window_s=(until_ns - start_ns) / 1e9,
+        known_s=(until_ns - start_ns - min(unseen)) / 1e9,
         counts=counts,
-        allowed=counts.conclusive * may_fail,
+        allowed=(counts.conclusive + expected) * may_fail,
         interval_s=1 / sum(1e9 / watch.interval_ns for watch in watches),
         burns=burns,
     )

@@ -27,8 +27,17 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "error budget",
-        "The conclusive probes that the objective lets fail. In minutes, each probe stands for the time to the next.",
+        "The conclusive probes that the objective lets fail; time before the first probe counts with those that would "
+        "have fallen into it. In minutes, each probe stands for the time to the next.",
     ),
+    ("met, missed", "The failed probes are within the error budget, or more than it."),
+    (
+        "so far",
+        "The objective's window reaches back to before the first probe, or chance could have decided: it may change.",
+    ),
+    ("too little data", "Fewer than 20 conclusive probes, or less than an hour of them: nothing is said."),
+    ("burning", "Met, but in the last hour three or more failed, and the burn rate is 6 or more."),
+    ("failed", "An assertion, written check.assertion, that did not hold."),
     (
         "burn rate",
         "How fast the error budget goes: at 1 it lasts just as long as the objective's window, at 10 a tenth of it.",

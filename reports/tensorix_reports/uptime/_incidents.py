@@ -38,9 +38,11 @@ class Outage:
     failed: int
     """Probes that failed, outside of maintenance."""
     cause: str
-    """The `check.assertion` that decided most often."""
+    """The `check.assertion` that decided the first failed probe; of hourly counts, the most frequent."""
     reason: str | None
-    """In the words of the first failed probe that had any."""
+    """In the words of that probe."""
+    later: tuple[str, ...] = ()
+    """What else decided later ones, the most frequent first."""
     hourly: bool = False
     """Known by hourly counts only: start and end are those of the hours, and nothing finer is known."""
 
@@ -129,6 +131,7 @@ class Incident:
             "failed": self.failed,
             "cause": self.first.cause,
             "reason": self.first.reason,
+            "later": list(self.first.later),
             "scope": self.scope,
             "locations": list(self.locations),
             "well": list(self.well),
@@ -156,8 +159,9 @@ def _of_rounds(track: Track) -> Iterator[Outage]:
             last_good_unix_ns=int(at[first - 1]) if first else None,
             last_bad_unix_ns=int(at[last]),
             failed=last - first + 1,
-            cause=Counter(cause for cause, _ in words).most_common(1)[0][0],
-            reason=next((reason for _, reason in words if reason), None),
+            cause=words[0][0],
+            reason=words[0][1],
+            later=tuple(name for name, _ in Counter(cause for cause, _ in words).most_common() if name != words[0][0]),
         )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tensorix_reports.uptime._availability import Availability, Standing, availability_of, standing_of
@@ -125,6 +126,7 @@ def _standing(row: Standing) -> dict[str, Any]:
         "objective_told": row.objective.told,
         "objective_window_s": row.objective.window_s,
         "window_s": row.window_s,
+        "known_s": row.known_s,
         "met": row.met,
         "sure": row.sure,
         "availability": share.value,
@@ -147,8 +149,12 @@ def _now(track: Track, watch: Watch) -> Now:
     if rounds:
         code = int(track.state[-1])
         state, last = STATES[code], int(track.at_ns[-1])
-        others = (track.state != code).nonzero()[0]
-        since = int(track.at_ns[others[-1] + 1 if len(others) else 0])
+        # What is not conclusive ends nothing that is: an outage goes on through it.
+        open_ = np.isin(track.state, [STATES.index(name) for name in ("inconclusive", "payment")])
+        aside = open_ if not open_[-1] else np.zeros_like(open_)
+        others = ((track.state != code) & ~aside).nonzero()[0]
+        same = (track.state == code).nonzero()[0]
+        since = int(track.at_ns[same[same > (others[-1] if len(others) else -1)][0]])
         cause, reason = track.words.get(last, (None, None))
         window = track.windows.get(last)
     return Now(

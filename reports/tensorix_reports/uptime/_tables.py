@@ -10,9 +10,9 @@ from tensorix_reports._tables import NOTHING, Cell, Table, number, row_of
 from tensorix_reports.uptime._availability import Availability, Standing
 from tensorix_reports.uptime._days import DAY_NS
 from tensorix_reports.uptime._durations import QUANTITIES, Taken
-from tensorix_reports.uptime._incidents import Incident
+from tensorix_reports.uptime._incidents import Incident, Outage
 from tensorix_reports.uptime._report import UptimeReport
-from tensorix_reports.uptime._words import clock, counted, day, length, minutes, percent, place, rate
+from tensorix_reports.uptime._words import clock, counted, day, failed, length, minutes, percent, place, rate
 
 __all__ = ["tables_of", "tone_of"]
 
@@ -58,7 +58,7 @@ def _now_table(report: UptimeReport) -> Table:
             _when(now.since_unix_ns),
             _when(now.last_unix_ns),
             length(now.interval_s),
-            Cell(now.cause or NOTHING, now.reason, None if now.cause else "muted"),
+            Cell(failed(now.cause) if now.cause else NOTHING, now.reason, None if now.cause else "muted"),
         )
         for now in report.now
     ]
@@ -144,13 +144,14 @@ def _budget_table(report: UptimeReport) -> Table:
     rows = []
     for row in report.standings:
         goal = row.objective
-        word, tone = {None: ("not known", "muted"), True: ("met", "good"), False: ("missed", "problem")}[row.met]
+        word, tone = {None: ("too little data", "muted"), True: ("met", "good"), False: ("missed", "problem")}[row.met]
+        word += " so far" if row.met and not row.whole else ""
         left = None if row.left_share is None else percent(row.left_share, 1)
         rows.append(
             row_of(
                 _named(row.target, row.location, pooled=row.pooled),
                 Cell(percent(goal.availability), f"over {length(goal.window_s)}{'' if goal.told else ', the default'}"),
-                Cell(word, None if row.met is None or row.sure else "by chance, perhaps", tone),
+                Cell(word, _doubt(row), tone),
                 Cell(f"{row.allowed:,.1f}", f"{row.counts.down:,} used"),
                 Cell(_signed(row.left), left, "problem" if row.left < 0 else None),
                 Cell(minutes(row.left_minutes), tone="problem" if row.left < 0 else None),
@@ -164,14 +165,21 @@ def _budget_table(report: UptimeReport) -> Table:
     return Table("objectives", "Objectives and error budgets", columns, rows, frozenset(range(3, 9)), note)
 
 
+def _doubt(row: Standing) -> str | None:
+    if row.met is None or not row.whole:
+        return f"known for {length(row.known_s)}" if row.counts.conclusive else "nothing known"
+    return None if row.sure else "by chance, perhaps"
+
+
 def _signed(value: float) -> str:
     return f"{value:,.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _burn(row: Standing, name: str) -> Cell:
     burn = row.burns[name]
+    detail = f"{burn.down:,} of {burn.conclusive:,}"
     tone = "problem" if burn.rate is not None and burn.rate > 1 else None
-    return Cell(rate(burn.rate), f"{burn.down:,} of {burn.conclusive:,}", tone)
+    return Cell(rate(burn.rate), f"too little known, {detail}" if burn.rate is None else detail, tone)
 
 
 def _bounds(incident: Incident) -> Cell:
@@ -193,6 +201,11 @@ def _scope(incident: Incident) -> Cell:
     return Cell("all" if incident.scope == "all" else names, names if incident.scope == "all" else None)
 
 
+def _cause(outage: Outage) -> Cell:
+    later = f"later {', '.join(outage.later)}" if outage.later else None
+    return Cell(failed(outage.cause), "; ".join(filter(None, (outage.reason, later))) or None)
+
+
 def _incidents_table(report: UptimeReport) -> Table:
     columns = ["target", "first failed probe", "first good probe", "lasted", "failed probes", "cause"]
     columns += ["seen from"] if _several(report) else []
@@ -205,7 +218,7 @@ def _incidents_table(report: UptimeReport) -> Table:
             _when(one.end_unix_ns),
             _bounds(one),
             one.failed,
-            Cell(one.first.cause, one.first.reason),
+            _cause(one.first),
         )
         rows.append([*cells, _scope(one)] if _several(report) else cells)
     note = (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tensorix_reports._verdict import Statement, Verdict
-from tensorix_reports.uptime._availability import Availability, Standing
+from tensorix_reports.uptime._availability import ENOUGH_ROUNDS, ENOUGH_S, Availability, Standing
 from tensorix_reports.uptime._incidents import Incident
 from tensorix_reports.uptime._report import UptimeReport
-from tensorix_reports.uptime._words import clock, counted, length, minutes, percent, rate, seen_from
+from tensorix_reports.uptime._words import clock, counted, failed, length, minutes, percent, rate, seen_from
 
 __all__ = ["FAST_BURN", "verdict_of"]
 
@@ -31,18 +31,19 @@ def _now(report: UptimeReport) -> list[Statement]:
     found = []
     for incident in _ongoing(report):
         text = f"{incident.target} has been down{_where(incident)} since {clock(incident.start_unix_ns)} UTC "
-        text += f"({counted(incident.failed, 'probe')} failed): {incident.first.cause}"
+        text += f"({counted(incident.failed, 'probe')} failed): {failed(incident.first.cause)}"
         text += f", {incident.first.reason}" if incident.first.reason else ""
+        text += f"; later {', '.join(incident.first.later[:2])}" if incident.first.later else ""
         found.append(Statement("now", "problem", "down now", text.rstrip(".") + "."))
     several = _several(report)
     for now in report.now:
         if now.state == "payment":
             text = f"{seen_from(now.target, now.location, several=now.target in several)} asks for payment"
             text += f": {now.reason}." if now.reason else "."
-            found.append(Statement("now", "problem", "unpaid", text))
+            found.append(Statement("now", "problem", "payment", text))
         elif now.state == "degraded":
             text = f"{seen_from(now.target, now.location, several=now.target in several)} is degraded since "
-            text += f"{clock(now.since_unix_ns)} UTC: {now.cause}"
+            text += f"{clock(now.since_unix_ns)} UTC: {failed(now.cause)}"
             text += f", {now.reason}" if now.reason else ""
             found.append(Statement("now", "notice", "degraded", text.rstrip(".") + "."))
     return found
@@ -70,17 +71,24 @@ def _objective(standing: Standing) -> Statement:
     text = f"{standing.target}: {percent(share.value)} of {counted(counts.conclusive, 'conclusive probe')} found it up"
     text += f" (95 % interval {percent(share.low)} to {percent(share.high)}); {asked}"
     if standing.window_s < goal.window_s * 0.999:
-        text += f", judged over {length(standing.window_s)}"
-    if standing.met:
-        text += f", is met. {_left(standing)}"
-    else:
-        text += f", is missed. {_left(standing)}"
+        text += f", judged over {length(standing.window_s)},"
+    elif not standing.whole:
+        text += f", known for {length(standing.known_s)} of it,"
+    if standing.met is None:
+        text = f"{standing.target}: too little data: {counted(counts.conclusive, 'conclusive probe')} in "
+        text += f"{length(standing.known_s)}, {counts.down:,} down. An objective is judged from {ENOUGH_ROUNDS} "
+        text += f"conclusive probes and {length(ENOUGH_S)} on; this is {asked}."
+        return Statement("objective", "unknown", "too little data", text)
+    so_far = " so far" if standing.met and not standing.whole else ""
+    text += f" is {'met' if standing.met else 'missed'}{so_far}. {_left(standing)}"
     burns = [f"{rate(burn.rate)} ({name})" for name, burn in standing.burns.items() if burn.rate is not None]
     text += f" It burns at {', '.join(burns)}." if burns else ""
     if not standing.met:
         return Statement("objective", "problem", "missed", text)
     if _burning(standing):
         return Statement("objective", "problem", "burning", text)
+    if not standing.whole:
+        return Statement("objective", "notice", "met so far", text)
     if not standing.sure:
         text += f" With {counted(counts.conclusive, 'probe')} chance could have decided this."
         return Statement("objective", "notice", "met so far", text)
@@ -128,7 +136,7 @@ def _doubts(report: UptimeReport) -> list[Statement]:
         text = f"{percent(_inconclusive_share(worst_row), 1)} of the probes of {name} were inconclusive"
         text += f" ({counts.inconclusive:,})"
         text += f", and too many of {len(vague) - 1} more" if len(vague) > 1 else ""
-        found.append(Statement("inconclusive", "notice", "vague", f"{text}: the figures rest on the others."))
+        found.append(Statement("inconclusive", "notice", "inconclusive", f"{text}: the figures rest on the others."))
     return found
 
 
@@ -144,21 +152,25 @@ def _vague(row: Availability) -> bool:
 def _headline(report: UptimeReport) -> str:
     overall = report.overall
     met = [standing.met for standing in overall]
-    if not any(value is not None for value in met):
+    if not any(one.counts.conclusive for one in overall):
         if not report.now:
             return "Nothing is known: there are no probes"
         return f"Nothing is known: no probe of the last {length(max(one.window_s for one in overall))} was conclusive"
     if len(overall) == 1:
         (only,) = overall
-        text = "Objective met" if only.met else "Objective missed"
+        text = {None: "Too little data", True: "Objective met", False: "Objective missed"}[only.met]
+        text += "" if only.whole or only.met is not True else " so far"
         text += f": {percent(only.counts.share.value)} available"
-        if only.left_share is not None:
+        if only.met is None:
+            text += f" by {counted(only.counts.conclusive, 'conclusive probe')} in {length(only.known_s)}"
+        elif only.left_share is not None:
             left = f"{percent(only.left_share, 1)} of the error budget left"
             text += f", {left}" if only.left >= 0 else ", error budget overdrawn"
     else:
         good, unknown = sum(value is True for value in met), sum(value is None for value in met)
         text = f"{good} of {len(met)} targets {'meets its' if good == 1 else 'meet their'} objective"
-        text += f", nothing is known of {unknown}" if unknown else ""
+        text += " so far" if any(one.met and not one.whole for one in overall) else ""
+        text += f", too little is known of {unknown}" if unknown else ""
     down = list(dict.fromkeys(incident.target for incident in _ongoing(report)))
     if down:
         text += "; down now" if len(overall) == 1 else f"; down now: {', '.join(down[:3])}"

@@ -7,7 +7,7 @@ from math import floor
 
 from tensorix_reports._tables import NOTHING
 
-__all__ = ["clock", "counted", "day", "length", "minutes", "percent", "place", "rate", "seen_from"]
+__all__ = ["clock", "counted", "day", "failed", "length", "minutes", "percent", "place", "rate", "seen_from"]
 
 
 def _utc(unix_ns: int) -> datetime:
@@ -69,6 +69,11 @@ def counted(number: int, noun: str) -> str:
 def place(location: str | None) -> str:
     """A location that may have no name."""
     return NOTHING if location is None else location
+
+
+def failed(cause: str | None) -> str:
+    """The assertion that decided (`check.assertion`), so that its name does not read as its opposite."""
+    return "cause not known" if cause in (None, "not known") else f"{cause} failed"
 
 
 def seen_from(target: str, location: str | None, *, several: bool = True) -> str:

@@ -21,7 +21,7 @@ from tensorix_reports._html import Section, html_of
 from tensorix_reports._markdown import markdown_of
 from tensorix_reports._placing import place
 from tensorix_reports._stills import stills_of
-from tensorix_reports._tables import Cell
+from tensorix_reports._tables import NOTHING, Cell
 from tensorix_reports._verdict import Verdict
 from tensorix_reports.uptime._durations import QUANTITIES
 from tensorix_reports.uptime._glossary import GLOSSARY
@@ -47,9 +47,11 @@ _SECTIONS = (
 _COLUMNS = {
     "availability": "target location pooled window since_unix_ns until_unix_ns availability availability_low "
     "availability_high conclusive up degraded down inconclusive payment maintenance maintenance_down unknown_s missed",
-    "objectives": "target location pooled objective objective_told objective_window_s window_s met sure availability "
-    "conclusive down budget budget_left budget_left_share budget_left_minutes interval_s burn_1h burn_6h burn_24h",
-    "incidents": "target start_unix_ns end_unix_ns least_ns most_ns failed cause reason scope locations well hourly",
+    "objectives": "target location pooled objective objective_told objective_window_s window_s known_s met sure "
+    "availability conclusive down budget budget_left budget_left_share budget_left_minutes "
+    "interval_s burn_1h burn_6h burn_24h",
+    "incidents": "target start_unix_ns end_unix_ns least_ns most_ns failed cause reason later scope locations "
+    "well hourly",
     "gaps": "target location start_unix_ns end_unix_ns missed why",
     "maintenance": "target location name first_unix_ns last_unix_ns rounds down",
     "latency": "target location quantity start_unix_ns count p50_s p95_s source",
@@ -95,11 +97,18 @@ def _tiles(report: UptimeReport) -> list[tuple[str, Cell]]:
         word = "available" if alone else "least available"
         detail = name(lowest.target) or f"objective {percent(lowest.objective.availability)}"
         tiles.append((word, Cell(percent(share), detail, tone)))
-        least = min(known, key=lambda one: one.left_share if one.left_share is not None else 2.0)
+        least = min(
+            [one for one in known if one.enough] or known,
+            key=lambda one: one.left_share if one.left_share is not None else 2.0,
+        )
         if least.left_share is not None:
             budget = percent(least.left_share, 1) if least.left >= 0 else "overdrawn"
             detail = name(least.target) or minutes(least.left_minutes)
-            tiles.append(("error budget left", Cell(budget, detail, "problem" if least.left < 0 else None)))
+            if not least.enough:
+                budget, detail = NOTHING, "too little data"
+            tiles.append(
+                ("error budget left", Cell(budget, detail, "problem" if least.enough and least.left < 0 else None))
+            )
         burning = max(known, key=lambda one: one.burns["1 h"].rate or 0.0)
         burn = burning.burns["1 h"]
         tone_now = "problem" if (burn.rate or 0) > 1 else None
