@@ -31,9 +31,9 @@ def serve(
     """Probe until SIGTERM or SIGINT; the second of them ends the process at once. SIGHUP reads the configuration again.
 
     `again` reads it; where there is none, SIGHUP ends the process as SIGTERM does. `host` and `port` come before those
-    of the configuration. `ready` is called when it listens and probes, `tell` with single lines from then on, each with its
-    time. Raises SettingsError for a configuration or an address that cannot be used. To be called from the main thread, whose
-    handlers of these signals it gives back in the end.
+    of the configuration. `ready` is called when it listens and probes, `tell` with single lines from then on, each
+    with its time. Raises SettingsError for a configuration or an address that cannot be used. To be called from the
+    main thread, whose handlers of these signals it gives back in the end.
     """
     untimed = tell
 
