@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -149,9 +150,8 @@ def _recalled(configuration: Configuration, targets: Sequence[Target], keys: Key
 
     try:
         with History.open(url) as history:
-            for alias, key in keys.by_alias():
-                if alias is not None:
-                    key.ledger.restore(recall_spends(history, alias, time.time_ns() - _DAY_NS))
+            for alias, names, key in keys.by_users():
+                key.ledger.restore(recall_spends(history, alias, time.time_ns() - _DAY_NS, targets=names))
             memories |= {name: recall_memory(history, name, location) for name in memories}
     except HistoryError as error:
         complain(f"without what was known before: {error}")
@@ -168,6 +168,9 @@ def _keep(configuration: Configuration, rounds: Sequence[Round], memories: Mappi
         keep_once(configuration.history.url, rounds, memories, settings=configuration.history)
     except HistoryError as error:
         complain(str(error))
+    except Exception as error:  # noqa: BLE001 - the outputs are still to be written
+        redact = Redactor(*(target.api_key for target in configuration.targets))
+        complain(redact(f"nothing was kept in the history: a defect of the probe: {error!r}"))
 
 
 def _write(rounds: Sequence[Round], targets: Sequence[Target], wanted: Wanted, configuration: Configuration) -> None:
@@ -177,8 +180,9 @@ def _write(rounds: Sequence[Round], targets: Sequence[Target], wanted: Wanted, c
     def attempted(what: str, do: Callable[[], None]) -> None:
         try:
             do()
-        except OSError as error:
-            complain(redact(f"{what}: {error.strerror or error}"))
+        except Exception as error:  # noqa: BLE001 - what one output gets wrong is to keep no other from being written
+            why = getattr(error, "strerror", None) or (error if isinstance(error, OSError) else repr(error))
+            complain(redact(f"{what}: {why}"))
 
     if wanted.junit is not None:
         path = wanted.junit
@@ -187,14 +191,24 @@ def _write(rounds: Sequence[Round], targets: Sequence[Target], wanted: Wanted, c
         return
     metrics = Metrics(targets, configuration.location)
     by_name = {target.name: target for target in targets}
-    for one in rounds:
+
+    def see(one: Round) -> None:
         metrics.see(one, by_name[one.target])
+
+    for one in rounds:
+        attempted(f"{one.target} is missing in the metrics", partial(see, one))
     location = configuration.location
     if wanted.textfile is not None:
         file = wanted.textfile
-        onward = going_on(metrics, counts_of_file(file), by_name)
-        attempted(f"{file} was not written", lambda: write_textfile(onward, file))
+        attempted(
+            f"{file} was not written",
+            lambda: write_textfile(going_on(metrics, counts_of_file(file), by_name), file),
+        )
     if wanted.pushgateway is not None:
         gateway = wanted.pushgateway
-        pushed = going_on(metrics, counts_of_gateway(gateway, job=_JOB, location=location), by_name)
-        attempted("nothing was pushed", lambda: push(pushed, gateway, job=_JOB, location=location))
+
+        def push_it() -> None:
+            counts = counts_of_gateway(gateway, job=_JOB, location=location)
+            push(going_on(metrics, counts, by_name), gateway, job=_JOB, location=location)
+
+        attempted("nothing was pushed", push_it)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from tensorix_api.errors import SettingsError
+from tensorix_api.secret import Redactor
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.limits.keys import Keys
 from tensorix_probes.memory import Clock, TargetMemory
-from tensorix_probes.result import ProbeResult, Round
+from tensorix_probes.result import ProbeResult, Round, State
 from tensorix_probes.round import run_round
 from tensorix_probes.settings import Configuration, Target
 
@@ -53,6 +56,7 @@ def probe(
     def one(target: Target) -> Round:
         exchange = Exchange(target)
         under_way.append(exchange)
+        started_unix_ns, start_ns = clock.unix_ns(), clock.monotonic_ns()
         try:
             return run_round(
                 target,
@@ -63,6 +67,20 @@ def probe(
                 location=configuration.location,
                 maintenance=maintenance_of(configuration, target.name, clock.unix_ns()),
                 clock=clock,
+            )
+        except SettingsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect of a round is to cost the other targets nothing
+            redact = Redactor(target.api_key, *target.extra_headers.values())
+            return Round(
+                round_id=secrets.token_hex(16),
+                target=target.name,
+                location=configuration.location,
+                state=State.INCONCLUSIVE,
+                reason=redact(f"a defect of the probe: {type(error).__name__}: {error}"),
+                started_unix_ns=started_unix_ns,
+                duration_ns=clock.monotonic_ns() - start_ns,
+                maintenance=maintenance_of(configuration, target.name, started_unix_ns),
             )
         finally:
             exchange.close()

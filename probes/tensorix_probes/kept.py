@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -85,11 +86,12 @@ def recall_memory(history: History, target: str, location: str | None = None) ->
     )
 
 
-def recall_spends(history: History, key_alias: str, since_unix_ns: int) -> list[tuple[int, Spent]]:
+def recall_spends(
+    history: History, key_alias: str, since_unix_ns: int, *, targets: Sequence[str] | None = None
+) -> list[tuple[int, Spent]]:
     """What the probes of a key used since then, as `Ledger.restore` takes it. Raises HistoryError."""
-    return [
-        (at, Spent(requests, tokens, cost)) for at, requests, tokens, cost in history.spends(key_alias, since_unix_ns)
-    ]
+    found = history.spends(key_alias, since_unix_ns, targets=targets)
+    return [(at, Spent(requests, tokens, cost)) for at, requests, tokens, cost in found]
 
 
 def recall_counts(

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -19,10 +20,10 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from tensorix_probes.result import Round, State
 from tensorix_probes.settings import Target
 
-__all__ = ["BUCKETS_S", "MISSED", "Metrics"]
+__all__ = ["Metrics"]
 
-MISSED = ("late", "overlap")
-"""Why a slot was missed: it could not begin in time, or the round before it was not over."""
+MISSED = ("late", "overlap", "defect")
+"""Why a slot was missed: it could not begin in time, the round before it was not over, or its round was none."""
 
 BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0)
 """Of the histogram of `first_token` and `total`: neighbours differ by a factor of two at most, closest where objectives
@@ -32,6 +33,8 @@ _IN_HISTOGRAM = ("first_token", "total")
 _MOST_ASSERTIONS = 100
 """Of one check; a user's own check could name them without end."""
 _WHERE = ("target", "location")
+_MOST = 10**12
+"""Used by one check; more is nonsense that a server told."""
 
 
 @dataclass(slots=True)
@@ -133,17 +136,18 @@ class Metrics(Collector):
                         seen.histograms.setdefault((check, phase), _Histogram()).observe(seconds[phase])
                 self._take_figures(seen, result.figures)
                 alias, spent = _alias(result.key_alias), result.spent
-                self._spent["requests", alias] += spent.requests
-                self._spent["tokens", alias] += spent.tokens
-                if spent.cost is not None:
+                self._spent["requests", alias] += min(_MOST, spent.requests)
+                self._spent["tokens", alias] += min(_MOST, spent.tokens)
+                if spent.cost is not None and isfinite(spent.cost):
                     which = alias, target.prices.currency if target.prices else ""
                     self._cost[which] = self._cost.get(which, 0.0) + spent.cost
 
     @staticmethod
     def _take_figures(seen: _Seen, figures: Mapping[str, float]) -> None:
-        seen.expiry_unix_s = figures.get("certificate_not_after_unix_s", seen.expiry_unix_s)
+        if (expiry := _finite(figures.get("certificate_not_after_unix_s"))) is not None:
+            seen.expiry_unix_s = expiry
         for resource in ("requests", "tokens"):
-            if (left := figures.get(f"remaining_{resource}")) is not None:
+            if (left := _finite(figures.get(f"remaining_{resource}"))) is not None:
                 seen.remaining[resource] = left
 
     def missed(self, target: Target, reason: str) -> None:
@@ -264,6 +268,14 @@ class Metrics(Collector):
         for which, money in self._cost.items():
             cost.add_metric(which, money)
         yield from (remaining, spent, cost)
+
+
+def _finite(value: float | None) -> float | None:
+    """A number as Prometheus takes it; None for one beyond all floats, which a server may tell."""
+    try:
+        return float(value) if value is not None and isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _alias(key_alias: str | None) -> str:

@@ -159,6 +159,38 @@ def test_a_history_is_taken_over(times: Times, ledger: Callable[..., Ledger]) ->
     assert isinstance(reserve(key, times), Reservation)
 
 
+def test_own_rows_come_back_uncounted(times: Times, ledger: Callable[..., Ledger]) -> None:
+    """What was settled here and stands in the history as well counts once, as what others spent meanwhile does."""
+    key = ledger()
+    used = reserve(key, times)
+    assert isinstance(used, Reservation)
+    key.settle(times.unix, used, Spent(1, 20))
+    key.own(times.unix, Spent(1, 20))
+    rows = [(times.unix, Spent(1, 20)), (times.unix + 1, Spent(1, 30))]
+    for _ in range(2):
+        key.restore(rows, times.unix + 2)
+    standing = key.standing(times.unix)
+    assert (standing.requests_a_minute, standing.tokens_today) == (2, 50)
+    assert key.restored_unix_ns == times.unix + 2
+
+
+@pytest.mark.parametrize("tokens", [10**400, 2**63, 10**30], ids=["10**400", "2**63", "10**30"])
+def test_nonsense_of_a_server_is_no_defect(times: Times, ledger: Callable[..., Ledger], tokens: int) -> None:
+    """A usage beyond all numbers uses a cap up, in plain words; without a cap it holds nothing up."""
+    capped, free = ledger(tokens_a_day=1000), ledger()
+    for key in (capped, free):
+        used = reserve(key, times)
+        assert isinstance(used, Reservation)
+        key.settle(times.unix, used, Spent(1, tokens, float("inf")))
+        key.restore([(times.unix - 3600 * SECOND, Spent(1, tokens))], times.unix)
+        assert key.standing(times.unix).tokens_today <= 2 * 10**9
+    refused = reserve(capped, times)
+    assert isinstance(refused, Refusal)
+    assert "of this key may use 1,000 tokens a day" in refused.reason
+    times.run(60)
+    assert isinstance(reserve(free, times), Reservation)
+
+
 def test_a_row_of_the_future_was_just_now(times: Times, ledger: Callable[..., Ledger]) -> None:
     """After the clock was set back, what lies ahead of it holds the share for a minute, not for an hour."""
     key = ledger()
@@ -212,6 +244,16 @@ def test_targets_of_one_server_and_key_share_a_ledger(target_at: Callable[..., T
     assert (standing.requests_allowed, standing.tokens_a_day, standing.cost_a_day) == (6, 500, 1.0)
     assert [isinstance(reserve(keys.of(two).ledger, times), Reservation) for _ in range(7)] == [True] * 6 + [False]
     assert isinstance(reserve(keys.of(far).ledger, times), Reservation)
+
+
+def test_the_users_of_a_ledger_are_told(target_at: Callable[..., Target]) -> None:
+    """By server and key, the names of the targets that share a ledger: what a history is asked for."""
+    targets = [
+        target_at("http://127.0.0.1:4001/v1", name="a"),
+        target_at("http://127.0.0.1:4001/v1", name="b"),
+        target_at("http://127.0.0.1:4002/v1", name="c"),
+    ]
+    assert [names for _, names, _ in Keys(targets).by_users()] == [["a", "b"], ["c"]]
 
 
 def test_both_addresses_of_tensorix_are_one_server(target_at: Callable[..., Target]) -> None:

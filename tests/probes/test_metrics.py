@@ -51,7 +51,7 @@ def test_counters_begin_at_zero(value: Callable[..., float | None]) -> None:
             assert value("tensorix_probe_rounds_total", state=state.value, maintenance=maintenance) == 0
         for check in TARGET.checks:
             assert value("tensorix_probe_results_total", state=state.value, check=check) == 0
-    assert [value("tensorix_probe_missed_total", reason=reason) for reason in MISSED] == [0, 0]
+    assert [value("tensorix_probe_missed_total", reason=reason) for reason in MISSED] == [0, 0, 0]
     assert value("tensorix_probe_objective_ratio") == 0.995
     assert value("tensorix_probe_interval_seconds") == 30
     assert value("probe_success") is None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorix_api import Secret
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.exchange.lookup import Lookup
-from tensorix_probes.result import State
+from tensorix_probes.result import Round, State
+from tensorix_probes.round import run_round
 from tensorix_probes.serve.recalling import past_of
 from tensorix_probes.serve.service import Service
 from tensorix_probes.settings import Budget, Configuration, Headers, HistorySettings, Target, Timeouts
@@ -348,8 +350,8 @@ def serving() -> Iterator[Callable[..., Service]]:
     """Starts services in this process."""
     with ExitStack() as stack:
 
-        def start(*targets: Target, **settings: Any) -> Service:
-            service = Service(Configuration(targets=targets, **settings), lambda line: None)
+        def start(*targets: Target, tell: Callable[[str], None] = lambda line: None, **settings: Any) -> Service:
+            service = Service(Configuration(targets=targets, **settings), tell)
             stack.callback(service.stop, grace_s=0)
             service.start()
             return service
@@ -421,6 +423,76 @@ def test_a_locked_history_harms_no_probe(
     }
 
 
+def test_a_round_that_raises_is_a_missed_slot(
+    target_of: Callable[..., Target], serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted, told once and without the key, and the other targets' probing is not called broken."""
+
+    def run(target: Target, **more: Any) -> Round:
+        if target.name == "odd":
+            assert target.api_key is not None
+            raise OverflowError(f"too large for {target.api_key.reveal()}")
+        return run_round(target, **more)
+
+    monkeypatch.setattr("tensorix_probes.serve.service.run_round", run)
+    told: list[str] = []
+    service = serving(target_of("healthy"), target_of("odd"), tell=told.append)
+    _until(lambda: service.metrics.missed_slots()["odd"]["defect"] >= 2 and _rounds(service, "healthy", "up") >= 2)
+    assert service.metrics.missed_slots()["healthy"]["defect"] == 0
+    assert service.health() == []
+    [line] = [line for line in told if line.startswith("odd: ")]
+    assert "a defect of the probe" in line
+    assert "OverflowError: too large for" in line
+    assert "sk-odd-0123456789" not in line
+
+
+def test_what_others_spend_is_read_meanwhile(
+    target_of: Callable[..., Target], serving: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of another process, of this target only, join the ledger; rows of its own are not counted again."""
+    monkeypatch.setattr("tensorix_probes.serve.service._OTHERS_S", 0.1)
+    url = str(tmp_path / "history.db")
+    target = target_of("one", interval_s=600.0)
+    service = serving(target, history=HistorySettings(url=url))
+    ledger = service._keys.of(target).ledger
+    _until(lambda: service.status()["history"]["written"] == 1)
+    own = ledger.standing(time.time_ns()).tokens_today
+    assert own > 0
+    with History.open(url) as history:
+        [row] = history.rounds()
+        for name, tokens in (("one", 777), ("another", 5_000)):
+            results = tuple(replace(result, tokens=tokens, requests=1) for result in row.results[-1:])
+            history.append([replace(row, round_id=name, target=name, results=results)])
+    _until(lambda: ledger.standing(time.time_ns()).tokens_today > own)
+    read = ledger.restored_unix_ns
+    _until(lambda: ledger.restored_unix_ns != read)
+    assert ledger.standing(time.time_ns()).tokens_today == own + 777
+
+
+def test_a_history_that_opens_late(
+    target_of: Callable[..., Target], serving: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where today's budget cannot be read at the start that is said in a line, and made good once it can."""
+    monkeypatch.setattr("tensorix_probes.serve.service._OTHERS_S", 0.1)
+    url = str(tmp_path / "history.db")
+    first = serving(target_of("one", interval_s=600.0), history=HistorySettings(url=url))
+    _until(lambda: first.status()["history"]["written"] == 1)
+    first.stop(grace_s=5)
+    spent = first.status()["targets"][0]["budget"]["tokens_today"]
+    assert spent > 0
+    (tmp_path / "history.db").rename(tmp_path / "aside")
+    (tmp_path / "history.db").mkdir()
+    told: list[str] = []
+    target = target_of("one", interval_s=600.0, offset_s=300.0)
+    service = serving(target, history=HistorySettings(url=url), tell=told.append)
+    [line] = [line for line in told if "history" in line]
+    assert "today's budget forgotten" in line
+    assert "is a folder" in line
+    (tmp_path / "history.db").rmdir()
+    (tmp_path / "aside").rename(tmp_path / "history.db")
+    _until(lambda: service.status()["targets"][0]["budget"]["tokens_today"] >= spent)
+
+
 def test_a_change_never_makes_two_rounds_at_once(
     target_of: Callable[..., Target], serving: Callable[..., Service], silent: str
 ) -> None:
@@ -462,6 +534,9 @@ def test_the_last_state_and_since_when() -> None:
     past = past_of([*counts, (30.0, State.DOWN, 1)], now)
     assert (past.state, past.since_unix_ns) == (State.DOWN, now - 30 * 10**9)
     assert past_of([], now).state is None
+    counts = [(300.0, State.UP, 1), (240.0, State.DOWN, 1), (180.0, State.INCONCLUSIVE, 1), (120.0, State.DOWN, 1)]
+    assert past_of(counts, now).told == (State.DOWN, now - 240 * 10**9)
+    assert past_of([*counts, (60.0, State.PAYMENT, 1)], now).told == (State.DOWN, now - 240 * 10**9)
 
 
 def test_no_thread_is_left(target_of: Callable[..., Target], serving: Callable[..., Service]) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from tensorix_api import Secret
 from tensorix_api.errors import SettingsError
+from tensorix_probes.serve.exported import Exported
 from tensorix_probes.serve.service import Service
 from tensorix_probes.serve.web import Web, app_of
 from tensorix_probes.settings import Budget, Configuration, Headers, Target
@@ -90,6 +94,27 @@ def test_metrics(client: httpx.Client) -> None:
     assert "tensorix_probe_rounds_total" in samples
 
 
+def test_what_one_collector_gets_wrong_takes_no_other_with_it() -> None:
+    """A collector that raises, a number beyond all floats and a text that is none are left out, and told once."""
+
+    class Broken(Collector):
+        def collect(self) -> Iterator[Metric]:
+            raise RuntimeError("broken")
+
+    class Odd(Collector):
+        def collect(self) -> Iterator[Metric]:
+            family = GaugeMetricFamily("odd", "Odd.", labels=["name"])
+            for name, value in (("huge", 10**400), ("\ud800", 1), ("good", 2)):
+                family.add_metric([name], value)
+            yield family
+
+    told: list[Exception] = []
+    exported = Exported([Broken(), Odd()], told.append)
+    for _ in range(2):
+        assert generate_latest(exported).decode().splitlines()[2:] == ['odd{name="good"} 2.0']
+    assert [type(error) for error in told] == [RuntimeError, OverflowError, UnicodeEncodeError]
+
+
 def test_status(client: httpx.Client, said: list[str]) -> None:
     """The status as JSON says what the page says, and the first change of state was told in a line."""
     status = client.get("/api/status").json()
@@ -98,7 +123,7 @@ def test_status(client: httpx.Client, said: list[str]) -> None:
     assert target["name"] == "prod"
     assert target["state"] == "up", target
     assert target["budget"]["tokens_today"] > 0
-    assert target["missed"] == {"late": 0, "overlap": 0}
+    assert target["missed"] == {"late": 0, "overlap": 0, "defect": 0}
     assert 0 < target["next_run"] - status["now"] <= 5_400
     assert [one["check"] for one in target["checks"]][:2] == ["tls", "models"]
     assert said[0] == "prod: up"

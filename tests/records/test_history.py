@@ -325,6 +325,17 @@ def test_what_a_key_spent(history_url: str, make_round: MakeRound) -> None:
         assert history.spends("key-1", since) == [(row.results[1].started_unix_ns, 1, 20, 0.25) for row in rounds[1:]]
 
 
+def test_what_a_key_spent_by_targets(history_url: str, make_round: MakeRound) -> None:
+    """One word may be a key of several servers: of the named targets only."""
+    here, there = make_round(1), replace(make_round(2), target="elsewhere")
+    with History.open(history_url) as history:
+        history.append([here, there])
+        assert len(history.spends("key-1", 0)) == 2
+        [(at, *_)] = history.spends("key-1", 0, targets=["elsewhere"])
+        assert at == there.results[1].started_unix_ns
+        assert history.spends("key-1", 0, targets=["nobody"]) == []
+
+
 def test_what_is_remembered(history_url: str, make_round: MakeRound) -> None:
     """JSON by name, the last of a name, written together with rounds or alone."""
     with History.open(history_url) as history:

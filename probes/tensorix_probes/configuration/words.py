@@ -14,7 +14,7 @@ from tensorix_probes.limits.ledger import Standing
 from tensorix_probes.registry import check_named
 from tensorix_probes.settings import BUILT_IN_CHECKS, Configuration, Maintenance, Target
 
-__all__ = ["Load", "load_of", "warnings_of", "words_of"]
+__all__ = ["Load", "warnings_of", "words_of"]
 
 _DAY_S = 86_400.0
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -12,11 +12,11 @@ from tensorix_probes.limits.ledger import Ledger
 from tensorix_probes.limits.observation import Observation
 from tensorix_probes.settings import Target
 
-__all__ = ["DOCUMENTED_REQUESTS", "DOCUMENTED_TOKENS", "Keys", "Limit", "known_limit"]
+__all__ = ["Keys", "Limit", "known_limit"]
 
-DOCUMENTED_REQUESTS = 60
+_DOCUMENTED_REQUESTS = 60
 """A minute and key, by Tensorix's API overview."""
-DOCUMENTED_TOKENS = 2_000_000
+_DOCUMENTED_TOKENS = 2_000_000
 _HOST = "tensorix.ai"
 
 Source: TypeAlias = Literal["told", "stated", "documented", "assumed", "seen"]
@@ -43,7 +43,7 @@ def known_limit(
 ) -> tuple[Limit, int | None]:
     """What is known of a limit, and what the server's newest header states of it (None: nothing)."""
     told = target.headers.requests if what == "requests" else target.headers.tokens
-    documented = DOCUMENTED_REQUESTS if what == "requests" else DOCUMENTED_TOKENS
+    documented = _DOCUMENTED_REQUESTS if what == "requests" else _DOCUMENTED_TOKENS
     own = [one.limits for one in observations if one.kind != "unauthorised"]
     stated = next(
         (value for limits in reversed(own) if (value := getattr(limits, f"limit_{what}")) is not None and value > 0),
@@ -98,6 +98,14 @@ class Keys:
     def by_alias(self) -> list[tuple[str | None, KeyMemory]]:
         """Each key's memory with its alias (None: no key), once a server and key."""
         return [(alias, memory) for (_, alias), memory in self._memories.items()]
+
+    def by_users(self) -> list[tuple[str, list[str], KeyMemory]]:
+        """Each key's alias, the targets that share its ledger, and its memory; without those that have no key."""
+        return [
+            (place[1], [target.name for target in users], self._memories[place])
+            for place, users in self._users.items()
+            if place[1] is not None
+        ]
 
 
 def _place(target: Target) -> tuple[str, str | None]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tensorix_api.budget import NOTHING, Budget, Cap, Denied, Held, Spend, share_of
+from tensorix_api.budget import Budget, Cap, Denied, Held, Spend, share_of
 from tensorix_api.limiters import Cost
 from tensorix_probes.result import Spent
 
 __all__ = ["Ledger", "Refusal", "Reservation", "Standing"]
 
-_ENDLESS = sys.maxsize
-_SLACK = 0.1
-"""Of a window. A round is no exact minute after the one before it: it must not find that one's requests in its way."""
+_ENDLESS = 10**40
+"""No sum of what is spent comes near it."""
+_MOST = 10**9
+"""Of one spend, in requests, tokens and money: more is nonsense that a server told, and would be no sum any more."""
+_OLD_NS = 25 * 3600 * 10**9
+_MANY = 50_000
 _RESOURCES = ("requests", "tokens")
 _COUNTS = 11 / 12
 """The part of a window for which a spend counts: 55 s of a minute. Else of rounds that are a minute apart one that
@@ -61,7 +64,7 @@ class Standing:
 class Ledger:
     """The ledger of one key, shared by all targets that use it, in any number of threads.
 
-    The share is of a window (a minute), at least one request of it. What was used counts for nine tenths of a window,
+    The share is of a window (a minute), at least one request of it. What was used counts for 11/12 of a window,
     so that rounds a minute apart, give or take a jitter, have a share each. The days are those of UTC. Times that are
     given are ns of Unix time and may jump: they only say which day it is. Windows are measured by a clock that does
     not, so that a clock that is set neither freezes a budget nor gives it twice.
@@ -85,6 +88,7 @@ class Ledger:
         self._tokens_a_day, self._cost_a_day = tokens_a_day, cost_a_day
         self._limits: tuple[int | None, int | None] = (None, None)
         self._restored: Counter[tuple[int, Spent]] = Counter()
+        self._restored_unix_ns: int | None = None
         self._number = 0
         window_ns = round(window_s * _COUNTS * 1e9)
         self._budget = Budget(
@@ -109,14 +113,31 @@ class Ledger:
         self._lock = before._lock
         with self._lock:
             self._budget.take_over(before._budget)
-            self._restored = before._restored
+            self._restored, self._restored_unix_ns = before._restored, before._restored_unix_ns
+
+    @property
+    def restored_unix_ns(self) -> int | None:
+        """When `restore` was called last, here or in what was taken over; None: never."""
+        return self._restored_unix_ns
+
+    def own(self, unix_ns: int, spent: Spent) -> None:
+        """What is settled here already will come back as a row of a history: `restore` is not to take it."""
+        if spent == Spent():
+            return
+        with self._lock:
+            self._restored[unix_ns, spent] += 1
+            if len(self._restored) > _MANY:
+                # Nobody asks for rows of more than a day ago.
+                for row in [row for row in self._restored if row[0] < unix_ns - _OLD_NS]:
+                    del self._restored[row]
 
     def restore(self, spends: Iterable[tuple[int, Spent]], now_unix_ns: int | None = None) -> None:
         """Take over what was used before this process was there, or by others, by its time.
 
-        A row that was given before is not taken twice; what this process spends itself must not be given.
+        A row that was given before is not taken twice, nor what `own` was told of.
         """
         now = time.time_ns() if now_unix_ns is None else now_unix_ns
+        self._restored_unix_ns = now
         with self._lock:
             monotonic = self._monotonic_ns()
             given: Counter[tuple[int, Spent]] = Counter()
@@ -143,12 +164,6 @@ class Ledger:
         if reservation.held is not None:
             with self._lock:
                 self._budget.settle(self._monotonic_ns(), reservation.held, _spend(spent))
-
-    def release(self, reservation: Reservation) -> None:
-        """Give back what was set aside: nothing was sent."""
-        if reservation.held is not None:
-            with self._lock:
-                self._budget.settle(self._monotonic_ns(), reservation.held, NOTHING)
 
     def standing(self, now_unix_ns: int) -> Standing:
         """What was used and is left."""
@@ -191,4 +206,6 @@ def _plural(what: str, amount: int) -> str:
 
 
 def _spend(spent: Spent) -> Spend:
-    return Spend(max(0, spent.requests), max(0, spent.tokens), max(0.0, spent.cost or 0.0))
+    cost = spent.cost or 0.0
+    money = min(_MOST, max(0.0, cost)) if math.isfinite(cost) else _MOST
+    return Spend(min(_MOST, max(0, spent.requests)), min(_MOST, max(0, spent.tokens)), money)

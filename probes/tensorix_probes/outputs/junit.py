@@ -27,6 +27,10 @@ def write_junit(rounds: Sequence[Round], path: Path) -> None:
             suite.add_property("location", one.location)
         for result in one.results:
             suite.add_testcase(_case(result))
+        if not one.results:
+            case = TestCase("round", classname=_printable(one.target), time=one.duration_ns / 1e9)
+            case.result = [Skipped(_printable(one.reason or str(one.state)))]
+            suite.add_testcase(case)
         document.add_testsuite(suite)
     with replace_file(path) as file:
         document.write(file)

@@ -15,21 +15,28 @@ from tensorix_probes.serve.status import Board, Past
 from tensorix_probes.serve.tally import WINDOWS
 from tensorix_probes.settings import Target
 
-__all__ = ["past_of", "recall_board", "recall_budgets", "recall_memories"]
+__all__ = ["recall_board", "recall_budgets", "recall_memories"]
 
 _OPEN_WITHIN_S = 5.0
 _DAY_NS = 86_400 * 10**9
+_LATE_NS = 600 * 10**9
+"""How long after a check its row may come into the history, to be still found when that is read again."""
 
 
-def recall_budgets(keeper: Keeper, keys: Keys) -> None:
-    """Take into the ledgers what was spent today: a restart is no new budget. Raises HistoryError."""
-    history = keeper.opened(_OPEN_WITHIN_S)
+def recall_budgets(keeper: Keeper, keys: Keys, within_s: float = _OPEN_WITHIN_S) -> bool:
+    """Take into the ledgers what was spent today: a restart is no new budget. Whether the history was open.
+
+    Each further time, what others have spent since. Raises HistoryError.
+    """
+    history = keeper.opened(within_s)
     if history is None:
-        return
-    since = time.time_ns() // _DAY_NS * _DAY_NS - 3_600 * 10**9
-    for alias, memory in keys.by_alias():
-        if alias is not None:
-            memory.ledger.restore(recall_spends(history, alias, since))
+        return False
+    for alias, names, memory in keys.by_users():
+        now = time.time_ns()
+        before = memory.ledger.restored_unix_ns
+        since = now // _DAY_NS * _DAY_NS - 3_600 * 10**9 if before is None else min(before, now) - _LATE_NS
+        memory.ledger.restore(recall_spends(history, alias, since, targets=names), now)
+    return True
 
 
 def recall_memories(keeper: Keeper, targets: Sequence[Target], location: str | None) -> dict[str, TargetMemory]:
@@ -80,8 +87,23 @@ def past_of(counts: Sequence[tuple[float, State, int]], now_unix_ns: int) -> Pas
         if states != {state}:
             break
         since_s = ago_s
+    told, told_s = _told(counts)
     return Past(
         state=state,
         since_unix_ns=None if state is None else now_unix_ns - round(since_s * 1e9),
+        told=None if told is None else (told, now_unix_ns - round(told_s * 1e9)),
         counts=tuple(counts),
     )
+
+
+def _told(counts: Sequence[tuple[float, State, int]]) -> tuple[State | None, float]:
+    """The last conclusive state, and how long ago the oldest was that no other conclusive one came after."""
+    told: State | None = None
+    told_s = 0.0
+    conclusive = [one for one in counts if one[1].conclusive]
+    for ago_s, some in groupby(reversed(conclusive), key=lambda one: one[0]):
+        states = {one[1] for one in some}
+        if len(states) > 1 or states != {told or next(iter(states))}:
+            break
+        (told,), told_s = states, ago_s
+    return told, told_s

@@ -9,8 +9,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from tensorix_api.errors import HistoryError, SettingsError, TensorixError
+from tensorix_api.secret import Redactor
 from tensorix_probes._once import maintenance_of
 from tensorix_probes.alerts.alerting import Alerting
 from tensorix_probes.exchange.exchange import Exchange
@@ -21,6 +23,7 @@ from tensorix_probes.metrics import Metrics
 from tensorix_probes.registry import check_named
 from tensorix_probes.result import Round
 from tensorix_probes.round import run_round
+from tensorix_probes.serve.exported import Exported
 from tensorix_probes.serve.recalling import recall_board, recall_budgets, recall_memories
 from tensorix_probes.serve.schedule import Schedule, slots_of
 from tensorix_probes.serve.standings import BudgetMetrics, HistoryMetrics, notices_of, standing_of
@@ -38,6 +41,8 @@ FORMAT = 1
 
 _TICK_S = 1.0
 _FLUSH_S = 5.0
+_OTHERS_S = 15.0
+"""From one reading of what others have spent to the next."""
 
 
 def _otlp() -> Otlp:
@@ -71,17 +76,21 @@ class Service:
         self.board = Board()
         self.board.watch(target.name for target in configuration.targets)
         self.alerting = Alerting(configuration, keep=self._keeper.remember if self._keeper else None)
-        self.metrics.registry.register(self.alerting)
-        self.metrics.registry.register(BudgetMetrics(lambda: self._keys, time.time_ns))
+        collectors: list[Collector] = [self.metrics, self.alerting, BudgetMetrics(lambda: self._keys, time.time_ns)]
         if self._keeper is not None:
-            self.metrics.registry.register(HistoryMetrics(self._keeper))
-        ProcessCollector(registry=self.metrics.registry)
-        PlatformCollector(registry=self.metrics.registry)
-        GCCollector(registry=self.metrics.registry)
+            collectors.append(HistoryMetrics(self._keeper))
+        # They register themselves: here with one that is asked for nothing.
+        own = CollectorRegistry()
+        collectors += [ProcessCollector(registry=own), PlatformCollector(registry=own), GCCollector(registry=own)]
+        self.exported = Exported(collectors, lambda error: self._broken("metrics", error))
+        """Everything for `/metrics`."""
+        self._told: set[tuple[str, str]] = set()
+        """By target, which defects were told: one that comes with each round is told once."""
         self._schedule = Schedule()
         self._threads = [
             threading.Thread(target=self._guarded, args=(name, work), name=f"probe {name}", daemon=True)
-            for name, work in (("schedule", self._schedule.run), ("ticks", self._tick))
+            for name, work in (("schedule", self._schedule.run), ("ticks", self._tick), ("past", self._read_on))
+            if self._keeper is not None or name != "past"
         ]
 
     def start(self) -> None:
@@ -104,17 +113,35 @@ class Service:
         if self._keeper is None:
             return {}
         self._keeper.start()
+        why: object = None
         try:
-            recall_budgets(self._keeper, self._keys)
-            return recall_memories(self._keeper, self._configuration.targets, self._configuration.location)
+            if recall_budgets(self._keeper, self._keys):
+                return recall_memories(self._keeper, self._configuration.targets, self._configuration.location)
         except HistoryError as error:
-            self.tell(f"the history cannot be read, and probing begins without it: {error}")
-            return {}
+            why = error
+        why = why or self._keeper.standing().error or "it did not open in time"
+        self.tell(
+            "the history cannot be read: probing begins with what checks remembered and today's budget forgotten; "
+            f"the budget is taken up again once it can: {why}"
+        )
+        return {}
+
+    def _read_on(self) -> None:
+        """Read what others spend of the keys, and the past for the page: in a thread of its own, so nothing waits."""
+        assert self._keeper is not None
+        self._safely("history", self._recall_board)
+        self.alerting.begin()
+        while not self._stopping.wait(_OTHERS_S):
+            try:
+                with self._lock:
+                    keys = self._keys
+                recall_budgets(self._keeper, keys, 0.0)
+            except HistoryError:
+                continue  # the keeper tells what is wrong with it
+            except Exception as error:  # noqa: BLE001
+                self._broken("history", error)
 
     def _tick(self) -> None:
-        if self._keeper is not None:
-            self._safely("history", self._recall_board)
-        self.alerting.begin()
         while not self._stopping.wait(_TICK_S):
             self._safely("alerts", self.alerting.tick)
 
@@ -213,6 +240,7 @@ class Service:
         if (otlp := self._otlp) is not None:
             self._safely("spans", lambda: otlp.see(made, target))
         if self._keeper is not None:
+            self._safely("budget", lambda: self._own(made, target))
             self._keeper.keep(made, worker.memory)
         change = self.board.see(made, time.monotonic())
         self._safely("alerts", lambda: self.alerting.see(made, target))
@@ -221,18 +249,34 @@ class Service:
             self.tell(
                 f"{target.name}: {after}"
                 + (f", was {before}" if before else "")
+                + (f", in maintenance ({made.maintenance})" if made.maintenance else "")
+                + (f": {made.cause_check}" if made.cause_check else "")
+                + (f".{made.cause} failed" if made.cause_check and made.cause else "")
                 + (f": {made.reason}" if made.reason else "")
             )
+
+    def _own(self, made: Round, target: Target) -> None:
+        ledger = self._keys.of(target).ledger
+        for result in made.results:
+            ledger.own(result.started_unix_ns, result.spent)
 
     def _safely(self, what: str, call: Callable[[], object]) -> None:
         """One of those who are told of a round must not keep it from the others."""
         try:
             call()
         except Exception as error:  # noqa: BLE001
-            self.tell(f"a defect of the probe's {what}: {type(error).__name__}: {error}")
+            self._broken(what, error)
+
+    def _broken(self, what: str, error: Exception) -> None:
+        self.tell(f"a defect of the probe's {what}: {type(error).__name__}: {error}")
 
     def _failed(self, target: Target, error: Exception) -> None:
-        self.tell(f"{target.name}: a defect of the probe: {type(error).__name__}: {error}")
+        kind = type(error).__name__
+        if (target.name, kind) in self._told:
+            return
+        self._told.add((target.name, kind))
+        text = Redactor(target.api_key, *target.extra_headers.values())(f"{kind}: {error}")
+        self.tell(f"{target.name}: a defect of the probe, told once, the slots it costs are counted as missed: {text}")
 
     def stop(self, grace_s: float | None = None) -> None:
         """Begin no more rounds, give those under way some time, cut short what is left, and write everything down."""

@@ -15,7 +15,7 @@ from tensorix_api.errors import SettingsError
 from tensorix_probes.serve.page import POLICY, page_of
 from tensorix_probes.serve.service import Service
 
-__all__ = ["Web", "app_of"]
+__all__ = ["Web"]
 
 
 def app_of(service: Service) -> flask.Flask:
@@ -27,7 +27,7 @@ def app_of(service: Service) -> flask.Flask:
     @app.get("/metrics")
     def metrics() -> flask.Response:
         encode, content_type = choose_encoder(flask.request.headers.get("Accept", ""))
-        return flask.Response(encode(service.metrics.registry), content_type=content_type)
+        return flask.Response(encode(service.exported), content_type=content_type)
 
     @app.get("/healthz")
     def healthz() -> tuple[dict[str, Any], int]:

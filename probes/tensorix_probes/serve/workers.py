@@ -31,8 +31,9 @@ class Worker:
     """Makes the rounds of one target.
 
     `offer` is called by the schedule, and returns at once. A slot is missed, and `missed` told why, where the round
-    before it is not over (`overlap`) or its first request could not go out within `late_s` (`late`). `done` gets each
-    round; `failed` what should not have happened. None of them is called while a lock is held.
+    before it is not over (`overlap`), its first request could not go out within `late_s` (`late`), or the round ended
+    in what should not have happened (`defect`), which `failed` gets. `done` gets each round. None of them is called
+    while a lock is held.
     """
 
     target: Target
@@ -110,14 +111,25 @@ class Worker:
                     # The thread was woken too late: the machine has other things to do.
                     self.missed(self.target, "late")
                     continue
-                self.done(self, self.make_round(self, slot))
-                self.last_end_s = self.monotonic_s()
-            except Exception as error:  # noqa: BLE001 - a defect: the next slot has its chance all the same
-                self.failed(self.target, error)
+                self._take(slot)
             finally:
                 with self._given:
                     self._slot = None
                     self._given.notify_all()
+
+    def _take(self, slot: Slot) -> None:
+        try:
+            made = self.make_round(self, slot)
+        except Exception as error:  # noqa: BLE001 - a defect: the next slot has its chance all the same
+            self.missed(self.target, "defect")
+            self.failed(self.target, error)
+        else:
+            try:
+                self.done(self, made)
+            except Exception as error:  # noqa: BLE001 - the round was made, and is no missed slot
+                self.failed(self.target, error)
+        # After a defect, too: it is counted and told, and no reason to call the other targets' probing broken.
+        self.last_end_s = self.monotonic_s()
 
     def rest(self, seconds: float) -> bool:
         """Wait until no round is under way; whether that came about."""

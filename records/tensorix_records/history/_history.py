@@ -200,10 +200,12 @@ class History:
         with told(self._place, "read"), reading(self._engine) as connection:
             return sorted({*targets_in(connection, ROUNDS), *targets_in(connection, HOURS)})
 
-    def spends(self, key_alias: str, since_unix_ns: int) -> list[tuple[int, int, int, float | None]]:
+    def spends(
+        self, key_alias: str, since_unix_ns: int, *, targets: Sequence[str] | None = None
+    ) -> list[tuple[int, int, int, float | None]]:
         """What the probes of a key used: (started_unix_ns, requests, tokens, cost), oldest first.
 
-        Raises HistoryError.
+        Of some targets only: one word may be a key of several servers. Raises HistoryError.
         """
         query = (
             select(RESULTS.c.started_unix_ns, RESULTS.c.requests, RESULTS.c.tokens, RESULTS.c.cost)
@@ -214,6 +216,8 @@ class History:
             .where(or_(RESULTS.c.requests != 0, RESULTS.c.tokens != 0, RESULTS.c.cost.is_not(None)))
             .order_by(RESULTS.c.started_unix_ns)
         )
+        if targets is not None:
+            query = query.where(ROUNDS.c.target.in_(targets))
         with told(self._place, "read"), reading(self._engine) as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
