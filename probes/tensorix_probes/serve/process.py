@@ -35,10 +35,9 @@ def serve(
     with its time. Raises SettingsError for a configuration or an address that cannot be used. To be called from the
     main thread, whose handlers of these signals it gives back in the end.
     """
-    untimed = tell
 
-    def tell(line: str) -> None:
-        untimed(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}")
+    def timed(line: str) -> None:
+        tell(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}")
 
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     ending = False
@@ -52,7 +51,7 @@ def serve(
         signals.put(number)
 
     before = {number: signal.signal(number, arrived) for number in (*_ENDS, signal.SIGHUP)}
-    service = Service(configuration, tell)
+    service = Service(configuration, timed)
     web = None
     try:
         web = Web(
@@ -64,8 +63,8 @@ def serve(
         web.start()
         ready(web)
         while signals.get() not in _ENDS and again is not None:
-            _reload(service, again, tell)
-        tell("ending: probes under way may finish; the next signal ends at once")
+            _reload(service, again, timed)
+        timed("ending: probes under way may finish; the next signal ends at once")
     finally:
         service.stop()
         if web is not None:
