@@ -234,6 +234,16 @@ def test_what_we_ended_ourselves_says_nothing(check: str, kind: ErrorKind) -> No
     assert found.assertions == ()
 
 
+@pytest.mark.parametrize(("kind", "name"), [("text/event-stream", "answered"), ("text/html", "is_streamed")])
+def test_a_damaged_stream_is_not_called_unstreamed(kind: str, name: str) -> None:
+    """Where events were announced and their framing is broken, it is the answer that failed, and not the streaming."""
+    damaged = Failure(ErrorKind.MALFORMED, Phase.FIRST_TOKEN, "the answer is not HTTP: illegal chunk header")
+    came = answer("stream", headers=(("content-type", kind),), failure=damaged)
+    found = run("stream", Scripted(target(), {"stream": came}))
+    assert [one.name for one in found.assertions if one.held is False] == [name]
+    assert "illegal chunk header" in (of(found, name).detail or "")
+
+
 # what it costs
 
 

@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tensorix_api.ratelimit_headers import read_rate_limits
 from tensorix_probes.checks.ratelimit import PROMISES
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.limits.keys import Keys
+from tensorix_probes.limits.observation import Observation
+from tensorix_probes.limits.retry_after import retry_after_is_honest
 from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import ProbeResult, State
 from tensorix_probes.round import run_round
@@ -155,15 +158,25 @@ def test_other_users_of_the_key(borrow: Callable[..., Simulator], target: Callab
     assert result.figures["foreign_requests"] == 3 * 2
 
 
-def test_a_first_round_of_all_checks_fits_the_share(
-    borrow: Callable[..., Simulator], target: Callable[..., Target], play: Play
+def test_two_rounds_of_all_checks_fit_the_share(
+    borrow: Callable[..., Simulator], target: Callable[..., Target]
 ) -> None:
-    """With 3 requests of 60 a minute nothing is skipped: lists that show themselves that they are free cost none."""
+    """With 3 requests of 60 a minute nothing is skipped: what does not fit the first round has its turn in the second.
+
+    By then lists have shown themselves that they are free, and cost none.
+    """
     simulator = borrow()
     here = target(simulator.base_url, checks=BUILT_IN_CHECKS, budget=Budget())
-    found = run_round(here, exchange=Exchange(here), key=Keys([here]).of(here), memory=TargetMemory())
-    assert {result.check: str(result.state) for result in found.results} == dict.fromkeys(BUILT_IN_CHECKS, "up")
-    assert found.spent.requests == 3
+    times = [0]
+    key, memory = Keys([here], monotonic_ns=lambda: times[0]).of(here), TargetMemory()
+    rounds = []
+    for minute in range(2):
+        times[0] = minute * 60 * 10**9
+        rounds.append(run_round(here, exchange=Exchange(here), key=key, memory=memory))
+    ran = [{result.check for result in found.results} for found in rounds]
+    assert ran == [set(BUILT_IN_CHECKS) - {"models", "errors"}, set(BUILT_IN_CHECKS) - {"auth"}]
+    assert {str(result.state) for found in rounds for result in found.results} == {"up"}
+    assert [found.spent.requests for found in rounds] == [2, 3]
 
 
 def test_nothing_to_read(target: Callable[..., Target], play: Play) -> None:
@@ -298,3 +311,36 @@ def test_refusals(start: Callable[..., Simulator], target: Callable[..., Target]
     simulator.change(rpm=60, faults=["status 429"])
     [result] = play(target(simulator.base_url, checks=("chat", "ratelimit")))
     assert (result.state, failed(result)) == (State.INCONCLUSIVE, ["limited_only_without_budget"])
+
+
+def seen(at_s: float, status: int, remaining: int | None = None, retry_after: int | None = None) -> Observation:
+    """An answer at a time, and what it says of requests."""
+    headers = {"x-ratelimit-api_key-remaining-requests": remaining, "retry-after": retry_after}
+    at_ns = int((1_000 + at_s) * 10**9)
+    limits = read_rate_limits([(name, str(value)) for name, value in headers.items() if value is not None], at_ns)
+    times = {"sent_unix_ns": at_ns, "head_unix_ns": at_ns + 10**6, "end_unix_ns": at_ns + 2 * 10**6}
+    served = status == 200
+    kind = "chat" if served else "throttled"
+    return Observation(
+        kind=kind, status=status, limits=limits, requests=1, sure=served, tokens=0, most_tokens=9, **times
+    )
+
+
+@pytest.mark.parametrize(
+    ("later", "held"),
+    [
+        ([seen(61, 200)], None),
+        ([seen(30, 404), seen(61, 200)], None),
+        ([seen(58.5, 429, 0), seen(61, 200)], None),
+        ([seen(30, 429, 0)], None),
+        ([seen(30, 429, 0), seen(61, 200)], True),
+        ([seen(30, 404, 0), seen(61, 404, 1)], True),
+        ([seen(30, 200)], False),
+        ([seen(30, 404, 1), seen(61, 200)], False),
+    ],
+)
+def test_a_retry_after_is_honest_only_where_something_came_in_between(
+    later: list[Observation], held: bool | None
+) -> None:
+    """What nobody tried before the time that it names is not judged: it may be far too long."""
+    assert retry_after_is_honest([seen(0, 429, 0, 60), *later], 60 * 10**9).held is held

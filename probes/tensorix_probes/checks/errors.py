@@ -1,4 +1,4 @@
-"""How a request is refused that cannot be right. It runs hourly where nothing else is set, and takes a single request."""
+"""How a request is refused that cannot be right. Hourly where nothing else is set; each run takes one request."""
 
 from __future__ import annotations
 

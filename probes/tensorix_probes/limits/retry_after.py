@@ -16,8 +16,9 @@ _SLACK_NS = 2 * 10**9
 def retry_after_is_honest(known: Sequence[Observation], window_ns: int) -> Assertion:
     """Not honest is what is overstated: requests remained, or one passed, long before it was over.
 
-    Honest is what an answer in between bears out: without one nobody knows whether less would have done. What is refused afterwards proves nothing: somebody else may have used what came back. Where tokens were short
-    nothing is judged: they come back early whenever somebody used less than was set aside.
+    Honest is what an answer in between bears out: without one nobody knows whether less would have done. What is
+    refused afterwards proves nothing: somebody else may have used what came back. Where tokens were short nothing is
+    judged: they come back early whenever somebody used less than was set aside.
     """
     name, judged = "retry_after_is_honest", False
     for refused in known:
