@@ -20,7 +20,7 @@ from tensorix_probes.settings import Configuration, Maintenance, Target
 def test_a_change_of_state(window: str | None) -> None:
     """A line has its time in UTC, the target, the state, the check and what failed of it, and any maintenance."""
     now = datetime.now(UTC)
-    windows = ()
+    windows: tuple[Maintenance, ...] = ()
     if window is not None:
         windows = (Maintenance(name=window, start=now - timedelta(hours=1), end=now + timedelta(hours=1)),)
     with socket.socket() as taken:

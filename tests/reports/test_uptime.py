@@ -310,6 +310,15 @@ def test_cause_and_reason_are_of_one_failure(make_history: MakeHistory, round_at
     assert (first.cause, first.reason, first.later) == ("tls.connects", "refused", ("chat.status_is_200",))
 
 
+@pytest.mark.parametrize("between", ["inconclusive", "payment"])
+def test_since_goes_on_through_what_says_nothing(make_history: MakeHistory, round_at: RoundAt, between: str) -> None:
+    """A target is down since the first failed probe, whatever said nothing in between."""
+    states = ["up", "down", "up", "down", between, "down"]
+    for count, since in ((6, 180), (5, 240), (4, 180), (3, 120)):
+        report = report_of(make_history([round_at(60 * n, state) for n, state in enumerate(states[:count])]), 1)
+        assert report.now[0].since_unix_ns == at(since), count
+
+
 def test_an_objective_of_all(make_history: MakeHistory, round_at: RoundAt) -> None:
     """At 100 % there is no budget and no burn rate, and one failure misses it."""
     states = ["up"] * 59 + ["down"]
