@@ -28,7 +28,7 @@ _MEANING = {
     "degraded": "answers, but slowly, or a promise is broken; counts as available",
     "down": "does not answer, or not as a chat API",
     "inconclusive": "nothing can be said: no budget for the probe, or the key is at its limit; counts neither way",
-    "payment": "refused for want of credit (402): a bill, not an outage; counts neither way",
+    "payment": "refused for want of credit (402); counts neither way",
 }
 _CHECKS = {
     "tls": "connection and certificate",

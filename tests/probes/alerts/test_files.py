@@ -206,7 +206,7 @@ def test_the_command_prints_or_writes(subprocess_environment: dict[str, str], tm
     [
         (["--scale", "0"], "the scale 0 is not between 0.0001 and 100", 2),
         (["--scale", "nan"], "the scale nan is not between", 2),
-        (["--objective", "99.5"], "the objective 99.5 is no share between 0 and 1, such as 0.995", 2),
+        (["--objective", "99.5"], "--objective: 99.5 is out of range: above 0%, below 100%", 2),
         (["--out", "/dev/null/x"], "cannot be written", 1),
     ],
 )
