@@ -356,7 +356,7 @@ def test_check_config_says_what_would_be_done(tensorix: Command, tmp_path: Path)
     assert "tls, models, chat, stream, ratelimit every 10s; auth, errors every 1h" in ran.stdout
     # Three checks in each of 8,640 slots that may take a request, and two in every hour.
     assert "about 25,968 requests and 483,840 tokens, 0.48 USD a day" in ran.stdout
-    assert "3 requests (0.05 of 60, documented)" in ran.stdout
+    assert "3 requests (5 % of 60, the documented limit)" in ran.stdout
     assert "prod would take 18.0 requests in 1m, and the budget of the key allows 3" in ran.stderr
     assert "prod would take about 483,840 tokens a day, and budget.tokens_a_day is 250,000" in ran.stderr
     assert "sk-test-of-the-command" not in ran.stdout + ran.stderr

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from tensorix_api import Secret
 from tensorix_probes.configuration.file import ConfigurationError, example_configuration, read_configuration
 from tensorix_probes.configuration.schema import MaintenanceSection, Root, Section, TargetSection
+from tensorix_probes.configuration.words import warnings_of
 from tensorix_probes.settings import (
     Alerts,
     Budget,
@@ -303,6 +304,41 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
         f'api_key = "{KEY}"\ntimeouts.total = "80s"\nchecks = ["tsl"]\n[[target]]\nname = "a"\nkey_env = "NO_KEY"\n',
     )
     assert [re.search(r"line (\d+)", one)[1] for one in told] == ["1", "3", "5", "8", "10", "12", "13"]  # type: ignore[index]
+
+
+def test_one_bad_value_hides_no_other_mistake(tmp_path: Path) -> None:
+    """What is wrong beside a value that cannot be read is told with it; targets without a name are not offered."""
+    told = mistakes(
+        tmp_path,
+        '[[target]]\nbase_url = "http://127.0.0.1:1/v1"\nchecks = ["tls", "tls", "foo"]\nevery.foo = "5m"\n'
+        'every.chat = "5"\nextra_headers.Authorization = "x"\nextra_headers.x-a = 3\nextra_headers."a b" = "y"\n'
+        "budget.cost_a_day = 5\nbudget.share = 7\n"
+        '[[target]]\nname = "b"\nkey_env = "A_KEY"\n'
+        '[[maintenance]]\nname = "m"\ndays = ["mon"]\ntargets = ["x*"]\n',
+    )
+    lines = [re.search(r"line (\d+): (?:\w+ \d(?: \(.*?\))?[:,] )?([^:]*)", one).groups() for one in told]  # type: ignore[union-attr]
+    assert lines == [
+        ("1", "it has no name"),
+        ("3", "checks, entry 3"),
+        ("3", "checks"),
+        ("4", "every.foo"),
+        ("5", "every.chat"),
+        ("6", "extra_headers.Authorization"),
+        ("7", "extra_headers.x-a"),
+        ("8", "extra_headers.a b"),
+        ("9", "budget.cost_a_day"),
+        ("10", "budget.share"),
+        ("17", "targets, entry 1"),
+    ]
+    assert told[-1].endswith("no target is called 'x*': choose from b")
+
+
+def test_what_is_slow_only_after_the_end_is_warned_of(tmp_path: Path) -> None:
+    """A bound for slow answers that the timeout comes before says nothing; of the defaults no word is lost."""
+    configuration = read(tmp_path, HERE + 'interval = "5s"\nslow.chat = "50s"\n')
+    (warning,) = [one for one in warnings_of(configuration) if "slow" in one]
+    assert warning.startswith("prod: slow.chat (50s) is never reached: timeouts.total (3s750ms) ends the request")
+    assert "slow" not in "".join(warnings_of(read(tmp_path, HERE + 'interval = "5s"\n')))
 
 
 @pytest.mark.parametrize(

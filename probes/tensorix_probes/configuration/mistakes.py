@@ -94,6 +94,19 @@ class Mistakes:
                 _leave_out(remaining, one["loc"])
         return model.model_validate({}, context=self._around)
 
+    def raw(self, path: Path) -> Any:
+        """What was written at a path, for a target perhaps among the defaults; None where nothing was."""
+        for candidate in (path, ("defaults", *path[2:]) if path[:1] == ("target",) else path):
+            found: Any = self._data
+            for step in candidate:
+                if isinstance(found, Mapping):
+                    found = found.get(str(step))
+                else:
+                    found = found[step] if isinstance(found, list) and isinstance(step, int) else None
+            if found is not None:
+                return found
+        return None
+
     def is_wrong(self, path: Path, *names: str) -> bool:
         """Whether one of these settings of a target has no value for a mistake, in it or among the defaults."""
         settings = [(*start, *name.split(".")) for start in (path, ("defaults",)) for name in names]

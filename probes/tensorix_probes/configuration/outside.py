@@ -19,13 +19,25 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import ValidationInfo
 
 from tensorix_api import Secret
-from tensorix_probes.configuration.values import NONE, WrongValueError, shown, text
+from tensorix_probes.configuration.values import NONE, WrongValueError, shown, text, unlike_a_key
 
-__all__ = ["Found", "Surroundings", "ca_bundle", "header_value", "history_url", "key_of_environment", "key_of_file"]
+__all__ = [
+    "WRITE_INSTEAD",
+    "Found",
+    "Surroundings",
+    "ca_bundle",
+    "header_value",
+    "history_url",
+    "key_of_environment",
+    "key_of_file",
+]
 __all__ += ["webhook_of_environment", "webhook_of_file", "with_password"]
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _MOST_BYTES = 65_536
+_LIKE_A_SECRET = re.compile(r"(?i)\s*(sk-\S{6}|(bearer|basic)\s+\S)")
+WRITE_INSTEAD = 'write { env = "NAME" }, the name of a variable, or { file = "NAME" }'
+"""What to write where a value may be a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,8 @@ def header_value(value: Any, info: ValidationInfo) -> Secret:
         secret = (_variable(name, info) if way == "env" else _content(name, info, "file with a value")).secret
     elif isinstance(value, str):
         secret = _around(info).keep(value)
+        if _LIKE_A_SECRET.match(value) or unlike_a_key(value) != value:
+            raise WrongValueError(f"this may be a secret: {WRITE_INSTEAD}")
     else:
         raise WrongValueError('it is no value of a header: write a text, { env = "NAME" } or { file = "NAME" }')
     assert secret is not None

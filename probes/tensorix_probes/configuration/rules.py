@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from tensorix_probes.configuration.mistakes import Mistakes
+from tensorix_probes.configuration.outside import WRITE_INSTEAD
 from tensorix_probes.configuration.toml_lines import Path
 from tensorix_probes.configuration.values import shown, similar, written
 from tensorix_probes.registry import PROMISES, known_checks
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, Any] = {
 _KEYS = ("key_env", "key_file")
 _TOTAL_OF_INTERVAL = 0.75
 _OURS = ("authorization", "connection", "content-length", "content-type", "host", "transfer-encoding")
+_SECRET_HEADER = re.compile(r"(?i)key|token|secret|passw|auth|cookie")
 _MESSAGE_FIELDS = ("messages", "model", "stream", "stream_options", "max_tokens")
 
 
@@ -80,7 +82,13 @@ def _timeouts(given: Mapping[str, float], interval_s: float) -> Timeouts:
 def check_target(mistakes: Mistakes, path: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> Target:
     """The target of what was given, `own` for itself, and every mistake among its settings."""
     target = _target_of(given)
-    rules = (_key_rules(own, given, target), _time_rules(target), _check_rules(own, target), _text_rules(target))
+    rules = (
+        _key_rules(own, given, target),
+        _time_rules(target),
+        _check_rules(own, target, mistakes.raw((*path, "checks"))),
+        _text_rules(target),
+        _header_rules(target, mistakes.raw((*path, "extra_headers"))),
+    )
     for names, tail, words in chain(*rules):
         if not mistakes.is_wrong(path, *names):
             mistakes.add((*path, *tail), words)
@@ -104,14 +112,18 @@ def _key_rules(own: Mapping[str, Any], given: Mapping[str, Any], target: Target)
             '(key_env = "none" where the server takes none)',
         )
     if target.budget.cost_a_day is not None and target.prices is None:
-        yield ("prices", "budget"), ("budget", "cost_a_day"), "without prices no cost is known: write [target.prices]"
+        yield (
+            ("prices", "budget.cost_a_day"),
+            ("budget", "cost_a_day"),
+            "without prices no cost is known: write [target.prices]",
+        )
 
 
 def _time_rules(target: Target) -> Iterator[_Rule]:
     times, interval = target.timeouts, target.interval_s
     if times.total_s > interval:
         yield (
-            ("timeouts", "interval"),
+            ("timeouts.total", "interval"),
             ("timeouts", "total"),
             f"{written(times.total_s)} is longer than the interval of {written(interval)}: shorten it",
         )
@@ -119,7 +131,7 @@ def _time_rules(target: Target) -> Iterator[_Rule]:
         name, value = field.name.removesuffix("_s"), getattr(times, field.name)
         if name != "total" and value > times.total_s:
             yield (
-                ("timeouts", "interval"),
+                ("timeouts.total", f"timeouts.{name}", "interval"),
                 ("timeouts", name),
                 f"{written(value)} is longer than all of a request may take (timeouts.total, {written(times.total_s)})",
             )
@@ -132,38 +144,52 @@ def _time_rules(target: Target) -> Iterator[_Rule]:
             )
 
 
-def _check_rules(own: Mapping[str, Any], target: Target) -> Iterator[_Rule]:
+def _check_rules(own: Mapping[str, Any], target: Target, listed: Any) -> Iterator[_Rule]:
     if not target.checks:
         yield ("checks",), ("checks",), "it is empty: name a check, or leave it out for all of them"
-    for name in _twice(target.checks):
-        yield ("checks",), ("checks",), f"{name!r} is there twice: once is enough"
+    for name in _twice([name for name in known_checks() if isinstance(listed, list) for one in listed if one == name]):
+        # Also where another entry is wrong, and there is no list for it.
+        yield (), ("checks",), f"{name!r} is there twice: once is enough"
     for name in target.every_s:
         if name not in known_checks():
-            yield ("every",), ("every", name), f"there is no check {name!r}: {similar(name, known_checks())}"
+            yield (f"every.{name}",), ("every", name), f"there is no check {name!r}: {similar(name, known_checks())}"
         elif name not in target.checks and name in own.get("every_s", {}):
-            yield ("every", "checks"), ("every", name), f"{name!r} is not among the checks of this target"
+            yield (f"every.{name}", "checks"), ("every", name), f"{name!r} is not among the checks of this target"
     for name in target.options:
         if name in BUILT_IN_CHECKS:
             words = "a check that is built in has no options: see canary, slow, headers and timeouts"
-            yield ("options",), ("options", name), words
+            yield (f"options.{name}",), ("options", name), words
         elif name not in known_checks():
-            yield ("options",), ("options", name), f"there is no check {name!r}: {similar(name, known_checks())}"
+            yield (
+                (f"options.{name}",),
+                ("options", name),
+                f"there is no check {name!r}: {similar(name, known_checks())}",
+            )
 
 
 def _text_rules(target: Target) -> Iterator[_Rule]:
     for at, accepted in enumerate(target.accept):
         if words := wrong_assertion(accepted):
             yield ("accept",), ("accept", at), words
-    for name in target.extra_headers:
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-            yield ("extra_headers",), ("extra_headers", name), "this is no name of a header"
-        elif name.lower() in _OURS:
-            key = ": name the key with key_env or key_file" if name.lower() == "authorization" else ""
-            yield ("extra_headers",), ("extra_headers", name), f"the probe sets this header itself{key}"
     for name in target.canary.body:
         if name in _MESSAGE_FIELDS:
             words = "the check sets this itself: see canary.prompt, canary.max_tokens and model"
             yield ("canary.body",), ("canary", "body", name), words
+
+
+def _header_rules(target: Target, written_values: Any) -> Iterator[_Rule]:
+    """`written_values`: the headers as the file has them, also those whose value cannot be used."""
+    headers = (
+        {**target.extra_headers, **written_values} if isinstance(written_values, Mapping) else target.extra_headers
+    )
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield (), ("extra_headers", name), "this is no name of a header"
+        elif name.lower() in _OURS:
+            key = ": name the key with key_env or key_file" if name.lower() == "authorization" else ""
+            yield (), ("extra_headers", name), f"the probe sets this header itself{key}"
+        elif isinstance(value, str) and _SECRET_HEADER.search(name):
+            yield ("extra_headers",), ("extra_headers", name), f"its value may be a secret: {WRITE_INSTEAD}"
 
 
 def wrong_assertion(accepted: str) -> str | None:
@@ -203,6 +229,7 @@ def check_maintenance(mistakes: Mistakes, path: Path, window: Maintenance, names
         mistakes.add(path, f"{'start' if window.start is None else 'end'} is missing")
     elif window.start is not None and window.end is not None and window.end <= window.start:
         mistakes.add((*path, "end"), "it is not after start")
+    names = [name for name in names if name]
     for at, pattern in enumerate(window.targets):
         if names and not any(fnmatchcase(name, pattern) for name in names):
             mistakes.add((*path, "targets", at), f"no target is called {pattern!r}: {similar(pattern, names)}")

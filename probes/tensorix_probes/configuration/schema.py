@@ -174,7 +174,7 @@ class HistorySection(Section):
 class ServeSection(Section):
     """`[serve]`."""
 
-    host: Text = ""
+    host: Annotated[str, PlainValidator(values.listening_host)] = ""
     port: Annotated[int, _whole(0, 65_535)] = 0
     late_s: Time = 0
     grace_s: TimeOrZero = 0

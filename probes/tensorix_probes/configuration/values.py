@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, time
 from difflib import get_close_matches
 from fractions import Fraction
+from ipaddress import ip_address
 from typing import Any
 
 from tensorix_api import Settings
@@ -26,6 +27,7 @@ __all__ = [
     "day",
     "duration",
     "flag",
+    "listening_host",
     "moment",
     "name",
     "number",
@@ -69,6 +71,11 @@ def similar(word: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
 
 
+def _quoted_number(value: object) -> str:
+    """What to add where a number was put in quotes."""
+    return ": write it without quotes" if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9._]+\s*", value) else ""
+
+
 def _seconds(value: object) -> float | None:
     exact = nanoseconds(value.strip()) if isinstance(value, str) else None
     # What is beyond is no length of time that anybody means, and more than 64 bits of ns.
@@ -83,11 +90,10 @@ def duration(*, least: float = 0.001, most: float = 3650 * 86_400.0, none: bool 
             return None
         seconds = _seconds(value)
         if seconds is None:
-            plain = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
-            example = f'"{value}s"' if plain else f"5s or 1m30s ({UNITS})"
-            raise WrongValueError(
-                f"{shown(value)} is no length of time: write it like {example}{', or none' if none else ''}"
-            )
+            plain = isinstance(value, int | float) and not isinstance(value, bool)
+            # Which unit was meant nobody knows.
+            hint = 'write it with its unit, like "100ms", "5s"' if plain else f"write it like 5s or 1m30s ({UNITS})"
+            raise WrongValueError(f"{shown(value)} is no length of time: {hint}{', or none' if none else ''}")
         if not least <= seconds <= most:
             raise WrongValueError(f"{shown(value)} is out of range: from {written(least)} to {written(most)}")
         return seconds
@@ -129,7 +135,9 @@ def whole(least: int, most: int = 10**12, *, none: bool = False) -> Callable[[An
         if none and value == NONE:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            raise WrongValueError(f"{shown(value)} is no whole number{', nor none' if none else ''}")
+            raise WrongValueError(
+                f"{shown(value)} is no whole number{', nor none' if none else ''}{_quoted_number(value)}"
+            )
         if not least <= value <= most:
             raise WrongValueError(f"{value} is out of range: from {least} to {most}")
         return value
@@ -144,7 +152,7 @@ def number(*, above: float | None = None, none: bool = False) -> Callable[[Any],
         if none and value == NONE:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise WrongValueError(f"{shown(value)} is no number{', nor none' if none else ''}")
+            raise WrongValueError(f"{shown(value)} is no number{', nor none' if none else ''}{_quoted_number(value)}")
         low = value < 0 if above is None else value <= above
         if low or not value <= 1e12:
             raise WrongValueError(
@@ -185,6 +193,22 @@ def name(value: Any) -> str:
     assert found is not None
     if not re.fullmatch(r"[A-Za-z0-9_./-]+", found):
         raise WrongValueError(f"{shown(value)} is no name: letters, digits and - _ . / only")
+    return found
+
+
+def listening_host(value: Any) -> str:
+    """An address or name to listen on, right in its form."""
+    found = str(text(most=253)(value))
+    try:
+        ip_address(found)
+    except ValueError:
+        label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+        # What ends in a number is an address or nothing.
+        if not re.fullmatch(rf"({label}\.)*(?![0-9]+$){label}", found):
+            raise WrongValueError(
+                f"{shown(value)} is no address or name of this machine: "
+                "write it like 127.0.0.1, ::1, 0.0.0.0 or localhost"
+            ) from None
     return found
 
 

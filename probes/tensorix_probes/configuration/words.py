@@ -12,11 +12,18 @@ from tensorix_probes.configuration.values import written
 from tensorix_probes.limits.keys import Keys, known_limit
 from tensorix_probes.limits.ledger import Standing
 from tensorix_probes.registry import check_named
-from tensorix_probes.settings import BUILT_IN_CHECKS, Configuration, Maintenance, Target
+from tensorix_probes.settings import BUILT_IN_CHECKS, Configuration, Maintenance, Slow, Target
 
 __all__ = ["Load", "warnings_of", "words_of"]
 
 _DAY_S = 86_400.0
+_SOURCES = {
+    "told": "as configured",
+    "stated": "as its headers say",
+    "documented": "the documented limit",
+    "assumed": "the documented limit, for want of a header that says it",
+    "seen": "more than that remained once",
+}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -117,7 +124,7 @@ def _target(target: Target, standing: Standing) -> Iterator[str]:
     )
     yield (
         f"  budget of its key: {_count(standing.requests_allowed or 0, 'request')} "
-        f"({target.budget.share:.3g} of {requests.amount:,}, {requests.source}) "
+        f"({target.budget.share * 100:.3g} % of {requests.amount:,}, {_SOURCES[requests.source]}) "
         f"and {_count(standing.tokens_allowed or 0, 'token')} in {written(target.headers.window_s)}, {cap}{cost}"
     )
     objective = target.objective
@@ -133,6 +140,8 @@ def warnings_of(configuration: Configuration) -> list[str]:
     found: list[str] = []
     for targets in sharing.values():
         found += _unpaid(targets, keys.of(targets[0]).ledger.standing(time.time_ns()))
+    for target in configuration.targets:
+        found += _unreachable(target)
     if configuration.history.url is None:
         rare = dict.fromkeys(
             name
@@ -145,6 +154,23 @@ def warnings_of(configuration: Configuration) -> list[str]:
                 f"without a history `probe once` cannot know when {' and '.join(rare)} ran last: each time they run"
             )
     return found
+
+
+def _unreachable(target: Target) -> Iterator[str]:
+    slow, usual, times = target.slow, Slow(), target.timeouts
+    for setting, most_s, before, other_s in (
+        ("connect", slow.connect_s, "total", times.total_s),
+        ("models", slow.models_s, "total", times.total_s),
+        ("chat", slow.chat_s, "total", times.total_s),
+        ("first_token", slow.first_token_s, "first_token", times.first_token_s),
+        ("gap", slow.gap_s, "chunk", times.chunk_s),
+    ):
+        # What nobody wrote needs no word.
+        if most_s is not None and most_s != getattr(usual, f"{setting}_s") and most_s >= other_s:
+            yield (
+                f"{target.name}: slow.{setting} ({written(most_s)}) is never reached: timeouts.{before} "
+                f"({written(other_s)}) ends the request before"
+            )
 
 
 def _unpaid(targets: list[Target], standing: Standing) -> Iterator[str]:
