@@ -107,7 +107,7 @@ def serve(
     file: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="The configuration in TOML; SIGHUP reads it again.")
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The same, as `once` takes it.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As CONFIG.")] = None,
     base_url: option.BaseUrl = None,
     model: option.Model = None,
     interval: option.Interval = None,

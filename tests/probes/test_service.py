@@ -293,6 +293,18 @@ def test_options_beside_a_configuration(
     assert "says already what --model and --interval would: leave one of them out" in line
 
 
+def test_the_configuration_as_once_takes_it(
+    write: Callable[..., Path], tmp_path: Path, subprocess_environment: dict[str, str]
+) -> None:
+    """`--config` names it as well, instead of the argument and not beside it; here a wrong one, so that it ends."""
+    path = write("http://127.0.0.1:1/v1", 'nonsense = "here"')
+    for beside, said in ((False, "nonsense"), (True, "give one configuration")):
+        process = Process(tmp_path, subprocess_environment, "--config", str(path), file=beside)
+        assert process.end() == 2
+        assert said in process.said().splitlines()[-1]
+        process.close()
+
+
 def test_killed(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:
     """After SIGKILL every round that was told to be written is there, and a new start goes on from them."""
     write(simulator.base_url)
