@@ -77,7 +77,7 @@ def test_all_files_are_there(write: Write, eventful: Callable[..., list[RoundRow
         f"{name}.{kind}" for name in pictures for kind in ("png", "svg")
     }
     assert (paths.folder / "calendar.png").read_bytes().startswith(b"\x89PNG")
-    assert "objective missed" in (paths.folder / "calendar.svg").read_text()
+    assert "below the objective" in (paths.folder / "calendar.svg").read_text()
     (paths.folder / "own.txt").write_text("mine")
     assert {path.name for path in write(eventful()).folder.iterdir()} == names | {"own.txt"}
 

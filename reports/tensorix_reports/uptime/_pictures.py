@@ -21,7 +21,7 @@ _SERIES = ("#3a87c8", "#1f9d8a", "#9467c9", "#a0762b", "#c2588f", "#5f8f3d")
 _DAYS = {
     "no failure": "#1f9d6a",
     "some failures": "#c9a227",
-    "objective missed": "#d64550",
+    "below the objective": "#d64550",
     "not known": "#858b94",
 }
 _STRETCHES = {"down": "#d64550", "unpaid": "#a0762b", "maintenance": "#9467c9", "not watched": "#858b94"}
@@ -70,7 +70,7 @@ def _calendar(report: UptimeReport) -> Picture:
         share = row.counts.share.value
         word = "not known" if share is None else "no failure" if share == 1 else "some failures"
         if share is not None and share < goals[row.target]:
-            word = "objective missed"
+            word = "below the objective"
         text = "" if share is None else percent(share).removesuffix(" %")
         cells = {"series": row.target, "t": row.since_unix_ns // _MS, "t2": row.until_unix_ns // _MS, "word": word}
         cells |= {"day": day(row.since_unix_ns), "available": percent(share), "text": text[:5].rstrip(".")}
