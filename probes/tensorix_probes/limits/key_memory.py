@@ -10,8 +10,8 @@ from tensorix_probes.limits.observation import Observation
 
 __all__ = ["KeyMemory"]
 
-_MOST_OBSERVATIONS = 200
-"""More than the check of what remains looks at."""
+_MOST_OBSERVATIONS = 120
+"""As many as the check of what remains looks at."""
 
 
 @dataclass(slots=True)
