@@ -61,9 +61,9 @@ def _show_round(console: Console, one: Round, target: Target, keys: Keys) -> Non
     if one.maintenance:
         console.print(Text(f"  within the maintenance {one.maintenance!r}"))
     if console.width < _NARROW:
-        _show_narrow(console, one)
+        _show_narrow(console, one, target)
     else:
-        _show_table(console, one)
+        _show_table(console, one, target)
     spent = one.spent
     cost = "" if spent.cost is None or target.prices is None else f", {spent.cost:.6f} {target.prices.currency}"
     console.print(Text(f"  spent {_count(spent.requests, 'request')}, {_count(spent.tokens, 'token')}{cost}"))
@@ -71,27 +71,31 @@ def _show_round(console: Console, one: Round, target: Target, keys: Keys) -> Non
         console.print(Padding(Text(f"left for probes of this key: {left}"), (0, 0, 0, 2)))
 
 
-def _show_narrow(console: Console, one: Round) -> None:
+def _show_narrow(console: Console, one: Round, target: Target) -> None:
     """A line a check, and below it what was seen, wrapped."""
     for result in one.results:
         state = Text(str(result.state), _STYLES[result.state])
         console.print(Text.assemble("  ", result.check, " ", state, " ", _time(result.duration_ns)))
-        if seen := _seen(result):
+        if seen := _seen(result, target):
             console.print(Padding(seen, (0, 0, 0, 4)), overflow="fold")
 
 
-def _show_table(console: Console, one: Round) -> None:
+def _show_table(console: Console, one: Round, target: Target) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     for heading, wide in (("", False), ("check", False), ("state", False), ("time", False), ("what was seen", True)):
         table.add_column(heading, no_wrap=not wide, overflow="fold", justify="right" if heading == "time" else "left")
     for result in one.results:
         table.add_row(
-            "", result.check, Text(str(result.state), _STYLES[result.state]), _time(result.duration_ns), _seen(result)
+            "",
+            result.check,
+            Text(str(result.state), _STYLES[result.state]),
+            _time(result.duration_ns),
+            _seen(result, target),
         )
     console.print(table)
 
 
-def _seen(result: ProbeResult) -> Text:
+def _seen(result: ProbeResult, target: Target) -> Text:
     """Phases, and below them why it is not up, and every assertion that does not hold."""
     lines = []
     seconds = result.phases.seconds()
@@ -103,6 +107,10 @@ def _seen(result: ProbeResult) -> Text:
     if result.reason and not any(result.reason in line for line in failed):
         lines.append(Text(result.reason))
     lines += [Text(line) for line in failed]
+    if result.failed and result.status == 401 and target.api_key is None:
+        lines.append(Text("no key was sent: set TENSORIX_API_KEY, or key_env in a configuration"))
+    if result.failed and result.status == 404 and result.check == "models":
+        lines.append(Text("is the base URL right, up to /v1?"))
     return Text("\n").join(lines)
 
 

@@ -233,6 +233,16 @@ def test_a_narrow_terminal_loses_nothing(once: Command, columns: str) -> None:
     assert "…" not in ran.stdout
 
 
+def test_the_usual_mistakes_of_a_beginner_get_a_hint(once: Command, server: Simulator) -> None:
+    """No key, an address that stops short of /v1, https where http is spoken: each is guessed at."""
+    keyless = once("--base-url", server.base_url, "--check", "models", TENSORIX_API_KEY="")
+    assert "no key was sent: set TENSORIX_API_KEY" in " ".join(keyless.stdout.split())
+    short = once("--base-url", server.base_url + "/v9", "--check", "models")
+    assert "is the base URL right, up to /v1?" in " ".join(short.stdout.split())
+    secure = once("--base-url", server.base_url.replace("http:", "https:"), "--check", "tls")
+    assert "does it speak http?" in " ".join(secure.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("address", "name"),
     [("http://127.0.0.1:1/v1", "127.0.0.1-1"), ("http://[::1]:1/v1", "ip6-localhost-1"), ("http://localhost/v1", "")],

@@ -43,6 +43,12 @@ def tls_failure(error: OSError, host: str) -> Ended:
         kind = _KIND_OF_VERIFY_CODE.get(error.verify_code, ErrorKind.TLS_CHAIN)
         if kind is ErrorKind.TLS_NAME:
             return Ended(kind, Phase.TLS, f"the certificate is not for {host}")
-        return Ended(kind, Phase.TLS, f"the certificate of {host} is not accepted: {error.verify_message}")
+        # An authority of one's own is the usual reason for a chain that is not known.
+        hint = "" if kind is not ErrorKind.TLS_CHAIN else "; for an authority of your own give --ca-bundle (ca_bundle)"
+        return Ended(kind, Phase.TLS, f"the certificate of {host} is not accepted: {error.verify_message}{hint}")
     reason = getattr(error, "reason", None) or error.strerror or str(error) or "the server closed the connection"
-    return Ended(ErrorKind.TLS_FAILED, Phase.TLS, f"no TLS handshake with {host}: {reason}")
+    # What OpenSSL says, by its version, of bytes that are none of TLS's.
+    hint = (
+        ": does it speak http?" if reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST") else ""
+    )
+    return Ended(ErrorKind.TLS_FAILED, Phase.TLS, f"no TLS handshake with {host}: {reason}{hint}")

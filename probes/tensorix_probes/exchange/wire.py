@@ -23,6 +23,7 @@ from tensorix_probes.settings import Timeouts
 __all__ = ["Wire"]
 
 _HTTP = b"HTTP/"
+_TLS_ALERT = b"\x15\x03"
 _AFTER_DONE_NS = 2_000_000_000
 """After a stream's [DONE] only the end of the HTTP message is due."""
 
@@ -293,7 +294,8 @@ class Wire(httpcore.NetworkBackend, httpcore.NetworkStream):
             self._first_bytes += data[: len(_HTTP)]
             if not (self._first_bytes.startswith(_HTTP) or _HTTP.startswith(self._first_bytes)):
                 # The parser would wait for a line's end that may never come.
-                raise Ended(ErrorKind.MALFORMED, Phase.HEADERS, "the answer is not HTTP")
+                hint = ", but TLS: is it https?" if self._first_bytes.startswith(_TLS_ALERT) else ""
+                raise Ended(ErrorKind.MALFORMED, Phase.HEADERS, f"the answer is not HTTP{hint}")
 
     def _broke(self, error: OSError) -> Ended:
         self.peer_ended = True
