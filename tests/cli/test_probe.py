@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -241,6 +243,23 @@ def test_the_usual_mistakes_of_a_beginner_get_a_hint(once: Command, server: Simu
     assert "is the base URL right, up to /v1?" in " ".join(short.stdout.split())
     secure = once("--base-url", server.base_url.replace("http:", "https:"), "--check", "tls")
     assert "does it speak http?" in " ".join(secure.stdout.split())
+
+
+def test_tls_where_http_was_expected_gets_a_hint(once: Command) -> None:
+    """A server that answers plain HTTP with an alert of TLS is told of as such."""
+
+    def alert(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answering = threading.Thread(target=alert, args=[listening])
+        answering.start()
+        ran = once("--base-url", f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "--check", "models")
+        answering.join()
+    assert "the answer is not HTTP, but TLS: is it https?" in " ".join(ran.stdout.split())
 
 
 @pytest.mark.parametrize(
