@@ -116,12 +116,14 @@ class _Running:
         """The checks to run. Where the share cannot pay for all of them, one of those that come seldom takes its turn.
 
         Of several the one that waits longest, in place of the list of models; otherwise each round would use the share
-        up before them, for ever.
+        up before them, for ever. Not in a first round: there all are tried, and what is skipped says why.
         """
         due = [check for name in in_order(self.target.checks) if self._is_due(check := check_named(name))]
         allowed = self.key.ledger.standing(self.clock.unix_ns()).requests_allowed
         seldom = [check for check in due if not check.decides and self._every_s(check) and self._most(check).requests]
-        if allowed is None or not seldom or sum(self._most(check).requests for check in due) <= allowed:
+        if not self.memory.last_run_unix_ns or allowed is None or not seldom:
+            return due
+        if sum(self._most(check).requests for check in due) <= allowed:
             return due
         turn = min(seldom, key=lambda check: self.memory.last_run_unix_ns.get(check.name, 0))
         due = [check for check in due if check is turn or check not in seldom]

@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from tensorix_probes.exchange.exchange import Exchange
 from tensorix_probes.memory import TargetMemory
-from tensorix_probes.result import Round, State
+from tensorix_probes.result import Phases, ProbeResult, Request, Round, State
 from tensorix_probes.serve.schedule import Schedule, Slots, slots_of
-from tensorix_probes.serve.workers import Slot, Worker
+from tensorix_probes.serve.workers import Slot, Worker, begun_late_s
 from tensorix_probes.settings import Target
 
 START_UNIX_S = 1_700_000_003.0
@@ -276,6 +277,20 @@ def test_late(harness: Harness, clock: VirtualTime) -> None:
     harness.worker.offer(clock.now_s - 0.0749)
     harness.let_one_end()
     assert harness.missed == ["late"]
+
+
+def test_a_round_that_lost_its_processor_after_it_began() -> None:
+    """What its first request was late counts, but not what a handshake before it took; nothing asked is never late."""
+    slot, ms = 1_000 * 10**9, 10**6
+    shaken = Request(
+        span_id="1", request_id="1", method=None, path="", started_unix_ns=slot, phases=Phases(total_ns=400 * ms)
+    )
+    listed = replace(shaken, method="GET", path="/models", started_unix_ns=slot + 520 * ms)
+    found = ProbeResult(check="models", target="here", state=State.UP, started_unix_ns=slot, requests=(shaken, listed))
+    made = Round(round_id="r", target="here", state=State.UP, started_unix_ns=slot, slot_unix_ns=slot, results=(found,))
+    assert begun_late_s(made) == pytest.approx(0.12)
+    assert begun_late_s(replace(made, results=())) == 0.0
+    assert begun_late_s(replace(made, slot_unix_ns=None)) == 0.0
 
 
 def test_a_thread_that_wakes_late() -> None:

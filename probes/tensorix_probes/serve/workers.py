@@ -12,7 +12,7 @@ from tensorix_probes.memory import TargetMemory
 from tensorix_probes.result import Round
 from tensorix_probes.settings import Target
 
-__all__ = ["Slot", "Worker", "wrong_with"]
+__all__ = ["Slot", "Worker", "begun_late_s", "wrong_with"]
 
 _BEGIN = 0.75
 """The share of `late_s` after which no round begins any more: the rest is for its first request to get out."""
@@ -24,6 +24,21 @@ class Slot:
 
     due_s: float
     due_unix_ns: int
+
+
+def begun_late_s(made: Round) -> float:
+    """How long after its slot a round's first request was begun, without the time that the network took before it.
+
+    A round that began in time may have lost its processor before it came to that. 0 where nothing was asked.
+    """
+    if made.slot_unix_ns is None:
+        return 0.0
+    before_ns = 0
+    for request in (request for result in made.results for request in result.requests):
+        if request.method is not None:
+            return (request.started_unix_ns - made.slot_unix_ns - before_ns) / 1e9
+        before_ns += request.phases.total_ns or 0
+    return 0.0
 
 
 @dataclass(slots=True)
@@ -124,6 +139,8 @@ class Worker:
             self.missed(self.target, "defect")
             self.failed(self.target, error)
         else:
+            if begun_late_s(made) > self.late_s:
+                self.missed(self.target, "late")
             try:
                 self.done(self, made)
             except Exception as error:  # noqa: BLE001 - the round was made, and is no missed slot
