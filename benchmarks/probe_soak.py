@@ -14,9 +14,9 @@ other, as shares of the time:
 
 Each slot of the twenty has to bring a request within 100 ms, or be counted as missed; none of them may be called down;
 no round may be lost; resident memory may not grow from the first to the last third of the time before SIGKILL (without
-its first third, in which what is kept of each key and target fills up); and the processor time has to stay below a tenth
-of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and the name server need root (a mount namespace), the clock `libfaketime` (Debian:
-faketime). What is missing is left out, and the table says so.
+its first third, in which what is kept of each key and target fills up); and the processor time has to stay below a
+tenth of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and the name server need root
+(a mount namespace), the clock `libfaketime` (Debian: faketime). What is missing is left out, and the table says so.
 """
 
 from __future__ import annotations
