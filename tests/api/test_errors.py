@@ -155,7 +155,7 @@ def test_the_exceptions_are_one_small_tree() -> None:
     """Whoever catches TensorixError has them all."""
     exceptions = [value for name in errors.__all__ if isinstance(value := getattr(errors, name), type)]
     raised = [value for value in exceptions if issubclass(value, Exception)]
-    assert len(raised) == 5
+    assert len(raised) == 6
     assert all(issubclass(value, errors.TensorixError) for value in raised)
 
 

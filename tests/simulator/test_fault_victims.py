@@ -330,7 +330,7 @@ def test_an_outage(anew: Start, connect: Connect, wire_request: Raw) -> None:
     simulator.change(faults=[])
     assert not _refused(simulator)
     assert _statuses(simulator, [_chat()]) == [200]
-    ends = {end["n"]: end["ended"] for end in _events(simulator, "end")}
+    ends = {end["n"]: end["ended"] for end in _wait_for(simulator, "end", 5)}
     decisions = {line["n"]: line["decision"] for line in _events(simulator, "arrival")}
     assert sorted(ends.values()) == ["complete", "complete", "reset", "reset", "reset"]
     assert {ends[number] for number, decision in decisions.items() if decision == "incomplete"} == {"reset"}
