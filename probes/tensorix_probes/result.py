@@ -109,6 +109,8 @@ class Request:
     """None: only a handshake."""
     path: str
     started_unix_ns: int
+    started_monotonic_ns: int
+    """The same on the monotonic clock, which nobody sets: it means something within this process only."""
     phases: Phases
     status: int | None = None
     error_kind: str | None = None
@@ -162,7 +164,10 @@ class ProbeResult:
             "assertions": [asdict(one) | {"otherwise": str(one.otherwise)} for one in self.assertions],
             "phases": asdict(self.phases),
             "spent": asdict(self.spent),
-            "requests": [asdict(one) for one in self.requests],
+            "requests": [
+                {name: value for name, value in asdict(one).items() if name != "started_monotonic_ns"}
+                for one in self.requests
+            ],
         }
 
 

@@ -44,7 +44,8 @@ class Scripted:
 
 def answer(kind: str, status: int | None = 200, body: Any = None, **fields: Any) -> Answer:
     """An answer that took 10 ms."""
-    made = {"request_id": "r", "trace_id": "1" * 32, "span_id": "2" * 16, "started_unix_ns": 1_700_000_000 * 10**9}
+    made: dict[str, Any] = {"request_id": "r", "trace_id": "1" * 32, "span_id": "2" * 16}
+    made |= {"started_unix_ns": 1_700_000_000 * 10**9, "started_monotonic_ns": 0}
     phases = Phases(connect_ns=1, send_ns=1, first_byte_ns=_MS, total_ns=10 * _MS)
     text = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     types = {} if kind == "stream" else {"headers": (("content-type", "application/json"),)}

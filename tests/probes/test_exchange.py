@@ -368,6 +368,7 @@ def _lags_ns(simulator: Simulator, exchange: Exchange) -> list[int]:
     assert before_ns + phases.dns_ns + phases.connect_ns <= arrival["arrival_ns"] + 2_000_000
     assert phases.dns_ns + phases.connect_ns + phases.last_byte_ns <= phases.total_ns <= after_ns - before_ns
     assert abs(answer.started_unix_ns - before_unix_ns) < 1_000_000_000
+    assert before_ns <= answer.started_monotonic_ns <= arrival["arrival_ns"]
     tokens = [event.at_ns for event in answer.events if b'"content":"' in event.data][-4:]
     pairs = [
         (phases.first_byte_ns, end["headers_sent_ns"]),

@@ -48,6 +48,7 @@ def answer(kind: str, status: int | None = 200, **fields: Any) -> Answer:
         "trace_id": "1" * 32,
         "span_id": "2" * 16,
         "started_unix_ns": 1_000 * SECOND,
+        "started_monotonic_ns": 0,
         "phases": Phases(dns_ns=1, connect_ns=2, send_ns=3, first_byte_ns=5_000_000, total_ns=10_000_000),
     }
     return Answer(kind=kind, status=status, **{**made, **fields})

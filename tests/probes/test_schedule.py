@@ -197,6 +197,8 @@ class Harness:
         self.go_on = threading.Semaphore(0)
         self.over = threading.Semaphore(0)
         self.error: Exception | None = None
+        self.unix_ns = 5_000_000_000
+        self.results: tuple[ProbeResult, ...] = ()
         target = Target(name="here", base_url="http://127.0.0.1:9/v1")
         self.worker = Worker(
             target=target,
@@ -207,7 +209,7 @@ class Harness:
             missed=lambda target, reason: self.missed.append(reason),
             failed=self._failed,
             monotonic_s=clock,
-            unix_ns=lambda: 5_000_000_000,
+            unix_ns=lambda: self.unix_ns,
         )
         self.worker.start()
 
@@ -217,7 +219,7 @@ class Harness:
         assert self.go_on.acquire(timeout=10)
         if self.error is not None:
             raise self.error
-        return Round(round_id="r", target="here", state=State.UP, started_unix_ns=1)
+        return Round(round_id="r", target="here", state=State.UP, started_unix_ns=1, results=self.results)
 
     def _done(self, worker: Worker, round_: Round) -> None:
         self.done.append(round_)
@@ -279,18 +281,47 @@ def test_late(harness: Harness, clock: VirtualTime) -> None:
     assert harness.missed == ["late"]
 
 
+def _asked(slot_s: float, late_ms: int, *, unix_ns: int = 0) -> ProbeResult:
+    """A handshake of 400 ms, and a request that was begun so much after its end, by the monotonic clock."""
+    begin_ns, ms = round(slot_s * 1e9), 10**6
+    shaken = Request(
+        span_id="1",
+        request_id="1",
+        method=None,
+        path="",
+        started_unix_ns=unix_ns,
+        started_monotonic_ns=begin_ns,
+        phases=Phases(total_ns=400 * ms),
+    )
+    listed = replace(shaken, method="GET", path="/models", started_monotonic_ns=begin_ns + (400 + late_ms) * ms)
+    return ProbeResult(check="models", target="here", state=State.UP, started_unix_ns=0, requests=(shaken, listed))
+
+
 def test_a_round_that_lost_its_processor_after_it_began() -> None:
     """What its first request was late counts, but not what a handshake before it took; nothing asked is never late."""
-    slot, ms = 1_000 * 10**9, 10**6
-    shaken = Request(
-        span_id="1", request_id="1", method=None, path="", started_unix_ns=slot, phases=Phases(total_ns=400 * ms)
-    )
-    listed = replace(shaken, method="GET", path="/models", started_unix_ns=slot + 520 * ms)
-    found = ProbeResult(check="models", target="here", state=State.UP, started_unix_ns=slot, requests=(shaken, listed))
-    made = Round(round_id="r", target="here", state=State.UP, started_unix_ns=slot, slot_unix_ns=slot, results=(found,))
-    assert begun_late_s(made) == pytest.approx(0.12)
-    assert begun_late_s(replace(made, results=())) == 0.0
-    assert begun_late_s(replace(made, slot_unix_ns=None)) == 0.0
+    made = Round(round_id="r", target="here", state=State.UP, started_unix_ns=0, results=(_asked(1_000.0, 120),))
+    assert begun_late_s(made, 1_000.0) == pytest.approx(0.12)
+    assert begun_late_s(replace(made, results=()), 1_000.0) == 0.0
+    # Of a process that does not live any more it means nothing.
+    assert "started_monotonic_ns" not in str(made.to_dict())
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_clock_that_is_set_during_a_round(harness: Harness, clock: VirtualTime, hours: int) -> None:
+    """Whether a first request was late is told by the monotonic clock alone, wherever the time of day jumps to."""
+    missed = []
+    for late_ms in (99, 101):
+        slot_unix_ns = harness.unix_ns
+        harness.worker.offer(clock.now_s)
+        assert harness.began.acquire(timeout=10)
+        harness.unix_ns += hours * 3_600 * 10**9
+        harness.results = (_asked(clock.now_s, late_ms, unix_ns=harness.unix_ns),)
+        harness.began.release()
+        harness.let_one_end()
+        assert harness.begun[-1].due_unix_ns == slot_unix_ns
+        missed.append(list(harness.missed))
+    assert missed == [[], ["late"]]
+    assert len(harness.done) == 2
 
 
 def test_a_thread_that_wakes_late() -> None:

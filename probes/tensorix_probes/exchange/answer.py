@@ -53,6 +53,7 @@ class Answer:
     """None: only a handshake."""
     path: str = ""
     started_unix_ns: int
+    started_monotonic_ns: int
     phases: Phases
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -87,6 +88,7 @@ class Answer:
             method=self.method,
             path=self.path,
             started_unix_ns=self.started_unix_ns,
+            started_monotonic_ns=self.started_monotonic_ns,
             phases=self.phases,
             status=self.status,
             error_kind=str(error.kind) if error else None,

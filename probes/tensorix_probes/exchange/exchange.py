@@ -158,6 +158,7 @@ class Exchange:
             method=None if only_handshake else method,
             path="" if only_handshake else path,
             started_unix_ns=started_unix_ns,
+            started_monotonic_ns=wire.began_ns,
             phases=_phases(reading, time.monotonic_ns()),
             status=reading.status,
             headers=reading.headers,

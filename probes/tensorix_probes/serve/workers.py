@@ -26,17 +26,16 @@ class Slot:
     due_unix_ns: int
 
 
-def begun_late_s(made: Round) -> float:
+def begun_late_s(made: Round, due_s: float) -> float:
     """How long after its slot a round's first request was begun, without the time that the network took before it.
 
-    A round that began in time may have lost its processor before it came to that. 0 where nothing was asked.
+    `due_s` is the slot on the monotonic clock: the time of day may be set in between. A round that began in time may
+    have lost its processor before it came to that. 0 where nothing was asked.
     """
-    if made.slot_unix_ns is None:
-        return 0.0
     before_ns = 0
     for request in (request for result in made.results for request in result.requests):
         if request.method is not None:
-            return (request.started_unix_ns - made.slot_unix_ns - before_ns) / 1e9
+            return (request.started_monotonic_ns - before_ns) / 1e9 - due_s
         before_ns += request.phases.total_ns or 0
     return 0.0
 
@@ -139,7 +138,7 @@ class Worker:
             self.missed(self.target, "defect")
             self.failed(self.target, error)
         else:
-            if begun_late_s(made) > self.late_s:
+            if begun_late_s(made, slot.due_s) > self.late_s:
                 self.missed(self.target, "late")
             try:
                 self.done(self, made)
