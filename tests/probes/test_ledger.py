@@ -174,6 +174,59 @@ def test_own_rows_come_back_uncounted(times: Times, ledger: Callable[..., Ledger
     assert key.restored_unix_ns == times.unix + 2
 
 
+def test_only_rows_that_may_be_read_again_are_remembered(times: Times, ledger: Callable[..., Ledger]) -> None:
+    """Of rounds each 10 s, read back each 15 s, each row counts once, own or not; those of 10 min are remembered."""
+    key, rows, most = ledger(tokens_a_day=10**9), [], 0
+    times.unix = 20_000 * DAY
+    for second in range(0, 6 * 3600 + 1, 5):
+        if second % 10 == 0:
+            rows.append((times.unix, Spent(1, 20)))
+            rows.append((times.unix + 1, Spent(1, 3)))
+            reserved = reserve(key, times, requests=0)
+            assert isinstance(reserved, Reservation)
+            key.settle(times.unix, reserved, Spent(1, 20))
+            key.own(*rows[-2])
+        if second % 15 == 0:
+            since = (key.restored_unix_ns or times.unix) - 600 * SECOND
+            key.restore([row for row in rows[-200:] if row[0] >= since], times.unix, since_unix_ns=since)
+            most = max(most, len(key._known.rows))
+        times.run(5)
+    assert key.standing(times.unix).tokens_today == 23 * (6 * 360 + 1)
+    assert most <= 2 * 63
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_clock_that_is_set_counts_no_row_twice(times: Times, ledger: Callable[..., Ledger], step_s: int) -> None:
+    """Set for half an hour and right again: own rows that come back once more stay uncounted, others' count once."""
+    key, rows = ledger(tokens_a_day=10**9), []
+    for minute in range(180):
+        if minute in (90, 120):
+            times.unix += step_s * SECOND * (1 if minute == 90 else -1)
+        rows.append((times.unix, Spent(1, 20)))
+        reserved = reserve(key, times, requests=0)
+        assert isinstance(reserved, Reservation)
+        key.settle(times.unix, reserved, Spent(1, 20))
+        key.own(*rows[-1])
+        rows.append((times.unix + 7 * SECOND, Spent(1, 3)))
+        times.run(15)
+        since = min(key.restored_unix_ns or times.unix, times.unix) - 600 * SECOND
+        key.restore([row for row in rows if row[0] >= since], times.unix, since_unix_ns=since)
+        times.run(45)
+    # Of the others' rows those count as known that are found with the first look after it was set back.
+    assert 23 * 180 - 3 <= key.standing(times.unix).tokens_today <= 23 * 180
+
+
+def test_a_history_that_is_not_read_holds_no_memory(times: Times, ledger: Callable[..., Ledger]) -> None:
+    """Own rows that do not come back are forgotten beyond 50,000, and are not counted where they come in the end."""
+    key, since = ledger(), times.unix
+    for nth in range(60_000):
+        key.own(times.unix + nth, Spent(1, 20))
+    assert len(key._known.rows) <= 50_000
+    times.run(60)
+    key.restore([(since + nth, Spent(1, 20)) for nth in range(60_000)], times.unix, since_unix_ns=since)
+    assert key.standing(times.unix).tokens_today == 0
+
+
 @pytest.mark.parametrize("tokens", [10**400, 2**63, 10**30], ids=["10**400", "2**63", "10**30"])
 def test_nonsense_of_a_server_is_no_defect(times: Times, ledger: Callable[..., Ledger], tokens: int) -> None:
     """A usage beyond all numbers uses a cap up, in plain words; without a cap it holds nothing up."""

@@ -19,8 +19,8 @@ _ENDLESS = 10**40
 """No sum of what is spent comes near it."""
 _MOST = 10**9
 """Of one spend, in requests, tokens and money: more is nonsense that a server told, and would be no sum any more."""
-_OLD_NS = 25 * 3600 * 10**9
 _MANY = 50_000
+"""Rows that are known at most: so many come only where the history was not read for long."""
 _RESOURCES = ("requests", "tokens")
 _COUNTS = 11 / 12
 """The part of a window for which a spend counts: 55 s of a minute. Else of rounds that are a minute apart one that
@@ -61,6 +61,21 @@ class Standing:
     cost_a_day: float | None
 
 
+@dataclass(slots=True)
+class _Known:
+    """Which rows of a history are counted: those that may be read again, and no others."""
+
+    rows: Counter[tuple[int, Spent]] = field(default_factory=Counter)
+    forgotten_unix_ns: int = 0
+    """All that is older is counted, and forgotten."""
+    read_unix_ns: int | None = None
+
+    def forget(self, before_unix_ns: int) -> None:
+        for row in [row for row in self.rows if row[0] < before_unix_ns]:
+            del self.rows[row]
+        self.forgotten_unix_ns = before_unix_ns
+
+
 class Ledger:
     """The ledger of one key, shared by all targets that use it, in any number of threads.
 
@@ -87,8 +102,7 @@ class Ledger:
         self._share, self._window_s = share, window_s
         self._tokens_a_day, self._cost_a_day = tokens_a_day, cost_a_day
         self._limits: tuple[int | None, int | None] = (None, None)
-        self._restored: Counter[tuple[int, Spent]] = Counter()
-        self._restored_unix_ns: int | None = None
+        self._known = _Known()
         self._number = 0
         window_ns = round(window_s * _COUNTS * 1e9)
         self._budget = Budget(
@@ -113,40 +127,51 @@ class Ledger:
         self._lock = before._lock
         with self._lock:
             self._budget.take_over(before._budget)
-            self._restored, self._restored_unix_ns = before._restored, before._restored_unix_ns
+            self._known = before._known
 
     @property
     def restored_unix_ns(self) -> int | None:
         """When `restore` was called last, here or in what was taken over; None: never."""
-        return self._restored_unix_ns
+        return self._known.read_unix_ns
 
     def own(self, unix_ns: int, spent: Spent) -> None:
         """What is settled here already will come back as a row of a history: `restore` is not to take it."""
         if spent == Spent():
             return
         with self._lock:
-            self._restored[unix_ns, spent] += 1
-            if len(self._restored) > _MANY:
-                # Nobody asks for rows of more than a day ago.
-                for row in [row for row in self._restored if row[0] < unix_ns - _OLD_NS]:
-                    del self._restored[row]
+            known = self._known
+            known.rows[unix_ns, spent] += 1
+            if len(known.rows) > _MANY:
+                known.forget(sorted(at for at, _ in known.rows)[_MANY // 2])
 
-    def restore(self, spends: Iterable[tuple[int, Spent]], now_unix_ns: int | None = None) -> None:
+    def restore(
+        self,
+        spends: Iterable[tuple[int, Spent]],
+        now_unix_ns: int | None = None,
+        *,
+        since_unix_ns: int | None = None,
+    ) -> None:
         """Take over what was used before this process was there, or by others, by its time.
 
-        A row that was given before is not taken twice, nor what `own` was told of.
+        A row that was given before is not taken twice, nor what `own` was told of. `since_unix_ns` is from when on the
+        rows are: older ones are forgotten. Should they be given after all, the clock having been set back, they are
+        known again without being counted.
         """
         now = time.time_ns() if now_unix_ns is None else now_unix_ns
-        self._restored_unix_ns = now
         with self._lock:
+            known = self._known
+            known.read_unix_ns = now
             monotonic = self._monotonic_ns()
             given: Counter[tuple[int, Spent]] = Counter()
             for unix_ns, spent in spends:
                 given[unix_ns, spent] += 1
-                if given[unix_ns, spent] > self._restored[unix_ns, spent]:
-                    self._restored[unix_ns, spent] += 1
-                    # What seems to be still to come, the clock having been set back, was just now.
-                    self._budget.charge(monotonic - max(0, now - unix_ns), _spend(spent), unix_ns=unix_ns)
+                if given[unix_ns, spent] > known.rows[unix_ns, spent]:
+                    known.rows[unix_ns, spent] += 1
+                    if unix_ns >= known.forgotten_unix_ns:
+                        # What seems to be still to come, the clock having been set back, was just now.
+                        self._budget.charge(monotonic - max(0, now - unix_ns), _spend(spent), unix_ns=unix_ns)
+            if since_unix_ns is not None:
+                known.forget(since_unix_ns)
 
     def reserve(self, now_unix_ns: int, cost: Cost, money: float | None = None) -> Reservation | Refusal:
         """Set the most that a check can be charged aside, or say why not."""

@@ -35,7 +35,7 @@ def recall_budgets(keeper: Keeper, keys: Keys, within_s: float = _OPEN_WITHIN_S)
         now = time.time_ns()
         before = memory.ledger.restored_unix_ns
         since = now // _DAY_NS * _DAY_NS - 3_600 * 10**9 if before is None else min(before, now) - _LATE_NS
-        memory.ledger.restore(recall_spends(history, alias, since, targets=names), now)
+        memory.ledger.restore(recall_spends(history, alias, since, targets=names), now, since_unix_ns=since)
     return True
 
 
