@@ -13,10 +13,11 @@ other, as shares of the time:
     0.90         SIGKILL, and a new start; 1.00 SIGTERM
 
 Each slot of the twenty has to bring a request within 100 ms, or be counted as missed; none of them may be called down;
-no round may be lost; resident memory may not grow from the first to the last third of the time before SIGKILL (without
-its first third, in which what is kept of each key and target fills up); and the processor time has to stay below a
-tenth of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and the name server need root
-(a mount namespace), the clock `libfaketime` (Debian: faketime). What is missing is left out, and the table says so.
+no round may be lost; resident memory may not grow from the first to the last third of 0.36 - 0.90 (by then, of half an
+hour, what is kept of ten minutes is full, and written what had waited for the database); and the processor time has to
+stay below a tenth of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and the name
+server need root (a mount namespace), the clock `libfaketime` (Debian: faketime). What is missing is left out, and the
+table says so.
 """
 
 from __future__ import annotations
@@ -333,7 +334,7 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
         *_punctual("healthy", punctuality(arrivals, lives, healthy), lives, healthy),
         *(_punctual("set clock", punctuality(arrivals, stepped, apart), stepped, apart) if stepped else ()),
         *_harm(lives, stepped, [*healthy, *apart]),
-        *_resources(lives[0], begin + 0.3 * whole_s),
+        *_resources(lives[0], begin + 0.36 * whole_s),
         *_keeping(lives, before, after, kept(folder), ended),
         ("what was left out", "nothing" if root and faked else "; ".join(_left_out(root, faked)), "nothing", None),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 import socket
 import sqlite3
@@ -185,6 +186,24 @@ def test_from_start_to_end(simulator: Simulator, write: Callable[..., Path], run
     assert KEY not in everything
     assert b"sk-of-nobody" not in b"".join(path.read_bytes() for path in process.folder.iterdir())
     assert "Traceback" not in process.said()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps")
+def test_threads_share_a_heap(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:
+    """Beside its first heap it has one for all of its threads, where glibc would give each its own, of 64 MiB."""
+    write(simulator.base_url)
+    process = run()
+    process.until_ready()
+    process.until(lambda: process.rounds(state="up") >= 1)
+    lines = Path(f"/proc/{process.process.pid}/maps").read_text(encoding="ascii").splitlines()
+    nameless = [line.split() for line in lines if len(line.split()) == 5]
+    parts = [(*addresses.split("-"), rights) for addresses, rights, *_ in nameless]
+    heaps = [
+        start
+        for (start, middle, used), (after, end, unused) in pairwise(parts)
+        if (used, unused) == ("rw-p", "---p") and middle == after and int(end, 16) - int(start, 16) == 2**26
+    ]
+    assert len(heaps) == 1
 
 
 def test_read_again(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:
