@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 __all__ = ["RateLimits", "parse_duration_ns", "read_rate_limits"]
 
@@ -88,6 +87,9 @@ def _until(unix_ns: int, now_unix_ns: int) -> int | None:
 
 def _parse_date(text: str) -> datetime | None:
     """An HTTP date, ISO 8601, or LiteLLM's `2026-11-23 03:44:24 UTC`; taken as UTC where no zone is named."""
+    # Here rather than above: it brings the socket module along, and most services never meet a date.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = read(text.removesuffix(" UTC"))

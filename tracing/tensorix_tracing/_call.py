@@ -1,0 +1,281 @@
+"""One call: its span, its attempts, what its response said, and its end, which comes exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import time
+import weakref
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from tensorix_api import semantic_names as names
+from tensorix_api.chat import ChatReply
+from tensorix_tracing import _attempts
+from tensorix_tracing._attempts import Attempt
+from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
+from tensorix_tracing._errors import Ending, bounded_code, error_of_exception
+from tensorix_tracing._telemetry import record_call, record_tokens
+from tensorix_tracing._watch import OPEN
+
+if TYPE_CHECKING:
+    from tensorix_api.ratelimit_headers import RateLimits
+    from tensorix_tracing._telemetry import Attributes, Telemetry
+
+__all__ = ["BUSY", "COMPLETED", "CURRENT", "Call"]
+
+log = logging.getLogger("tensorix_tracing")
+
+BUSY: Final = "busy"
+CURRENT: ContextVar[Call | Literal["busy"] | None] = ContextVar("tensorix_tracing_call", default=None)
+"""The call that is being made: what is sent meanwhile are its attempts; BUSY below an attempt, where nothing is ours."""
+
+COMPLETED = Ending("completed")
+_forks = [0]
+
+
+def _count_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+class Call:
+    """What is learnt of a call between its begin and its end. All times are of `time.perf_counter_ns`.
+
+    `end` may be called from any thread, and again: the first counts. `streamed` says whether a stream was asked for,
+    `reading` whether a response's body is being handed to the caller, so that its end is the call's.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        operation: str,
+        body: Mapping[str, Any],
+        host: str,
+        port: int | None,
+        task: weakref.ref[Any] | None = None,
+    ) -> None:
+        settings = telemetry.settings
+        self.telemetry = telemetry
+        self.operation = operation
+        self.host, self.port = host, port
+        self.task = task
+        self.model = model_of(body)
+        self.streamed = body.get("stream") is True
+        self.reading = False
+        self.answered = False
+        self.attempts: list[Attempt] = []
+        self.reply = ChatReply()
+        self.limits: RateLimits | None = None
+        self.error_type: str | None = None
+        self.chunks = 0
+        self.first_chunk_ns = self.first_token_ns = self.first_output_ns = 0
+        self.last_chunk_ns = self.largest_gap_ns = 0
+        self.idle_after_ns = int(settings.idle_after_s * 1e9)
+        self._forks = _forks[0]
+        self._ends = [None]
+        self._gap_attributes: Attributes | None = None
+        attributes: dict[str, AttributeValue] = {names.PROVIDER: settings.provider_name, names.SERVER_ADDRESS: host}
+        if port is not None:
+            attributes[names.SERVER_PORT] = port
+        if operation == "chat":
+            attributes[names.OPERATION] = operation
+        name = operation
+        if self.model is not None:
+            attributes[names.REQUEST_MODEL] = self.model
+            name = f"{operation} {self.model}"
+        self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
+        self.span = telemetry.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        self.context = trace.set_span_in_context(self.span)
+        self.recording = self.span.is_recording()
+        self.parameters = request_parameters(body) if self.recording and operation == "chat" else {}
+
+    # Attempts
+
+    def attempt(self, headers: MutableMapping[str, str]) -> Attempt:
+        """A request is about to be sent: where the trace is sent on, its headers say so."""
+        attempt = Attempt(time.time_ns())
+        context = self.context
+        if self.attempts and self.recording:
+            # One attempt is the call itself; from the second on each has a span, the first one's made up for.
+            if len(self.attempts) == 1:
+                _attempts.tell_of_the_first(self.telemetry.tracer, self.context, self.attempts[0], self.operation)
+            attempt.start_span(self.telemetry.tracer, self.context, self.operation, len(self.attempts))
+            context = attempt.context or context
+        self.attempts.append(attempt)
+        if self.telemetry.settings.propagate and "traceparent" not in headers:
+            propagate.inject(headers, context)
+        return attempt
+
+    def attempt_answered(self, attempt: Attempt, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The headers of a response have come."""
+        self.answered = status < 400
+        self.last_activity_ns = time.perf_counter_ns()
+        self.limits = limits = attempt.answered(status, raw_headers)
+        if limits is not None:
+            for resource, value in (("requests", limits.remaining_requests), ("tokens", limits.remaining_tokens)):
+                if value is not None:
+                    self.telemetry.note_remaining(resource, value, self.host)
+
+    # Its stream
+
+    def read_begun(self) -> None:
+        """The body is handed to the caller bit by bit: from here on its end is the call's."""
+        self.reading = True
+        OPEN.add(self)
+
+    def chunk(self, now_ns: int, *, token: bool, output: bool) -> None:
+        """A chunk came."""
+        self.chunks += 1
+        if self.last_chunk_ns:
+            gap_ns = now_ns - self.last_chunk_ns
+            self.largest_gap_ns = max(self.largest_gap_ns, gap_ns)
+            if random.random() < self.telemetry.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
+                self._record_gap(gap_ns)
+        else:
+            self.first_chunk_ns = now_ns
+        self.last_chunk_ns = now_ns
+        if token and not self.first_token_ns:
+            self.first_token_ns = now_ns
+        if output and not self.first_output_ns:
+            self.first_output_ns = now_ns
+
+    def _record_gap(self, gap_ns: int) -> None:
+        if self._gap_attributes is None:
+            self._gap_attributes = self._metric_attributes()
+        for histogram in self.telemetry.instruments.chunk_gap:
+            histogram.record(gap_ns / 1e9, self._gap_attributes, self.context)
+
+    # Its end
+
+    def failed(self, error: BaseException) -> None:
+        """The call raised: what it was stands in the last attempt, or in the exception."""
+        last = self.attempts[-1] if self.attempts else None
+        if last is not None and last.status is not None and last.status >= 400:
+            return self.end(Ending(None, str(last.status), is_error=True))
+        kind = error_of_exception(error, answered=self.answered)
+        if kind == "cancelled":
+            return self.end(Ending("cancelled", None if self.answered else kind))
+        outcome = kind if self.streamed and (self.answered or kind == "timeout") and kind in names.OUTCOMES else None
+        return self.end(Ending(outcome, kind, is_error=True))
+
+    def refused(self, status: int) -> None:
+        """A response with an error's status was handed to the caller whole."""
+        self.end(Ending(None, str(status), is_error=True))
+
+    def abandon(self) -> None:
+        """Nobody will read on: dropped, or left idle. Where its task was cancelled, that is what it is told as."""
+        task = self.task() if self.task is not None else None
+        cancelled = task is not None and (task.cancelled() or (not task.done() and task.cancelling() > 0))
+        self.end(Ending("cancelled" if cancelled else "abandoned"))
+
+    def end(self, ending: Ending) -> None:
+        """Close the span and tell the metrics. Never raises."""
+        try:
+            # The one operation that only one thread can succeed in.
+            self._ends.pop()
+        except IndexError:
+            return
+        OPEN.discard(self)
+        if self._forks != _forks[0]:
+            # Begun in another process, which tells of it.
+            return
+        try:
+            self._tell(ending)
+        except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+            log.debug("a call could not be told of", exc_info=True)
+        finally:
+            with contextlib.suppress(Exception):
+                self.span.end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its span is closed."""
+        return not self._ends
+
+    def _tell(self, ending: Ending) -> None:
+        duration_ns = time.perf_counter_ns() - self.begun_ns
+        self.error_type = ending.error_type
+        for attempt in self.attempts:
+            attempt.end()
+        if self.recording:
+            self.span.set_attributes(self._span_attributes(ending))
+            if ending.is_error:
+                self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
+        attributes = self._metric_attributes()
+        if ending.error_type is not None:
+            attributes[names.ERROR_TYPE] = ending.error_type
+        if ending.outcome is not None and ending.outcome != "completed" and ending.outcome != ending.error_type:
+            attributes[names.STREAM_OUTCOME] = ending.outcome
+        instruments = self.telemetry.instruments
+        first_chunk_s = (self.first_chunk_ns - self.begun_ns) / 1e9 if self.first_chunk_ns else None
+        record_call(instruments, attributes, self.context, duration_ns / 1e9, first_chunk_s)
+        usage = self.reply.usage
+        if usage is not None:
+            plain = self._metric_attributes()
+            if usage.prompt_tokens is not None:
+                record_tokens(instruments, plain, self.context, "input", usage.prompt_tokens)
+            if usage.completion_tokens is not None:
+                record_tokens(instruments, plain, self.context, "output", usage.completion_tokens)
+        for attempt in self.attempts[:-1]:
+            instruments.retries.add(1, {**self._metric_attributes(), names.ERROR_TYPE: attempt.error_type or "_OTHER"})
+
+    def _metric_attributes(self) -> Attributes:
+        """The closed list: nothing of a single call but its model, whose names are bounded."""
+        settings = self.telemetry.settings
+        attributes: Attributes = {names.PROVIDER: settings.provider_name, names.SERVER_ADDRESS: self.host}
+        attributes[names.OPERATION] = self.operation
+        if self.port is not None:
+            attributes[names.SERVER_PORT] = self.port
+        if (model := self.telemetry.model_label(self.model)) is not None:
+            attributes[names.REQUEST_MODEL] = model
+        return attributes
+
+    def _span_attributes(self, ending: Ending) -> dict[str, AttributeValue]:
+        found: dict[str, AttributeValue | None] = dict(self.parameters)
+        last = self.attempts[-1] if self.attempts else None
+        reply, limits, usage = self.reply, self.limits, self.reply.usage
+        found[names.ERROR_TYPE] = ending.error_type
+        found[names.REQUEST_STREAM] = self.streamed or None
+        found[names.ATTEMPTS] = len(self.attempts)
+        found[names.HTTP_STATUS] = last.status if last else None
+        found[names.RETRY_AFTER] = last.retry_after_s if last else None
+        found[names.RESPONSE_ID] = reply.response_id
+        found[names.RESPONSE_MODEL] = reply.model
+        found[names.FINISH_REASONS] = [reply.finish_reason] if reply.finish_reason else None
+        found[names.TOOL_CALLS] = reply.tool_calls or None
+        found[names.ERROR_CODE] = bounded_code(reply.error.code) if reply.error else None
+        if usage is not None:
+            found[names.INPUT_TOKENS] = usage.prompt_tokens
+            found[names.OUTPUT_TOKENS] = usage.completion_tokens
+            found[names.CACHED_TOKENS] = usage.cached_tokens
+            found[names.REASONING_TOKENS] = usage.reasoning_tokens
+        if limits is not None:
+            found[names.REMAINING["requests"]] = limits.remaining_requests
+            found[names.REMAINING["tokens"]] = limits.remaining_tokens
+            found[names.LIMIT["requests"]] = limits.limit_requests
+            found[names.LIMIT["tokens"]] = limits.limit_tokens
+        if self.streamed or self.reading:
+            found[names.STREAM_OUTCOME] = ending.outcome
+        for name, at_ns in (
+            (names.TIME_TO_FIRST_CHUNK, self.first_chunk_ns),
+            (names.TIME_TO_FIRST_TOKEN, self.first_token_ns),
+            (names.TIME_TO_FIRST_OUTPUT, self.first_output_ns),
+        ):
+            if at_ns:
+                found[name] = (at_ns - self.begun_ns) / 1e9
+        if self.chunks:
+            found[names.STREAM_CHUNKS] = self.chunks
+        if self.largest_gap_ns:
+            found[names.LARGEST_GAP] = self.largest_gap_ns / 1e9
+        return {name: value for name, value in found.items() if value is not None}

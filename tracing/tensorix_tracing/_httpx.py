@@ -1,0 +1,259 @@
+"""What `send` of an httpx or httpx2 client becomes: each request to the API is an attempt of a call.
+
+Where the call was opened above (by an openai client) the request joins it, by a context variable; else it is the call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from opentelemetry import context as otel_context
+
+from tensorix_tracing._body import Body, read_whole
+from tensorix_tracing._call import BUSY, COMPLETED, CURRENT, Call
+from tensorix_tracing._errors import Ending
+from tensorix_tracing._telemetry import Telemetry
+
+__all__ = ["HTTP_MODULES", "current_task", "operation_of", "suppressed", "traced_async_send", "traced_send"]
+
+log = logging.getLogger("tensorix_tracing")
+
+_SUPPRESS_KEY = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+HTTP_MODULES = ("httpx", "httpx2")
+# A prompt larger than this is not taken apart for its parameters.
+_LARGEST_REQUEST = 16 * 2**20
+
+
+def operation_of(method: str, path: str) -> str | None:
+    """What a request asks of the API; None for what is not traced."""
+    if method == "POST" and path.endswith("/chat/completions"):
+        return "chat"
+    if method == "GET" and path.endswith("/models"):
+        return "models.list"
+    return None
+
+
+def suppressed() -> bool:
+    """Whether somebody (an exporter, say) asked that what it sends be not traced."""
+    return bool(otel_context.get_value(_SUPPRESS_KEY))
+
+
+def current_task() -> weakref.ref[Any] | None:
+    """The asyncio task that runs here, held weakly; None outside of asyncio."""
+    import asyncio  # noqa: PLC0415 - only an asynchronous client comes here, and it has it loaded
+
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None
+    return weakref.ref(task) if task is not None else None
+
+
+def _begin(telemetry: Telemetry, request: Any, task: weakref.ref[Any] | None) -> Call | None:
+    """The call that a request on its own is, None for one that is not ours."""
+    url = request.url
+    operation = operation_of(request.method, url.path)
+    if operation is None or suppressed():
+        return None
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if not telemetry.settings.touches(url.host, port):
+        return None
+    return Call(telemetry, operation=operation, body=_body_of(request), host=url.host, port=port, task=task)
+
+
+def _body_of(request: Any) -> dict[str, Any]:
+    """The request's JSON, as far as it lies ready: empty for what is streamed up, too large, or none."""
+    try:
+        content = request.content
+        body = json.loads(content) if content and len(content) <= _LARGEST_REQUEST else {}
+    except Exception:  # noqa: BLE001 - RequestNotRead is httpx's or httpx2's; anything else is no JSON
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+class _Sending:
+    """One `send`: the call that it belongs to, and whether that is its own."""
+
+    __slots__ = ("attempt", "call", "own", "streamed", "token")
+
+    def __init__(self, call: Call, request: Any, *, own: bool, streamed: bool) -> None:
+        self.call = call
+        self.own = own
+        self.streamed = streamed
+        # What is sent below, by an authentication for instance, is no attempt of this call.
+        self.token = CURRENT.set(BUSY)
+        self.attempt = call.attempt(request.headers)
+
+    def failed(self, error: BaseException) -> None:
+        self.attempt.failed(error)
+        if self.own:
+            self.call.failed(error)
+
+    def answered(self, response: Any) -> Body | None:
+        """The headers are here, and the body too unless it is streamed: then who follows it is returned."""
+        call, status = self.call, response.status_code
+        call.attempt_answered(self.attempt, status, response.headers.raw)
+        if self.streamed:
+            headers = response.headers
+            return Body(
+                call,
+                status,
+                headers.get("content-type", ""),
+                headers.get("content-encoding", "").strip().lower(),
+                ends_call=self.own or status < 400,
+            )
+        wrong = read_whole(call, status, response.content)
+        if wrong is not None:
+            call.error_type = wrong
+        if self.own:
+            if status >= 400:
+                call.refused(status)
+            else:
+                call.end(Ending(None, wrong, is_error=True) if wrong else COMPLETED)
+        return None
+
+
+def _open(telemetry: Telemetry | None, request: Any, streamed: bool, task: Any) -> _Sending | None:
+    """Never raises: a request that cannot be followed is sent as it is."""
+    try:
+        current = CURRENT.get()
+        if current == BUSY:
+            return None
+        if isinstance(current, Call):
+            if operation_of(request.method, request.url.path) != current.operation:
+                return None
+            return _Sending(current, request, own=False, streamed=streamed)
+        call = _begin(telemetry, request, task) if telemetry is not None else None
+        return _Sending(call, request, own=True, streamed=streamed) if call is not None else None
+    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        log.debug("a request could not be followed", exc_info=True)
+        return None
+
+
+def _quietly(act: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return act(*arguments)
+    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        log.debug("a request could not be followed", exc_info=True)
+        return None
+
+
+def traced_send(
+    module: ModuleType, telemetry: Callable[[], Telemetry | None], original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """What takes the place of `send`, the client first among its arguments, for clients of `module` (httpx or httpx2).
+
+    `telemetry` gives None where requests are traced only as attempts of somebody else's call.
+    """
+    stream_class = _stream_classes(module)[0]
+
+    def send(client: Any, request: Any, **options: Any) -> Any:
+        sending = _open(telemetry(), request, bool(options.get("stream")), None)
+        if sending is None:
+            return original(client, request, **options)
+        try:
+            response = original(client, request, **options)
+        except BaseException as error:
+            _quietly(sending.failed, error)
+            raise
+        finally:
+            CURRENT.reset(sending.token)
+        body = _quietly(sending.answered, response)
+        if body is not None:
+            response.stream = stream_class(response.stream, body)
+        return response
+
+    return send
+
+
+def traced_async_send(
+    module: ModuleType, telemetry: Callable[[], Telemetry | None], original: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    """The same for an asynchronous client."""
+    stream_class = _stream_classes(module)[1]
+
+    async def send(client: Any, request: Any, **options: Any) -> Any:
+        sending = _open(telemetry(), request, bool(options.get("stream")), _quietly(current_task))
+        if sending is None:
+            return await original(client, request, **options)
+        try:
+            response = await original(client, request, **options)
+        except BaseException as error:
+            _quietly(sending.failed, error)
+            raise
+        finally:
+            CURRENT.reset(sending.token)
+        body = _quietly(sending.answered, response)
+        if body is not None:
+            response.stream = stream_class(response.stream, body)
+        return response
+
+    return send
+
+
+@cache
+def _stream_classes(module: ModuleType) -> tuple[type[Any], type[Any]]:
+    """The two byte streams of a module that tell a `Body` of what passes; httpx insists on subclasses of its own."""
+
+    class TracedStream(module.SyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, inner: Any, body: Body) -> None:
+            self._inner = inner
+            self._body = body
+
+        def __iter__(self) -> Iterator[bytes]:
+            body, clock = self._body, time.perf_counter_ns
+            try:
+                for piece in self._inner:
+                    now_ns = clock()
+                    for part in body.parts(piece):
+                        body.feed(part, now_ns)
+                        yield part
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                _quietly(body.failed, error)
+                raise
+            _quietly(body.exhausted)
+
+        def close(self) -> None:
+            _quietly(self._body.closed)
+            self._inner.close()
+
+        def __del__(self) -> None:
+            _quietly(self._body.dropped)
+
+    class TracedAsyncStream(module.AsyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, inner: Any, body: Body) -> None:
+            self._inner = inner
+            self._body = body
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            body, clock = self._body, time.perf_counter_ns
+            try:
+                async for piece in self._inner:
+                    now_ns = clock()
+                    for part in body.parts(piece):
+                        body.feed(part, now_ns)
+                        yield part
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                _quietly(body.failed, error)
+                raise
+            _quietly(body.exhausted)
+
+        async def aclose(self) -> None:
+            _quietly(self._body.closed)
+            await self._inner.aclose()
+
+        def __del__(self) -> None:
+            _quietly(self._body.dropped)
+
+    return TracedStream, TracedAsyncStream

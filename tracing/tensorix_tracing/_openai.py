@@ -1,0 +1,93 @@
+"""What `request` of an openai client becomes: the call that its attempts, retries included, are joined to.
+
+Every method of the SDK that is traced ends there (`create`, `parse`, `stream`, `list`, with raw and with streaming
+responses), synchronous and not, from openai 1.x on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from weakref import ref
+
+from opentelemetry import context as otel_context
+
+from tensorix_tracing._call import COMPLETED, CURRENT, Call
+from tensorix_tracing._errors import Ending
+from tensorix_tracing._httpx import current_task, operation_of, suppressed
+from tensorix_tracing._others import Others
+from tensorix_tracing._telemetry import Telemetry
+
+__all__ = ["traced_async_request", "traced_request"]
+
+log = logging.getLogger("tensorix_tracing")
+
+OTHERS = Others()
+
+
+def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | None) -> Call | None:
+    """The call that a request of an openai client is; None for one that is not ours. Never raises."""
+    try:
+        operation = operation_of(options.method.upper(), options.url)
+        if operation is None or CURRENT.get() is not None or suppressed() or OTHERS.active(client):
+            return None
+        url = client.base_url
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if not telemetry.settings.touches(url.host, port):
+            return None
+        body = options.json_data if isinstance(options.json_data, Mapping) else {}
+        return Call(telemetry, operation=operation, body=body, host=url.host, port=port, task=task)
+    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        log.debug("a call could not be followed", exc_info=True)
+        return None
+
+
+def _returned(call: Call) -> None:
+    """The SDK has its result: unless that is still to be read, the call is over."""
+    if not call.reading:
+        call.end(Ending(None, call.error_type, is_error=True) if call.error_type else COMPLETED)
+
+
+def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callable[..., Any]:
+    """What takes the place of `request`, the client first among its arguments."""
+
+    def request(client: Any, cast_to: Any, options: Any, *arguments: Any, **named: Any) -> Any:
+        call = _begin(telemetry, client, options, None)
+        if call is None:
+            return original(client, cast_to, options, *arguments, **named)
+        token, attached = CURRENT.set(call), otel_context.attach(call.context)
+        try:
+            result = original(client, cast_to, options, *arguments, **named)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            CURRENT.reset(token)
+            otel_context.detach(attached)
+        _returned(call)
+        return result
+
+    return request
+
+
+def traced_async_request(telemetry: Telemetry, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same for an asynchronous client."""
+
+    async def request(client: Any, cast_to: Any, options: Any, *arguments: Any, **named: Any) -> Any:
+        call = _begin(telemetry, client, options, current_task())
+        if call is None:
+            return await original(client, cast_to, options, *arguments, **named)
+        token, attached = CURRENT.set(call), otel_context.attach(call.context)
+        try:
+            result = await original(client, cast_to, options, *arguments, **named)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        finally:
+            CURRENT.reset(token)
+            otel_context.detach(attached)
+        _returned(call)
+        return result
+
+    return request
