@@ -21,6 +21,9 @@ __all__ = ["OpenCalls", "is_safe_here"]
 _LOCKING = ("opentelemetry.sdk", "opentelemetry.exporter", "logging", "queue")
 # A collector's run may be deep below; what lies further up than this holds none of those locks in practice.
 _DEEPEST = 200
+_SECOND_NS = 1_000_000_000
+# Seconds without an open call after which the thread rests until it is woken.
+_LOOKS_ON = 10
 
 
 class OpenCall(Protocol):
@@ -58,6 +61,7 @@ class OpenCalls:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._resting = False
+        self._quiet = 0
         self._starting = threading.Lock()
 
     def __len__(self) -> int:
@@ -69,6 +73,7 @@ class OpenCalls:
         if self._thread is None:
             self._start()
         elif self._resting:
+            self._resting = False
             self._wake.set()
 
     def discard(self, call: OpenCall) -> None:
@@ -111,13 +116,20 @@ class OpenCalls:
                 self._thread.start()
 
     def rest(self) -> float | None:
-        """How long the thread may rest: a quarter of the shortest patience, a second at most; None for no open call."""
+        """How long the thread may rest: a quarter of the shortest patience, a second at most; None for until it is woken.
+
+        It looks on for a while after the last call has ended: to be woken for each would cost every call a switch of
+        threads.
+        """
+        patiences = [call.idle_after_ns for call in list(self._open)]
+        self._quiet = 0 if patiences else self._quiet + 1
+        if self._quiet < _LOOKS_ON:
+            return min(1.0, max(0.01, min(patiences, default=_SECOND_NS * 4) / 4e9))
         self._wake.clear()
         self._resting = True
-        # Looked at after the flag is up, so that who adds the first call either is seen here or wakes the thread.
-        patiences = [call.idle_after_ns for call in list(self._open)]
-        self._resting = not patiences
-        return min(1.0, max(0.01, min(patiences) / 4e9)) if patiences else None
+        # Looked at after the flag is up, so that who adds a call either is seen here or wakes the thread.
+        self._resting = not self._open
+        return None if self._resting else 0.01
 
 
 def _watch(calls: weakref.ref[OpenCalls], wake: threading.Event) -> None:
