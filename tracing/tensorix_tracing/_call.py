@@ -21,12 +21,11 @@ from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt
 from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
 from tensorix_tracing._errors import Ending, bounded_code, error_of_exception
-from tensorix_tracing._telemetry import record_call, record_tokens
 from tensorix_tracing._watch import OPEN
 
 if TYPE_CHECKING:
     from tensorix_api.ratelimit_headers import RateLimits
-    from tensorix_tracing._telemetry import Attributes, Telemetry
+    from tensorix_tracing._telemetry import Attributes, Meter, Telemetry
 
 __all__ = ["BUSY", "COMPLETED", "CURRENT", "Call"]
 
@@ -125,7 +124,7 @@ class Call:
         if limits is not None:
             for resource, value in (("requests", limits.remaining_requests), ("tokens", limits.remaining_tokens)):
                 if value is not None:
-                    self.telemetry.note_remaining(resource, value, self.host)
+                    self.telemetry.remaining.note(resource, value, self.host, self.telemetry.settings)
 
     # Its stream
 
@@ -153,8 +152,9 @@ class Call:
     def _record_gap(self, gap_ns: int) -> None:
         if self._gap_attributes is None:
             self._gap_attributes = self._metric_attributes()
-        for histogram in self.telemetry.instruments.chunk_gap:
-            histogram.record(gap_ns / 1e9, self._gap_attributes, self.context)
+        meter = self.telemetry.meter
+        for histogram in meter.chunk_gap:
+            meter.note(histogram.record, gap_ns / 1e9, self._gap_attributes, self.context)
 
     # Its end
 
@@ -217,18 +217,31 @@ class Call:
             attributes[names.ERROR_TYPE] = ending.error_type
         if ending.outcome is not None and ending.outcome != "completed" and ending.outcome != ending.error_type:
             attributes[names.STREAM_OUTCOME] = ending.outcome
-        instruments = self.telemetry.instruments
-        first_chunk_s = (self.first_chunk_ns - self.begun_ns) / 1e9 if self.first_chunk_ns else None
-        record_call(instruments, attributes, self.context, duration_ns / 1e9, first_chunk_s)
-        usage = self.reply.usage
-        if usage is not None:
-            plain = self._metric_attributes()
-            if usage.prompt_tokens is not None:
-                record_tokens(instruments, plain, self.context, "input", usage.prompt_tokens)
-            if usage.completion_tokens is not None:
-                record_tokens(instruments, plain, self.context, "output", usage.completion_tokens)
+        meter, context = self.telemetry.meter, self.context
+        for histogram in meter.duration:
+            meter.note(histogram.record, duration_ns / 1e9, attributes, context)
+        if self.first_chunk_ns:
+            for histogram in meter.first_chunk:
+                meter.note(histogram.record, (self.first_chunk_ns - self.begun_ns) / 1e9, attributes, context)
+        if (usage := self.reply.usage) is not None:
+            self._tell_tokens(meter, "input", usage.prompt_tokens)
+            self._tell_tokens(meter, "output", usage.completion_tokens)
         for attempt in self.attempts[:-1]:
-            instruments.retries.add(1, {**self._metric_attributes(), names.ERROR_TYPE: attempt.error_type or "_OTHER"})
+            why = {**self._metric_attributes(), names.ERROR_TYPE: attempt.error_type or "_OTHER"}
+            meter.note(meter.retries.add, 1, why, context)
+
+    def _tell_tokens(self, meter: Meter, kind: str, count: int | None) -> None:
+        if count is None:
+            return
+        plain, context = self._metric_attributes(), self.context
+        if meter.token_usage:
+            with_kind = {**plain, names.TOKEN_TYPE: kind}
+            for histogram in meter.token_usage:
+                meter.note(histogram.record, count, with_kind, context)
+        for histogram in meter.tokens[kind]:
+            meter.note(histogram.record, count, plain, context)
+        for counter in meter.token_counters[kind]:
+            meter.note(counter.add, count, {**plain, "gen_ai.token.modality": "text"}, context)
 
     def _metric_attributes(self) -> Attributes:
         """The closed list: nothing of a single call but its model, whose names are bounded."""

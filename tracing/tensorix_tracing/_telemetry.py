@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 import weakref
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
@@ -14,12 +17,13 @@ from tensorix_api import semantic_names as names
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Histogram, Meter, MeterProvider
+    from opentelemetry.metrics import Histogram, MeterProvider
+    from opentelemetry.metrics import Meter as OpenTelemetryMeter
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from tensorix_tracing._settings import TracingSettings
+    from tensorix_tracing._settings import MetricNames, TracingSettings
 
-__all__ = ["Instruments", "Telemetry"]
+__all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Telemetry"]
 
 SCOPE = "tensorix_tracing"
 SECONDS = tuple(0.01 * 2**power for power in range(14))
@@ -30,6 +34,8 @@ TOKENS = tuple(float(4**power) for power in range(14))
 """1 to 67,108,864."""
 # What remains of a minute says nothing once the minute is over.
 _FRESH_NS = 60 * 1_000_000_000
+_MOST_NOTES = 256
+_MOST_SERVERS = 100
 
 Attributes = dict[str, str | int]
 
@@ -37,9 +43,9 @@ Attributes = dict[str, str | int]
 class Instruments:
     """The instruments of one meter, under the old names, the new ones or both."""
 
-    def __init__(self, meter: Meter, settings: TracingSettings) -> None:
-        old = settings.metric_names in ("old", "both")
-        new = settings.metric_names in ("new", "both")
+    def __init__(self, meter: OpenTelemetryMeter, metric_names: MetricNames) -> None:
+        old = metric_names in ("old", "both")
+        new = metric_names in ("new", "both")
 
         def histograms(old_name: str, new_name: str, unit: str, about: str, bounds: tuple[float, ...]) -> list[Histogram]:
             wanted = [name for name, asked in ((old_name, old), (new_name, new)) if asked and name]
@@ -83,31 +89,122 @@ class Instruments:
         )
 
 
-class _Remaining:
-    """What the last responses said remains, for the gauge to tell."""
+class Measurements:
+    """What is to be recorded: measured in a call, given to OpenTelemetry later, many together.
+
+    A histogram of the SDK takes its time, several times as long where the processor has just done something else; so a
+    call only notes what it measured. The notes are passed on when metrics are collected, so none is missing then, and
+    when there are many.
+    """
 
     def __init__(self) -> None:
-        self.seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
+        self._notes: deque[tuple[Callable[..., None], float, Attributes, Context]] = deque()
+
+    def note(self, record: Callable[..., None], value: float, attributes: Attributes, context: Context) -> None:
+        """Take a note: `record` is an instrument's method; `attributes` are not to be changed afterwards."""
+        self._notes.append((record, value, attributes, context))
+        if len(self._notes) >= _MOST_NOTES:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Record every note. Never raises."""
+        notes = self._notes
+        while notes:
+            try:
+                record, value, attributes, context = notes.popleft()
+            except IndexError:
+                return
+            with contextlib.suppress(Exception):
+                record(value, attributes, context)
+
+    def clear(self) -> None:
+        """In a child after a fork: the notes are the parent's."""
+        self._notes.clear()
+
+
+class Meter(Instruments):
+    """The instruments of one provider, which all that is instrumented shares, with the notes for them."""
+
+    def __init__(self, meter: OpenTelemetryMeter, metric_names: MetricNames) -> None:
+        super().__init__(meter, metric_names)
+        self.measurements = Measurements()
+        self.note = self.measurements.note
+        self.remaining: weakref.WeakSet[Remaining] = weakref.WeakSet()
+        meter.create_observable_gauge(
+            "tensorix.ratelimit.remaining", [self._collected], "1", "What the last response said is left of the minute."
+        )
+
+    def _collected(self, _: CallbackOptions) -> Iterable[Observation]:
+        """Metrics are collected: the notes first, then what remains."""
+        self.measurements.pass_on()
+        now_ns = time.monotonic_ns()
+        return [found for remaining in list(self.remaining) for found in remaining.observe(now_ns)]
+
+
+class Remaining:
+    """What the last responses to one `instrument` said remains, for the gauge to tell."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
 
     def observe(self, now_ns: int) -> list[Observation]:
+        """What is fresh at `now_ns` of `time.monotonic_ns`."""
         return [
             Observation(value, attributes)
-            for value, seen_ns, attributes in list(self.seen.values())
+            for value, seen_ns, attributes in list(self._seen.values())
             if now_ns - seen_ns < _FRESH_NS
         ]
 
+    def note(self, resource: str, value: int, server: str, settings: TracingSettings) -> None:
+        """A response said that so much of `requests` or `tokens` is left."""
+        known = self._seen.get((server, resource))
+        if known is not None:
+            attributes = known[2]
+        else:
+            if len(self._seen) >= _MOST_SERVERS:
+                return
+            attributes = {names.RESOURCE: resource, names.PROVIDER: settings.provider_name}
+            attributes[names.SERVER_ADDRESS] = server
+            if settings.key_alias is not None:
+                attributes[names.KEY_ALIAS] = settings.key_alias
+        self._seen[server, resource] = (value, time.monotonic_ns(), attributes)
+
+    def clear(self) -> None:
+        """Nothing is told any more."""
+        self._seen.clear()
+
+
+_meters: weakref.WeakKeyDictionary[MeterProvider, dict[MetricNames, Meter]] = weakref.WeakKeyDictionary()
+
+
+def _meter_of(provider: MeterProvider, metric_names: MetricNames) -> Meter:
+    meters = _meters.setdefault(provider, {})
+    if metric_names not in meters:
+        meters[metric_names] = Meter(provider.get_meter(SCOPE), metric_names)
+    return meters[metric_names]
+
+
+def _clear_all() -> None:
+    for meters in list(_meters.values()):
+        for meter in meters.values():
+            meter.measurements.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_clear_all)
+
 
 class Telemetry:
-    """The tracer and instruments of one `instrument`, renewed when the global providers are replaced."""
+    """The tracer and meter of one `instrument`, renewed when the global providers are replaced."""
 
     def __init__(self, settings: TracingSettings) -> None:
         self.settings = settings
+        self.remaining = Remaining()
         self._models: set[str] = set()
-        self._remaining = _Remaining()
         self._tracer_provider: TracerProvider | None = None
         self._meter_provider: MeterProvider | None = None
         self._tracer: Tracer | None = None
-        self._instruments: Instruments | None = None
+        self._meter: Meter | None = None
 
     @property
     def tracer(self) -> Tracer:
@@ -118,23 +215,13 @@ class Telemetry:
         return self._tracer
 
     @property
-    def instruments(self) -> Instruments:
+    def meter(self) -> Meter:
         """Of the given provider, or of whichever is the global one now."""
         provider = self.settings.meter_provider or metrics.get_meter_provider()
-        if self._instruments is None or provider is not self._meter_provider:
-            meter = provider.get_meter(SCOPE)
-            self._meter_provider, self._instruments = provider, Instruments(meter, self.settings)
-            remaining = weakref.ref(self._remaining)
-
-            def observe(_: CallbackOptions) -> Iterable[Observation]:
-                # A callback cannot be taken back: it goes on as long as its meter, and then finds nothing to tell.
-                found = remaining()
-                return found.observe(time.monotonic_ns()) if found is not None else []
-
-            meter.create_observable_gauge(
-                "tensorix.ratelimit.remaining", [observe], "1", "What the last response said is left of the minute."
-            )
-        return self._instruments
+        if self._meter is None or provider is not self._meter_provider:
+            self._meter_provider, self._meter = provider, _meter_of(provider, self.settings.metric_names)
+            self._meter.remaining.add(self.remaining)
+        return self._meter
 
     def model_label(self, model: str | None) -> str | None:
         """The model's name as metrics carry it: beyond so many distinct ones, `other`."""
@@ -145,43 +232,8 @@ class Telemetry:
         self._models.add(model)
         return model
 
-    def note_remaining(self, resource: str, value: int, server: str) -> None:
-        """A response said that so much of `requests` or `tokens` is left."""
-        known = self._remaining.seen.get((server, resource))
-        if known is not None:
-            attributes = known[2]
-        else:
-            if len(self._remaining.seen) >= 2 * self.settings.most_models:
-                return
-            attributes = {names.RESOURCE: resource, names.PROVIDER: self.settings.provider_name}
-            attributes[names.SERVER_ADDRESS] = server
-            if self.settings.key_alias is not None:
-                attributes[names.KEY_ALIAS] = self.settings.key_alias
-        self._remaining.seen[server, resource] = (value, time.monotonic_ns(), attributes)
-
     def forget(self) -> None:
-        """After `uninstrument`: the gauge tells nothing more."""
-        self._remaining = _Remaining()
-
-
-def record_call(
-    instruments: Instruments, attributes: Attributes, context: Context, duration_s: float, first_chunk_s: float | None
-) -> None:
-    """Give the histograms of duration and of the first chunk their values, with the span's context for exemplars."""
-    for histogram in instruments.duration:
-        histogram.record(duration_s, attributes, context)
-    if first_chunk_s is not None:
-        for histogram in instruments.first_chunk:
-            histogram.record(first_chunk_s, attributes, context)
-
-
-def record_tokens(instruments: Instruments, attributes: Attributes, context: Context, kind: str, count: int) -> None:
-    """Give the metrics of tokens theirs; `kind` is `input` or `output`."""
-    if instruments.token_usage:
-        with_kind = {**attributes, names.TOKEN_TYPE: kind}
-        for histogram in instruments.token_usage:
-            histogram.record(count, with_kind, context)
-    for histogram in instruments.tokens[kind]:
-        histogram.record(count, attributes, context)
-    for counter in instruments.token_counters[kind]:
-        counter.add(count, {**attributes, "gen_ai.token.modality": "text"}, context)
+        """After `uninstrument`: what was noted is passed on, and the gauge tells nothing more."""
+        if self._meter is not None:
+            self._meter.measurements.pass_on()
+        self.remaining.clear()
