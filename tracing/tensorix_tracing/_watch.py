@@ -138,6 +138,8 @@ def _watch(calls: weakref.ref[OpenCalls], wake: threading.Event) -> None:
         rest_s = found.rest()
         del found
         wake.wait(rest_s)
+        # Left set, it would let no later rest last.
+        wake.clear()
 
 
 OPEN = OpenCalls()
