@@ -48,10 +48,15 @@ def test_it_brings_the_command_and_the_fixtures(wheel: zipfile.ZipFile) -> None:
     entries.read_string(wheel.read(name).decode())
     assert {section: dict(entries[section]) for section in entries.sections()} == {
         "console_scripts": {"tensorix": "tensorix_cli:main"},
+        "opentelemetry_instrumentor": {"tensorix": "tensorix_tracing.instrumentor:TensorixInstrumentor"},
         "pytest11": {"tensorix_simulator": "tensorix_simulator.pytest_plugin"},
     }
     there = wheel.namelist()
-    assert {"tensorix_cli/__init__.py", "tensorix_simulator/pytest_plugin.py"} <= set(there)
+    assert {
+        "tensorix_cli/__init__.py",
+        "tensorix_simulator/pytest_plugin.py",
+        "tensorix_tracing/instrumentor.py",
+    } <= set(there)
 
 
 def test_a_history_is_made_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -118,5 +118,19 @@ def uninstrument(client: object | None = None) -> None:
     _instrument.uninstrument(client)
 
 
-def configure() -> None:
-    raise NotImplementedError
+def configure(service_name: str | None = None) -> None:
+    """Set OpenTelemetry up in a service that has not: spans and metrics go where the `OTEL_*` variables say.
+
+    Without any they go by OTLP over HTTP to a collector on this machine. `OTEL_TRACES_EXPORTER` and
+    `OTEL_METRICS_EXPORTER` name exporters (`otlp`, `console`, `none`, or one that is installed besides, such as
+    `prometheus`), `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` or `grpc`; the rest is as OpenTelemetry documents it.
+    `service_name` goes before what they say. What is held is sent when the process ends.
+
+    Nothing is traced by this alone: call `instrument` as well. With `OTEL_SDK_DISABLED=true` nothing happens; where a
+    provider is set already, a warning is logged and nothing changes.
+
+    Raises `tensorix_api.errors.SettingsError` for a variable that is wrong, or where the extra `tracing` is missing.
+    """
+    from tensorix_tracing import _configure
+
+    _configure.configure(service_name)
