@@ -52,6 +52,7 @@ MALFORMED: Final = 128
 """No JSON where JSON was due, or not shaped like a chat completion chunk."""
 
 _LARGEST = 2**63 - 1
+_MOST_CHOICES = 128
 _GENERATED_TEXT = re.compile(rb'"(?:content|reasoning_content|reasoning)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _ASCII_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 _ANY_TEXT = re.compile(rb'(?:[ !#-\[\]-~\x80-\xff]|\\["\\/bfnrt])+').fullmatch
@@ -79,9 +80,29 @@ class ChatReply:
     model: str | None = None
     finish_reason: str | None = None
     """Of the first choice that said one."""
+    choice_reasons: dict[int, str] | None = None
+    """The finish reason of each choice by its index, where there is more than one choice."""
     tool_calls: int = 0
     usage: Usage | None = None
     error: ErrorBody | None = None
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Of every choice that said one, in their order."""
+        if self.choice_reasons:
+            return [reason for _, reason in sorted(self.choice_reasons.items())]
+        return [self.finish_reason] if self.finish_reason else []
+
+    def finished_choice(self, index: int, reason: str) -> None:
+        """A choice said why it ended. Nearly always there is but one, which needs no more than a field."""
+        if self.finish_reason is None and index == 0:
+            self.finish_reason = reason
+            return
+        if self.choice_reasons is None:
+            self.choice_reasons = {} if self.finish_reason is None else {0: self.finish_reason}
+        self.finish_reason = self.finish_reason or reason
+        if len(self.choice_reasons) < _MOST_CHOICES:
+            self.choice_reasons.setdefault(index, reason)
 
 
 def is_json_text(text: bytes) -> bool:
@@ -258,7 +279,7 @@ class ChatStream:
                     self._tools.add((index, number))
             self.reply.tool_calls = len(self._tools)
         if reason := _name(choice.get("finish_reason")):
-            self.reply.finish_reason = self.reply.finish_reason or reason
+            self.reply.finished_choice(index, reason)
             self._open.discard(index)
             self._closed.add(index)
             flags |= FINISH
@@ -289,11 +310,12 @@ def parse_reply(body: bytes) -> ChatReply:
     choices = _choices(value)
     if not choices:
         raise MalformedError("no choices: not a chat completion")
-    for choice in choices:
+    for index, choice in enumerate(choices):
         message = choice.get("message")
         if not isinstance(message, dict):
             raise MalformedError("a choice without a message: not a chat completion")
-        reply.finish_reason = reply.finish_reason or _name(choice.get("finish_reason"))
+        if reason := _name(choice.get("finish_reason")):
+            reply.finished_choice(index, reason)
         calls = message.get("tool_calls")
         reply.tool_calls += len(calls) if isinstance(calls, list) else 0
     return reply
