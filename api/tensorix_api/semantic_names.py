@@ -48,6 +48,8 @@ TIME_TO_FIRST_TOKEN: Final = "tensorix.time_to_first_token"  # noqa: S105 - a na
 """Seconds from the call to the first event with anything generated, reasoning included."""
 TIME_TO_FIRST_OUTPUT: Final = "tensorix.time_to_first_output"
 """Seconds from the call to the first event with something generated that is not reasoning."""
+TIME_TO_LAST_TOKEN: Final = "tensorix.time_to_last_token"  # noqa: S105 - a name, no password
+"""Seconds from the call to the last event with anything generated."""
 STREAM_OUTCOME: Final = "tensorix.stream.outcome"
 STREAM_CHUNKS: Final = "tensorix.stream.chunks"
 LARGEST_GAP: Final = "tensorix.stream.largest_gap"

@@ -78,7 +78,7 @@ class Call:
         self.limits: RateLimits | None = None
         self.error_type: str | None = None
         self.chunks = 0
-        self.first_chunk_ns = self.first_token_ns = self.first_output_ns = 0
+        self.first_chunk_ns = self.first_token_ns = self.first_output_ns = self.last_token_ns = 0
         self.last_chunk_ns = self.largest_gap_ns = 0
         self.idle_after_ns = int(settings.idle_after_s * 1e9)
         self._forks = _forks[0]
@@ -144,8 +144,10 @@ class Call:
         else:
             self.first_chunk_ns = now_ns
         self.last_chunk_ns = now_ns
-        if token and not self.first_token_ns:
-            self.first_token_ns = now_ns
+        if token:
+            self.last_token_ns = now_ns
+            if not self.first_token_ns:
+                self.first_token_ns = now_ns
         if output and not self.first_output_ns:
             self.first_output_ns = now_ns
 
@@ -261,6 +263,7 @@ class Call:
         found[names.ERROR_TYPE] = ending.error_type
         found[names.REQUEST_STREAM] = self.streamed or None
         found[names.ATTEMPTS] = len(self.attempts)
+        found[names.KEY_ALIAS] = self.telemetry.settings.key_alias
         found[names.HTTP_STATUS] = last.status if last else None
         found[names.RETRY_AFTER] = last.retry_after_s if last else None
         found[names.RESPONSE_ID] = reply.response_id
@@ -284,6 +287,7 @@ class Call:
             (names.TIME_TO_FIRST_CHUNK, self.first_chunk_ns),
             (names.TIME_TO_FIRST_TOKEN, self.first_token_ns),
             (names.TIME_TO_FIRST_OUTPUT, self.first_output_ns),
+            (names.TIME_TO_LAST_TOKEN, self.last_token_ns),
         ):
             if at_ns:
                 found[name] = (at_ns - self.begun_ns) / 1e9
