@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-__all__ = ["Attempt", "tell_of_the_first"]
+__all__ = ["Attempt", "Headers", "read_headers", "tell_of_the_first"]
 
 _DOCUMENTED = {
     b"x-ratelimit-api_key-remaining-requests": "remaining_requests",
@@ -26,6 +26,7 @@ _DOCUMENTED = {
     b"x-ratelimit-api_key-limit-tokens": "limit_tokens",
 }
 _LONGEST_PLAIN = 15
+_PASSED_OVER = frozenset([b"date", b"server", b"connection", b"transfer-encoding", b"content-length", b"cache-control"])
 
 
 class Attempt:
@@ -56,16 +57,17 @@ class Attempt:
         )
         self.context = trace.set_span_in_context(self.span, parent)
 
-    def answered(self, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> RateLimits | None:
-        """The headers came: what they say of limits, None where they say nothing."""
+    def answered(self, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """The headers came: what they say."""
         self.status = status
         if status >= 400:
             self.error_type = str(status)
             self.ended_unix_ns = time.time_ns()
-        limits = limits_of(raw_headers)
+        headers = read_headers(raw_headers)
+        limits = headers.limits
         if limits is not None and limits.retry_after_ns is not None:
             self.retry_after_s = limits.retry_after_ns / 1e9
-        return limits
+        return headers
 
     def failed(self, error: BaseException) -> None:
         """Nothing came, or not all."""
@@ -94,24 +96,41 @@ def tell_of_the_first(tracer: Tracer, parent: Context, attempt: Attempt, operati
     attempt.end()
 
 
-def limits_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> RateLimits | None:
-    """What a response's headers say of limits; None where they say nothing.
+class Headers(NamedTuple):
+    """What matters of a response's headers; `limits` None where they say nothing of any."""
 
-    The documented spelling with plain numbers, each once, is read here; all the rest by `tensorix_api`.
+    content_type: str
+    encoding: str
+    limits: RateLimits | None
+
+
+def read_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Read a response's headers in one pass.
+
+    The documented limits with plain numbers, each once, are read here; every other spelling by `tensorix_api`.
     """
     found: dict[str, int] = {}
+    content_type = encoding = b""
     other = False
-    pairs = list(raw_headers)
-    for name, value in pairs:
+    for name, value in raw_headers:
         small = name.lower()
-        if (field := _DOCUMENTED.get(small)) is not None:
+        if small in _PASSED_OVER:
+            continue
+        if small == b"content-type":
+            content_type = value
+        elif small == b"content-encoding":
+            encoding = value
+        elif (field := _DOCUMENTED.get(small)) is not None:
             if field not in found and value.isdigit() and len(value) <= _LONGEST_PLAIN:
                 found[field] = int(value)
             else:
                 other = True
         elif b"ratelimit" in small or small.startswith(b"retry-after") or small == b"reset_at":
             other = True
+    limits = None
     if other:
-        texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
-        return read_rate_limits(texts, time.time_ns())
-    return RateLimits(**found, spelling="api_key") if found else None
+        texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw_headers]
+        limits = read_rate_limits(texts, time.time_ns())
+    elif found:
+        limits = RateLimits(**found, spelling="api_key")
+    return Headers(content_type.decode("latin-1"), encoding.decode("latin-1").strip().lower(), limits)

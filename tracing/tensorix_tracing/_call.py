@@ -12,20 +12,21 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tensorix_api import semantic_names as names
 from tensorix_api.chat import ChatReply
 from tensorix_tracing import _attempts
-from tensorix_tracing._attempts import Attempt
+from tensorix_tracing._attempts import Attempt, Headers
 from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
 from tensorix_tracing._errors import Ending, bounded_code, error_of_exception
+from tensorix_tracing._propagation import send_on
 from tensorix_tracing._watch import OPEN
 
 if TYPE_CHECKING:
     from tensorix_api.ratelimit_headers import RateLimits
-    from tensorix_tracing._telemetry import Attributes, Meter, Telemetry
+    from tensorix_tracing._telemetry import Attributes, Meter, Server, Telemetry
 
 __all__ = ["BUSY", "COMPLETED", "CURRENT", "Call"]
 
@@ -54,25 +55,55 @@ class Call:
     `reading` whether a response's body is being handed to the caller, so that its end is the call's.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_ends",
+        "_forks",
+        "_gap_attributes",
+        "answered",
+        "attempts",
+        "begun_ns",
+        "chunks",
+        "context",
+        "error_type",
+        "first_chunk_ns",
+        "first_output_ns",
+        "first_token_ns",
+        "idle_after_ns",
+        "largest_gap_ns",
+        "last_activity_ns",
+        "last_chunk_ns",
+        "limits",
+        "model",
+        "operation",
+        "parameters",
+        "reading",
+        "recording",
+        "reply",
+        "server",
+        "settings",
+        "span",
+        "streamed",
+        "task",
+        "telemetry",
+    )
+
     def __init__(
         self,
         telemetry: Telemetry,
-        *,
         operation: str,
         body: Mapping[str, Any],
-        host: str,
-        port: int | None,
+        server: Server,
         task: weakref.ref[Any] | None = None,
     ) -> None:
         settings = telemetry.settings
         self.telemetry = telemetry
+        self.settings = settings
         self.operation = operation
-        self.host, self.port = host, port
+        self.server = server
         self.task = task
-        self.model = model_of(body)
         self.streamed = body.get("stream") is True
-        self.reading = False
-        self.answered = False
+        self.reading = self.answered = False
         self.attempts: list[Attempt] = []
         self.reply = ChatReply()
         self.limits: RateLimits | None = None
@@ -84,17 +115,20 @@ class Call:
         self._forks = _forks[0]
         self._ends = [None]
         self._gap_attributes: Attributes | None = None
-        attributes: dict[str, AttributeValue] = {names.PROVIDER: settings.provider_name, names.SERVER_ADDRESS: host}
-        if port is not None:
-            attributes[names.SERVER_PORT] = port
+        self.model = model = model_of(body)
+        attributes: dict[str, AttributeValue] = {
+            names.PROVIDER: settings.provider_name,
+            names.SERVER_ADDRESS: server.host,
+            names.SERVER_PORT: server.port,
+        }
         if operation == "chat":
             attributes[names.OPERATION] = operation
-        name = operation
-        if self.model is not None:
-            attributes[names.REQUEST_MODEL] = self.model
-            name = f"{operation} {self.model}"
+        if model is not None:
+            attributes[names.REQUEST_MODEL] = model
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
-        self.span = telemetry.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        self.span = telemetry.tracer.start_span(
+            operation if model is None else f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes
+        )
         self.context = trace.set_span_in_context(self.span)
         self.recording = self.span.is_recording()
         self.parameters = request_parameters(body) if self.recording and operation == "chat" else {}
@@ -112,19 +146,27 @@ class Call:
             attempt.start_span(self.telemetry.tracer, self.context, self.operation, len(self.attempts))
             context = attempt.context or context
         self.attempts.append(attempt)
-        if self.telemetry.settings.propagate and "traceparent" not in headers:
-            propagate.inject(headers, context)
+        if self.settings.propagate:
+            send_on(headers, context)
         return attempt
 
-    def attempt_answered(self, attempt: Attempt, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """The headers of a response have come."""
+    def attempt_answered(self, attempt: Attempt, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """The headers of a response have come: what they say."""
         self.answered = status < 400
         self.last_activity_ns = time.perf_counter_ns()
-        self.limits = limits = attempt.answered(status, raw_headers)
+        headers = attempt.answered(status, raw_headers)
+        self.limits = limits = headers.limits
         if limits is not None:
-            for resource, value in (("requests", limits.remaining_requests), ("tokens", limits.remaining_tokens)):
-                if value is not None:
-                    self.telemetry.remaining.note(resource, value, self.host, self.telemetry.settings)
+            remaining = self.telemetry.remaining
+            if limits.remaining_requests is not None:
+                remaining.note("requests", limits.remaining_requests, self.server.host, self.settings)
+            if limits.remaining_tokens is not None:
+                remaining.note("tokens", limits.remaining_tokens, self.server.host, self.settings)
+            if limits.limit_requests is not None:
+                remaining.limits.note("requests", limits.limit_requests, self.server.host, self.settings)
+            if limits.limit_tokens is not None:
+                remaining.limits.note("tokens", limits.limit_tokens, self.server.host, self.settings)
+        return headers
 
     # Its stream
 
@@ -139,7 +181,7 @@ class Call:
         if self.last_chunk_ns:
             gap_ns = now_ns - self.last_chunk_ns
             self.largest_gap_ns = max(self.largest_gap_ns, gap_ns)
-            if random.random() < self.telemetry.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
+            if random.random() < self.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
                 self._record_gap(gap_ns)
         else:
             self.first_chunk_ns = now_ns
@@ -175,11 +217,15 @@ class Call:
         """A response with an error's status was handed to the caller whole."""
         self.end(Ending(None, str(status), is_error=True))
 
-    def abandon(self) -> None:
-        """Nobody will read on: dropped, or left idle. Where its task was cancelled, that is what it is told as."""
+    def if_abandoned(self) -> Ending:
+        """What it is told as where nobody will read on: abandoned, or cancelled where its task was."""
         task = self.task() if self.task is not None else None
         cancelled = task is not None and (task.cancelled() or (not task.done() and task.cancelling() > 0))
-        self.end(Ending("cancelled" if cancelled else "abandoned"))
+        return Ending("cancelled" if cancelled else "abandoned")
+
+    def abandon(self) -> None:
+        """Nobody will read on: dropped, or left idle."""
+        self.end(self.if_abandoned())
 
     def end(self, ending: Ending) -> None:
         """Close the span and tell the metrics. Never raises."""
@@ -228,6 +274,9 @@ class Call:
         if (usage := self.reply.usage) is not None:
             self._tell_tokens(meter, "input", usage.prompt_tokens)
             self._tell_tokens(meter, "output", usage.completion_tokens)
+            if meter.token_counters["input"]:
+                self._tell_tokens(meter, "cache_read.input", usage.cached_tokens)
+                self._tell_tokens(meter, "reasoning.output", usage.reasoning_tokens)
         for attempt in self.attempts[:-1]:
             why = {**self._metric_attributes(), names.ERROR_TYPE: attempt.error_type or "_OTHER"}
             meter.note(meter.retries.add, 1, why, context)
@@ -236,22 +285,23 @@ class Call:
         if count is None:
             return
         plain, context = self._metric_attributes(), self.context
-        if meter.token_usage:
+        if meter.token_usage and kind in meter.tokens:
             with_kind = {**plain, names.TOKEN_TYPE: kind}
             for histogram in meter.token_usage:
                 meter.note(histogram.record, count, with_kind, context)
-        for histogram in meter.tokens[kind]:
+        for histogram in meter.tokens.get(kind, ()):
             meter.note(histogram.record, count, plain, context)
         for counter in meter.token_counters[kind]:
-            meter.note(counter.add, count, {**plain, "gen_ai.token.modality": "text"}, context)
+            meter.note(counter.add, count, {**plain, names.TOKEN_MODALITY: "unknown"}, context)
 
     def _metric_attributes(self) -> Attributes:
         """The closed list: nothing of a single call but its model, whose names are bounded."""
-        settings = self.telemetry.settings
-        attributes: Attributes = {names.PROVIDER: settings.provider_name, names.SERVER_ADDRESS: self.host}
-        attributes[names.OPERATION] = self.operation
-        if self.port is not None:
-            attributes[names.SERVER_PORT] = self.port
+        attributes: Attributes = {
+            names.OPERATION: self.operation,
+            names.PROVIDER: self.settings.provider_name,
+            names.SERVER_ADDRESS: self.server.host,
+            names.SERVER_PORT: self.server.port,
+        }
         if (model := self.telemetry.model_label(self.model)) is not None:
             attributes[names.REQUEST_MODEL] = model
         return attributes
@@ -263,12 +313,12 @@ class Call:
         found[names.ERROR_TYPE] = ending.error_type
         found[names.REQUEST_STREAM] = self.streamed or None
         found[names.ATTEMPTS] = len(self.attempts)
-        found[names.KEY_ALIAS] = self.telemetry.settings.key_alias
+        found[names.KEY_ALIAS] = self.settings.key_alias
         found[names.HTTP_STATUS] = last.status if last else None
         found[names.RETRY_AFTER] = last.retry_after_s if last else None
         found[names.RESPONSE_ID] = reply.response_id
         found[names.RESPONSE_MODEL] = reply.model
-        found[names.FINISH_REASONS] = [reply.finish_reason] if reply.finish_reason else None
+        found[names.FINISH_REASONS] = reply.finish_reasons or None
         found[names.TOOL_CALLS] = reply.tool_calls or None
         found[names.ERROR_CODE] = bounded_code(reply.error.code) if reply.error else None
         if usage is not None:

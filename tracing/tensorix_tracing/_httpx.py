@@ -19,7 +19,7 @@ from opentelemetry import context as otel_context
 from tensorix_tracing._body import Body, read_whole
 from tensorix_tracing._call import BUSY, COMPLETED, CURRENT, Call
 from tensorix_tracing._errors import Ending
-from tensorix_tracing._telemetry import Telemetry
+from tensorix_tracing._telemetry import Telemetry, server_of
 
 __all__ = ["HTTP_MODULES", "current_task", "operation_of", "suppressed", "traced_async_send", "traced_send"]
 
@@ -58,14 +58,11 @@ def current_task() -> weakref.ref[Any] | None:
 
 def _begin(telemetry: Telemetry, request: Any, task: weakref.ref[Any] | None) -> Call | None:
     """The call that a request on its own is, None for one that is not ours."""
-    url = request.url
-    operation = operation_of(request.method, url.path)
+    operation = operation_of(request.method, request.url.path)
     if operation is None or suppressed():
         return None
-    port = url.port or (443 if url.scheme == "https" else 80)
-    if not telemetry.settings.touches(url.host, port):
-        return None
-    return Call(telemetry, operation=operation, body=_body_of(request), host=url.host, port=port, task=task)
+    server = server_of(request.url, telemetry.settings)
+    return Call(telemetry, operation, _body_of(request), server, task) if server is not None else None
 
 
 def _body_of(request: Any) -> dict[str, Any]:
@@ -99,16 +96,9 @@ class _Sending:
     def answered(self, response: Any) -> Body | None:
         """The headers are here, and the body too unless it is streamed: then who follows it is returned."""
         call, status = self.call, response.status_code
-        call.attempt_answered(self.attempt, status, response.headers.raw)
+        headers = call.attempt_answered(self.attempt, status, response.headers.raw)
         if self.streamed:
-            headers = response.headers
-            return Body(
-                call,
-                status,
-                headers.get("content-type", ""),
-                headers.get("content-encoding", "").strip().lower(),
-                ends_call=self.own or status < 400,
-            )
+            return Body(call, status, headers.content_type, headers.encoding, ends_call=self.own or status < 400)
         wrong = read_whole(call, status, response.content)
         if wrong is not None:
             call.error_type = wrong

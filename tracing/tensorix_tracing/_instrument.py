@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -33,10 +32,10 @@ class _Hook:
         self._name = name
         self._before = vars(on).get(name, _MISSING)
         original = getattr(on, name) if isinstance(on, type) else _unbound(on, name)
-        self._hook = wraps(original)(wrap(original))
-        if not isinstance(on, type):
-            self._hook = _bound(self._on, self._hook)
-        setattr(self._hook, OURS, True)
+        function = wraps(original)(wrap(original))
+        setattr(function, OURS, True)
+        # Bound by the interpreter itself, so that a client's hook costs no frame more than a class's.
+        self._hook: Any = function if isinstance(on, type) else MethodType(function, on)
         setattr(on, name, self._hook)
 
     def take_out(self) -> None:
@@ -62,23 +61,6 @@ def _unbound(client: Any, name: str) -> Callable[..., Any]:
         return own(*arguments, **named)
 
     return without_client
-
-
-def _bound(client: ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as a client's own method. The client is held weakly, or it would keep itself alive."""
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def asynchronous(*arguments: Any, **named: Any) -> Any:
-            return await function(client(), *arguments, **named)
-
-        return asynchronous
-
-    @wraps(function)
-    def synchronous(*arguments: Any, **named: Any) -> Any:
-        return function(client(), *arguments, **named)
-
-    return synchronous
 
 
 class _HttpHook:

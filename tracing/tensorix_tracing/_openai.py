@@ -7,7 +7,7 @@ responses), synchronous and not, from openai 1.x on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import ref
 
@@ -32,12 +32,11 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         operation = operation_of(options.method.upper(), options.url)
         if operation is None or CURRENT.get() is not None or suppressed() or OTHERS.active(client):
             return None
-        url = client.base_url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        if not telemetry.settings.touches(url.host, port):
+        server = telemetry.server_of(client.base_url)
+        if server is None:
             return None
-        body = options.json_data if isinstance(options.json_data, Mapping) else {}
-        return Call(telemetry, operation=operation, body=body, host=url.host, port=port, task=task)
+        body = options.json_data
+        return Call(telemetry, operation, body if type(body) is dict else {}, server, task)
     except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
         log.debug("a call could not be followed", exc_info=True)
         return None

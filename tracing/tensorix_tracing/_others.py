@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ __all__ = ["Others"]
 
 log = logging.getLogger("tensorix_tracing")
 
-_CLASSES = ("OpenAI", "AsyncOpenAI")
-_RESOURCES = ("Completions", "AsyncCompletions")
 OURS = "_tensorix_tracing"
 """A hook of ours carries this attribute."""
 
@@ -22,35 +21,37 @@ class Others:
     """Looks at the methods of openai that others wrap; says once if it found one wrapped."""
 
     def __init__(self) -> None:
+        self._classes: tuple[Any, ...] | None = None
         self._seen: tuple[Any, ...] = ()
         self._active = False
         self._said = False
 
     def active(self, client: Any) -> bool:
         """Whether the calls of this client are told of by somebody else."""
-        seen = _methods(client)
-        # Compared by identity: what was looked at before is not looked at again.
-        if len(seen) != len(self._seen) or any(now is not then for now, then in zip(seen, self._seen, strict=True)):
-            self._seen = seen
-            self._active = any(method is not None and _is_foreign(method) for method in seen)
-        if self._active and not self._said:
+        if self._classes is None:
+            resources = import_module("openai.resources.chat.completions")
+            openai = sys.modules["openai"]
+            self._classes = (openai.OpenAI, openai.AsyncOpenAI, resources.Completions, resources.AsyncCompletions)
+        one, two, three, four = self._classes
+        own = client.__dict__.get("request")
+        # What was looked at before is not looked at again: this is done for each call.
+        known = self._seen
+        if not (
+            known
+            and one.request is known[0]
+            and two.request is known[1]
+            and three.create is known[2]
+            and four.create is known[3]
+        ):
+            self._seen = (one.request, two.request, three.create, four.create)
+            self._active = any(map(_is_foreign, self._seen))
+        active = self._active or (own is not None and not hasattr(own, OURS))
+        if active and not self._said:
             self._said = True
             log.warning(
                 "another instrumentation of openai is active: tensorix_tracing stands aside; take one of the two out"
             )
-        return self._active
-
-
-def _methods(client: Any) -> tuple[Any, ...]:
-    openai = sys.modules.get("openai")
-    resources = sys.modules.get("openai.resources.chat.completions")
-    if openai is None:
-        return ()
-    found = [vars(getattr(openai, name)).get("request") for name in _CLASSES]
-    if resources is not None:
-        found += [vars(getattr(resources, name)).get("create") for name in _RESOURCES]
-    found.append(vars(client).get("request"))
-    return tuple(found)
+        return active
 
 
 def _is_foreign(method: Any) -> bool:

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
-__all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Telemetry"]
+__all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Server", "Telemetry", "server_of"]
 
 SCOPE = "tensorix_tracing"
 SECONDS = tuple(0.01 * 2**power for power in range(14))
@@ -82,7 +82,12 @@ class Instruments:
         }
         self.token_counters = {
             kind: [meter.create_counter(f"gen_ai.client.inference.usage.{kind}_tokens", "{token}", about)] if new else []
-            for kind, about in (("input", "Tokens of all prompts."), ("output", "Tokens of all answers."))
+            for kind, about in (
+                ("input", "Tokens of all prompts."),
+                ("output", "Tokens of all answers, reasoning included."),
+                ("cache_read.input", "Tokens of prompts that the server had in a cache; part of all prompts'."),
+                ("reasoning.output", "Tokens of reasoning; part of all answers'."),
+            )
         }
         self.retries = meter.create_counter(
             "tensorix.client.retries", "{attempt}", "Attempts that were followed by another, by status."
@@ -130,8 +135,13 @@ class Meter(Instruments):
         self.measurements = Measurements()
         self.note = self.measurements.note
         self.remaining: weakref.WeakSet[Remaining] = weakref.WeakSet()
+        self.models: set[str] = set()
+        # Requests or tokens, as the attribute `limit` says: so no unit, and 1 would be a ratio to Prometheus.
         meter.create_observable_gauge(
-            "tensorix.ratelimit.remaining", [self._collected], "1", "What the last response said is left of the minute."
+            "tensorix.ratelimit.remaining", [self._collected], "", "What the last response said is left of the minute."
+        )
+        meter.create_observable_gauge(
+            "tensorix.ratelimit.limit", [self._limits], "", "What the last response said may be used in a minute."
         )
 
     def _collected(self, _: CallbackOptions) -> Iterable[Observation]:
@@ -140,9 +150,13 @@ class Meter(Instruments):
         now_ns = time.monotonic_ns()
         return [found for remaining in list(self.remaining) for found in remaining.observe(now_ns)]
 
+    def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
+        now_ns = time.monotonic_ns()
+        return [found for remaining in list(self.remaining) for found in remaining.limits.observe(now_ns)]
 
-class Remaining:
-    """What the last responses to one `instrument` said remains, for the gauge to tell."""
+
+class LastSaid:
+    """What the last responses to one `instrument` said of a quantity, for a gauge to tell."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
@@ -156,7 +170,7 @@ class Remaining:
         ]
 
     def note(self, resource: str, value: int, server: str, settings: TracingSettings) -> None:
-        """A response said that so much of `requests` or `tokens` is left."""
+        """A response said so much of `requests` or `tokens`."""
         known = self._seen.get((server, resource))
         if known is not None:
             attributes = known[2]
@@ -172,6 +186,18 @@ class Remaining:
     def clear(self) -> None:
         """Nothing is told any more."""
         self._seen.clear()
+
+
+class Remaining(LastSaid):
+    """What remains, and beside it the limits themselves, which few servers send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = LastSaid()
+
+    def clear(self) -> None:
+        super().clear()
+        self.limits.clear()
 
 
 _meters: weakref.WeakKeyDictionary[MeterProvider, dict[MetricNames, Meter]] = weakref.WeakKeyDictionary()
@@ -194,13 +220,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_clear_all)
 
 
+class Server(NamedTuple):
+    """Where a call goes."""
+
+    host: str
+    port: int
+
+
+def server_of(url: Any, settings: TracingSettings) -> Server | None:
+    """The server of an httpx or httpx2 URL, None for one that is not to be traced."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return Server(url.host, port) if settings.touches(url.host, port) else None
+
+
 class Telemetry:
     """The tracer and meter of one `instrument`, renewed when the global providers are replaced."""
 
     def __init__(self, settings: TracingSettings) -> None:
         self.settings = settings
         self.remaining = Remaining()
-        self._models: set[str] = set()
+        self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
         self._meter_provider: MeterProvider | None = None
         self._tracer: Tracer | None = None
@@ -223,13 +262,25 @@ class Telemetry:
             self._meter.remaining.add(self.remaining)
         return self._meter
 
+    def server_of(self, url: Any) -> Server | None:
+        """The server of a client's base URL if it is to be traced; looked up once for each URL object."""
+        known = self._servers.get(id(url))
+        if known is None:
+            if len(self._servers) >= _MOST_SERVERS:
+                self._servers.clear()
+            # The URL is kept as well, so that its identity stays its own.
+            known = self._servers[id(url)] = (url, server_of(url, self.settings))
+        return known[1]
+
     def model_label(self, model: str | None) -> str | None:
         """The model's name as metrics carry it: beyond so many distinct ones, `other`."""
-        if model is None or model in self._models:
+        # Counted for the provider: who instruments a client for each request has no more of them.
+        models = self.meter.models
+        if model is None or model in models:
             return model
-        if len(self._models) >= self.settings.most_models:
+        if len(models) >= self.settings.most_models:
             return "other"
-        self._models.add(model)
+        models.add(model)
         return model
 
     def forget(self) -> None:

@@ -1,0 +1,56 @@
+"""Sending the trace on: `traceparent`, baggage and whatever else the global propagators write."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
+
+from opentelemetry import baggage, propagate, trace
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+__all__ = ["send_on"]
+
+_PROBE = trace.set_span_in_context(
+    trace.NonRecordingSpan(trace.SpanContext(0x1F, 0x2E, is_remote=False, trace_flags=trace.TraceFlags(1)))
+)
+# The propagators that were looked at last, and whether all that they write for a plain span is its `traceparent`.
+_known: list[tuple[object, bool]] = [(None, False)]
+
+
+def send_on(headers: MutableMapping[str, str], context: Context) -> None:
+    """Write a span's context into a request's headers, unless the caller has done so.
+
+    Where the propagators are the usual ones and there is nothing to tell but the span, which is nearly always, its line
+    is written here, in a fraction of the time.
+    """
+    propagators = propagate.get_global_textmap()
+    known, is_plain = _known[0]
+    if propagators is not known:
+        is_plain = _writes_traceparent_only(propagators)
+        _known[0] = (propagators, is_plain)
+    # httpx's own list of (name as written, name in small letters, value): through the mapping, each look into it and
+    # each change encodes and compares all headers. Where the list is not what is expected, the mapping serves.
+    rows = getattr(headers, "_list", None)
+    if type(rows) is list and rows and len(rows[0]) == 3:
+        if any([row[1] == b"traceparent" for row in rows]):
+            return
+        span = trace.get_current_span(context).get_span_context()
+        if is_plain and not span.trace_state and not baggage.get_all(context):
+            rows.append((b"traceparent", b"traceparent", _line(span).encode()))
+            return
+    elif "traceparent" in headers:
+        return
+    propagators.inject(headers, context)
+
+
+def _line(span: trace.SpanContext) -> str:
+    """W3C Trace Context, version 00."""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+
+def _writes_traceparent_only(propagators: propagate.textmap.TextMapPropagator) -> bool:
+    written: dict[str, str] = {}
+    propagators.inject(written, _PROBE)
+    return written == {"traceparent": _line(trace.get_current_span(_PROBE).get_span_context())}
