@@ -27,6 +27,7 @@ EXPORTED = {
     "simulator": ["Simulator"],
     "loadtests": ["ChatUser", "ModelListUser"],
     "probes": ["ProbeResult", "run_once"],
+    "tracing": ["configure", "instrument", "uninstrument"],
     "reports": ["latency_report", "rate_limit_report"],
     "cli": ["main"],
 }
