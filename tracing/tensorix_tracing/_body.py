@@ -41,6 +41,8 @@ def read_whole(call: Call, status: int, body: bytes) -> str | None:
         return None
     if call.operation != "chat":
         return None
+    if call.content is not None:
+        call.content.whole(body)
     try:
         call.reply = parse_reply(body)
     except MalformedError:
@@ -58,6 +60,7 @@ class Body:
         self.events = status < 400 and content_type.partition(";")[0].strip().lower() == "text/event-stream"
         self.encoded = bool(encoding) and encoding != "identity"
         self._decoder = zlib.decompressobj(_ENCODED[encoding]) if encoding in _ENCODED else None
+        self._content = call.content
         self._reader = SSEReader()
         self._chat = ChatStream(call.reply)
         self._kept = bytearray()
@@ -86,6 +89,8 @@ class Body:
                     self._kept += part
                 return
             for event in self._reader.feed(part):
+                if self._content is not None:
+                    self._content.event(event.data)
                 self._event(self._chat.feed(event.data, event.type), now_ns)
         except Exception:  # noqa: BLE001 - the caller's bytes come first
             self._blind = True
@@ -111,6 +116,8 @@ class Body:
         elif self.events:
             if (left := self._reader.close()) is not None:
                 # Some servers leave out the last empty line.
+                if self._content is not None:
+                    self._content.event(left.data)
                 self._event(self._chat.feed(left.data, left.type), time.perf_counter_ns())
             whole = self._done or self._chat.finished or self._blind
             self._end(COMPLETED if whole else Ending("cut", "cut", is_error=True))
@@ -151,13 +158,11 @@ class Body:
         """Nobody holds the response any more. May be run by the garbage collector, anywhere."""
         if not self.ends_call or self.call.ended:
             return
+        ending = COMPLETED if self._chat.finished else self.call.if_abandoned()
         if is_safe_here(2):
-            if self._chat.finished:
-                self._end(COMPLETED)
-            else:
-                self.call.abandon()
+            self.call.end(ending)
         else:
-            OPEN.put_off(self.call)
+            OPEN.put_off(self.call, ending)
 
     def _end(self, ending: Ending) -> None:
         if self.ends_call:

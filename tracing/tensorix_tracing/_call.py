@@ -19,13 +19,14 @@ from tensorix_api import semantic_names as names
 from tensorix_api.chat import ChatReply
 from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt, Headers
-from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
+from tensorix_tracing._attributes import AttributeValue, key_of, model_of, request_parameters, without_key
 from tensorix_tracing._errors import Ending, bounded_code, error_of_exception
 from tensorix_tracing._propagation import send_on
-from tensorix_tracing._watch import OPEN
+from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
     from tensorix_api.ratelimit_headers import RateLimits
+    from tensorix_tracing._content import Content
     from tensorix_tracing._telemetry import Attributes, Meter, Server, Telemetry
 
 __all__ = ["BUSY", "COMPLETED", "CURRENT", "Call"]
@@ -64,15 +65,18 @@ class Call:
         "attempts",
         "begun_ns",
         "chunks",
+        "content",
         "context",
         "error_type",
         "first_chunk_ns",
         "first_output_ns",
         "first_token_ns",
+        "headers",
         "idle_after_ns",
         "largest_gap_ns",
         "last_activity_ns",
         "last_chunk_ns",
+        "last_token_ns",
         "limits",
         "model",
         "operation",
@@ -126,28 +130,41 @@ class Call:
         if model is not None:
             attributes[names.REQUEST_MODEL] = model
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
-        self.span = telemetry.tracer.start_span(
-            operation if model is None else f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes
-        )
+        try:
+            self.span = telemetry.tracer.start_span(
+                operation if model is None else f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes
+            )
+        except Exception:  # noqa: BLE001 - a sampler or a processor that fails: the metrics are left
+            log.debug("a span could not be started", exc_info=True)
+            self.span = trace.INVALID_SPAN
         self.context = trace.set_span_in_context(self.span)
         self.recording = self.span.is_recording()
         self.parameters = request_parameters(body) if self.recording and operation == "chat" else {}
+        self.headers: Mapping[str, str] = {}
+        self.content: Content | None = None
+        if settings.capture_content and self.recording and operation == "chat":
+            from tensorix_tracing._content import Content  # noqa: PLC0415 - for the few who ask for it
+
+            self.content = Content(settings.redact, settings.content_limit, body)
 
     # Attempts
 
     def attempt(self, headers: MutableMapping[str, str]) -> Attempt:
         """A request is about to be sent: where the trace is sent on, its headers say so."""
         attempt = Attempt(time.time_ns())
-        context = self.context
-        if self.attempts and self.recording:
-            # One attempt is the call itself; from the second on each has a span, the first one's made up for.
-            if len(self.attempts) == 1:
-                _attempts.tell_of_the_first(self.telemetry.tracer, self.context, self.attempts[0], self.operation)
-            attempt.start_span(self.telemetry.tracer, self.context, self.operation, len(self.attempts))
-            context = attempt.context or context
+        self.headers = headers
+        before = len(self.attempts)
         self.attempts.append(attempt)
-        if self.settings.propagate:
-            send_on(headers, context)
+        try:
+            if before and self.recording:
+                # One attempt is the call itself; from the second on each has a span, the first one's made up for.
+                if before == 1:
+                    _attempts.tell_of_the_first(self.telemetry.tracer, self.context, self.attempts[0], self.operation)
+                attempt.start_span(self.telemetry.tracer, self.context, self.operation, before)
+            if self.settings.propagate:
+                send_on(headers, attempt.context or self.context)
+        except Exception:  # noqa: BLE001 - a processor or a propagator that fails
+            log.debug("an attempt could not be told of", exc_info=True)
         return attempt
 
     def attempt_answered(self, attempt: Attempt, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -204,6 +221,10 @@ class Call:
 
     def failed(self, error: BaseException) -> None:
         """The call raised: what it was stands in the last attempt, or in the exception."""
+        if isinstance(error, GeneratorExit):
+            # The coroutine was dropped, and it may be the garbage collector that throws this.
+            ending = Ending("cancelled", None if self.answered else "cancelled")
+            return self.end(ending) if is_safe_here() else OPEN.put_off(self, ending)
         last = self.attempts[-1] if self.attempts else None
         if last is not None and last.status is not None and last.status >= 400:
             return self.end(Ending(None, str(last.status), is_error=True))
@@ -255,7 +276,10 @@ class Call:
         duration_ns = time.perf_counter_ns() - self.begun_ns
         self.error_type = ending.error_type
         for attempt in self.attempts:
-            attempt.end()
+            try:
+                attempt.end()
+            except Exception:  # a processor that fails; of the call is told all the same
+                log.debug("an attempt could not be told of", exc_info=True)
         if self.recording:
             self.span.set_attributes(self._span_attributes(ending))
             if ending.is_error:
@@ -316,11 +340,14 @@ class Call:
         found[names.KEY_ALIAS] = self.settings.key_alias
         found[names.HTTP_STATUS] = last.status if last else None
         found[names.RETRY_AFTER] = last.retry_after_s if last else None
-        found[names.RESPONSE_ID] = reply.response_id
-        found[names.RESPONSE_MODEL] = reply.model
-        found[names.FINISH_REASONS] = reply.finish_reasons or None
+        key = key_of(self.headers)
+        found[names.RESPONSE_ID] = without_key(reply.response_id, key, unique=True)
+        found[names.RESPONSE_MODEL] = without_key(reply.model, key)
+        found[names.FINISH_REASONS] = [without_key(reason, key) or "" for reason in reply.finish_reasons] or None
         found[names.TOOL_CALLS] = reply.tool_calls or None
-        found[names.ERROR_CODE] = bounded_code(reply.error.code) if reply.error else None
+        found[names.ERROR_CODE] = without_key(bounded_code(reply.error.code), key) if reply.error else None
+        if self.content is not None:
+            found.update(self.content.attributes(key.reveal() if key else None))
         if usage is not None:
             found[names.INPUT_TOKENS] = usage.prompt_tokens
             found[names.OUTPUT_TOKENS] = usage.completion_tokens

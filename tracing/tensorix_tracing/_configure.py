@@ -6,7 +6,6 @@ are to be is read here, by the same entry points as `opentelemetry-instrument` d
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opentelemetry import metrics, trace
 
 from tensorix_api.errors import SettingsError
-from tensorix_tracing._watch import OPEN
+from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -54,8 +53,7 @@ def configure(service_name: str | None = None) -> None:
     trace.set_tracer_provider(tracer_provider)
     metrics.set_meter_provider(MeterProvider(readers, resource))
     # The providers send what they hold when the process ends. What is open then has to end before: last in, first out.
-    atexit.unregister(OPEN.abandon_all)
-    atexit.register(OPEN.abandon_all)
+    end_at_exit()
 
 
 def _already_there() -> str | None:

@@ -10,6 +10,7 @@ import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import Token
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from tensorix_tracing._call import BUSY, COMPLETED, CURRENT, Call
 from tensorix_tracing._errors import Ending
 from tensorix_tracing._telemetry import Telemetry, server_of
 
-__all__ = ["HTTP_MODULES", "current_task", "operation_of", "suppressed", "traced_async_send", "traced_send"]
+__all__ = ["HTTP_MODULES", "current_task", "leave", "operation_of", "suppressed", "traced_async_send", "traced_send"]
 
 log = logging.getLogger("tensorix_tracing")
 
@@ -56,6 +57,18 @@ def current_task() -> weakref.ref[Any] | None:
     return weakref.ref(task) if task is not None else None
 
 
+def leave(token: Token[Any]) -> bool:
+    """Put `CURRENT` back in a coroutine; False where it is not this coroutine's context.
+
+    Which is so where the coroutine was dropped, and is closed by who happens to notice.
+    """
+    try:
+        CURRENT.reset(token)
+    except ValueError:
+        return False
+    return True
+
+
 def _begin(telemetry: Telemetry, request: Any, task: weakref.ref[Any] | None) -> Call | None:
     """The call that a request on its own is, None for one that is not ours."""
     operation = operation_of(request.method, request.url.path)
@@ -84,9 +97,10 @@ class _Sending:
         self.call = call
         self.own = own
         self.streamed = streamed
-        # What is sent below, by an authentication for instance, is no attempt of this call.
-        self.token = CURRENT.set(BUSY)
         self.attempt = call.attempt(request.headers)
+        # What is sent below, by an authentication for instance, is no attempt of this call. The last to be done here,
+        # for it has to be undone.
+        self.token = CURRENT.set(BUSY)
 
     def failed(self, error: BaseException) -> None:
         self.attempt.failed(error)
@@ -94,7 +108,19 @@ class _Sending:
             self.call.failed(error)
 
     def answered(self, response: Any) -> Body | None:
-        """The headers are here, and the body too unless it is streamed: then who follows it is returned."""
+        """The headers are here, and the body too unless it is streamed: then who follows it is returned.
+
+        Never raises.
+        """
+        try:
+            return self._read(response)
+        except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+            log.debug("a response could not be followed", exc_info=True)
+            if self.own and not self.call.reading:
+                self.call.end(COMPLETED)
+            return None
+
+    def _read(self, response: Any) -> Body | None:
         call, status = self.call, response.status_code
         headers = call.attempt_answered(self.attempt, status, response.headers.raw)
         if self.streamed:
@@ -155,7 +181,7 @@ def traced_send(
             raise
         finally:
             CURRENT.reset(sending.token)
-        body = _quietly(sending.answered, response)
+        body = sending.answered(response)
         if body is not None:
             response.stream = stream_class(response.stream, body)
         return response
@@ -179,8 +205,8 @@ def traced_async_send(
             _quietly(sending.failed, error)
             raise
         finally:
-            CURRENT.reset(sending.token)
-        body = _quietly(sending.answered, response)
+            leave(sending.token)
+        body = sending.answered(response)
         if body is not None:
             response.stream = stream_class(response.stream, body)
         return response

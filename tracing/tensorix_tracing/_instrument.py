@@ -9,7 +9,7 @@ from functools import wraps
 from importlib import import_module
 from types import MethodType, ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tensorix_api.errors import SettingsError
 from tensorix_tracing._httpx import HTTP_MODULES, traced_async_send, traced_send
@@ -17,7 +17,7 @@ from tensorix_tracing._openai import traced_async_request, traced_request
 from tensorix_tracing._others import OURS
 from tensorix_tracing._settings import settings_from
 from tensorix_tracing._telemetry import Telemetry
-from tensorix_tracing._watch import OPEN
+from tensorix_tracing._watch import OPEN, end_at_exit
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -28,25 +28,30 @@ class _Hook:
     """One attribute of a client or a class, replaced; `take_out` puts things back as they were."""
 
     def __init__(self, on: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        # The hook and what it took the place of are held by each other and by what it is on, here weakly: a bound
+        # method would keep its client alive.
         self._on = ref(on)
         self._name = name
-        self._before = vars(on).get(name, _MISSING)
         original = getattr(on, name) if isinstance(on, type) else _unbound(on, name)
         function = wraps(original)(wrap(original))
-        setattr(function, OURS, True)
+        setattr(function, OURS, vars(on).get(name, _MISSING))
+        self._function = ref(function)
         # Bound by the interpreter itself, so that a client's hook costs no frame more than a class's.
-        self._hook: Any = function if isinstance(on, type) else MethodType(function, on)
-        setattr(on, name, self._hook)
+        setattr(on, name, function if isinstance(on, type) else MethodType(function, on))
 
     def take_out(self) -> None:
         """Nothing is done where somebody else has hooked in on top since."""
-        on = self._on()
-        if on is None or vars(on).get(self._name) is not self._hook:
+        on, function = self._on(), self._function()
+        if on is None or function is None:
             return
-        if self._before is _MISSING:
+        there = vars(on).get(self._name)
+        if getattr(there, "__func__", there) is not function:
+            return
+        before = getattr(function, OURS)
+        if before is _MISSING:
             delattr(on, self._name)
         else:
-            setattr(on, self._name, self._before)
+            setattr(on, self._name, before)
 
 
 def _unbound(client: Any, name: str) -> Callable[..., Any]:
@@ -68,21 +73,21 @@ class _HttpHook:
 
     def __init__(self, client: Any) -> None:
         self.telemetry: Telemetry | None = None
-        self.users = 0
+        self.users: WeakSet[Any] = WeakSet()
         self._hook = _hook_send(client, lambda: self.telemetry)
 
-    def let_go(self) -> None:
-        """One user fewer; without any it is taken out."""
-        self.users -= 1
-        if self.users == 0:
-            self._hook.take_out()
+    def take_out(self) -> None:
+        """Nobody needs it any more."""
+        self.telemetry = None
+        self._hook.take_out()
 
 
 class _Traced:
-    """What was put on one client."""
+    """What was put on one client; `is_copy` of one that was instrumented, by `with_options`."""
 
-    def __init__(self, telemetry: Telemetry, hooks: list[_Hook], http_client: Any) -> None:
+    def __init__(self, telemetry: Telemetry, hooks: list[_Hook], http_client: Any, *, is_copy: bool) -> None:
         self.telemetry = telemetry
+        self.is_copy = is_copy
         self.hooks = hooks
         self.http_client = ref(http_client)
 
@@ -103,8 +108,7 @@ def instrument(client: Any, **options: Any) -> Any:
         telemetry = Telemetry(settings_from(client_host=_host_of(client), **options))
         uninstrument(client)
         _trace_client(client, kind, telemetry)
-    atexit.unregister(OPEN.abandon_all)
-    atexit.register(OPEN.abandon_all)
+    end_at_exit()
     return client
 
 
@@ -116,10 +120,11 @@ def uninstrument(client: Any = None) -> None:
     for one in list(_traced):
         _let_go(one)
     _take_out_everywhere()
-    atexit.unregister(OPEN.abandon_all)
+    if not len(OPEN):
+        atexit.unregister(OPEN.abandon_all)
 
 
-def _trace_client(client: Any, kind: str, telemetry: Telemetry) -> None:
+def _trace_client(client: Any, kind: str, telemetry: Telemetry, *, is_copy: bool = False) -> None:
     hooks: list[_Hook] = []
     http_client = client
     if kind == "openai":
@@ -131,17 +136,17 @@ def _trace_client(client: Any, kind: str, telemetry: Telemetry) -> None:
     http_hook = _http_hooks.get(http_client)
     if http_hook is None:
         http_hook = _http_hooks[http_client] = _HttpHook(http_client)
-    http_hook.users += 1
+    http_hook.users.add(client)
     if kind != "openai":
         http_hook.telemetry = telemetry
-    _traced[client] = _Traced(telemetry, hooks, http_client)
+    _traced[client] = _Traced(telemetry, hooks, http_client, is_copy=is_copy)
 
 
 def _traced_copy(telemetry: Telemetry, original: Callable[..., Any]) -> Callable[..., Any]:
     def copy(client: Any, *arguments: Any, **named: Any) -> Any:
         made = original(client, *arguments, **named)
-        if made not in _traced:
-            _trace_client(made, "openai", telemetry)
+        if telemetry.active and made not in _traced:
+            _trace_client(made, "openai", telemetry, is_copy=True)
         return made
 
     return copy
@@ -158,10 +163,16 @@ def _let_go(client: Any) -> None:
     if http_hook is not None and http_client is not None:
         if http_hook.telemetry is traced.telemetry:
             http_hook.telemetry = None
-        http_hook.let_go()
-        if http_hook.users == 0:
+        http_hook.users.discard(client)
+        if not http_hook.users:
+            http_hook.take_out()
             del _http_hooks[http_client]
-    traced.telemetry.forget()
+    if not traced.is_copy:
+        # Its copies go with it.
+        traced.telemetry.forget()
+        for other, its in list(_traced.items()):
+            if its.telemetry is traced.telemetry:
+                _let_go(other)
 
 
 def _take_out_everywhere() -> None:
@@ -175,6 +186,10 @@ def _take_out_everywhere() -> None:
 def _hook_classes(telemetry: Telemetry) -> list[_Hook]:
     """Hooks on the classes of every package that is installed; what is not installed is left out."""
     hooks: list[_Hook] = []
+
+    def current() -> Telemetry | None:
+        return telemetry if telemetry.active else None
+
     openai = _imported("openai")
     if openai is not None:
         hooks.append(_Hook(openai.OpenAI, "request", lambda original: traced_request(telemetry, original)))
@@ -182,7 +197,7 @@ def _hook_classes(telemetry: Telemetry) -> list[_Hook]:
     for name in HTTP_MODULES:
         module = _imported(name)
         if module is not None:
-            hooks += [_hook_send(kind, lambda: telemetry) for kind in (module.Client, module.AsyncClient)]
+            hooks += [_hook_send(kind, current) for kind in (module.Client, module.AsyncClient)]
     return hooks
 
 

@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 
 from tensorix_tracing._call import COMPLETED, CURRENT, Call
 from tensorix_tracing._errors import Ending
-from tensorix_tracing._httpx import current_task, operation_of, suppressed
+from tensorix_tracing._httpx import current_task, leave, operation_of, suppressed
 from tensorix_tracing._others import Others
 from tensorix_tracing._telemetry import Telemetry
 
@@ -30,7 +30,9 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
     """The call that a request of an openai client is; None for one that is not ours. Never raises."""
     try:
         operation = operation_of(options.method.upper(), options.url)
-        if operation is None or CURRENT.get() is not None or suppressed() or OTHERS.active(client):
+        if operation is None or not telemetry.active or CURRENT.get() is not None:
+            return None
+        if suppressed() or OTHERS.active(client):
             return None
         server = telemetry.server_of(client.base_url)
         if server is None:
@@ -84,8 +86,8 @@ def traced_async_request(telemetry: Telemetry, original: Callable[..., Awaitable
             call.failed(error)
             raise
         finally:
-            CURRENT.reset(token)
-            otel_context.detach(attached)
+            if leave(token):
+                otel_context.detach(attached)
         _returned(call)
         return result
 

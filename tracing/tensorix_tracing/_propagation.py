@@ -37,7 +37,7 @@ def send_on(headers: MutableMapping[str, str], context: Context) -> None:
         if any([row[1] == b"traceparent" for row in rows]):
             return
         span = trace.get_current_span(context).get_span_context()
-        if is_plain and not span.trace_state and not baggage.get_all(context):
+        if is_plain and span.is_valid and not span.trace_state and not baggage.get_all(context):
             rows.append((b"traceparent", b"traceparent", _line(span).encode()))
             return
     elif "traceparent" in headers:

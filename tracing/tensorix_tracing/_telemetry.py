@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import weakref
@@ -14,6 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from tensorix_api import semantic_names as names
+from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
 __all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Server", "Telemetry", "server_of"]
+
+log = logging.getLogger("tensorix_tracing")
 
 SCOPE = "tensorix_tracing"
 SECONDS = tuple(0.01 * 2**power for power in range(14))
@@ -127,15 +131,23 @@ class Measurements:
         self._notes.clear()
 
 
-class Meter(Instruments):
-    """The instruments of one provider, which all that is instrumented shares, with the notes for them."""
+class Collected:
+    """What all that is instrumented shares of one provider, under whichever names: its gauges, and the notes."""
 
-    def __init__(self, meter: OpenTelemetryMeter, metric_names: MetricNames) -> None:
-        super().__init__(meter, metric_names)
+    def __init__(self) -> None:
         self.measurements = Measurements()
-        self.note = self.measurements.note
         self.remaining: weakref.WeakSet[Remaining] = weakref.WeakSet()
         self.models: set[str] = set()
+        self.meters: dict[MetricNames, Meter] = {}
+        self._gauges = [None]
+
+    def make_gauges(self, meter: OpenTelemetryMeter) -> None:
+        """Once: a callback that comes second to a gauge is not called, and one that is cannot be taken back."""
+        try:
+            # The one operation that only one thread can succeed in.
+            self._gauges.pop()
+        except IndexError:
+            return
         # Requests or tokens, as the attribute `limit` says: so no unit, and 1 would be a ratio to Prometheus.
         meter.create_observable_gauge(
             "tensorix.ratelimit.remaining", [self._collected], "", "What the last response said is left of the minute."
@@ -153,6 +165,18 @@ class Meter(Instruments):
     def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
         now_ns = time.monotonic_ns()
         return [found for remaining in list(self.remaining) for found in remaining.limits.observe(now_ns)]
+
+
+class Meter(Instruments):
+    """The instruments of one provider under the names that were asked for."""
+
+    def __init__(self, meter: OpenTelemetryMeter, metric_names: MetricNames, collected: Collected) -> None:
+        super().__init__(meter, metric_names)
+        collected.make_gauges(meter)
+        self.measurements = collected.measurements
+        self.note = self.measurements.note
+        self.remaining = collected.remaining
+        self.models = collected.models
 
 
 class LastSaid:
@@ -200,20 +224,38 @@ class Remaining(LastSaid):
         self.limits.clear()
 
 
-_meters: weakref.WeakKeyDictionary[MeterProvider, dict[MetricNames, Meter]] = weakref.WeakKeyDictionary()
+_collected: weakref.WeakKeyDictionary[MeterProvider, Collected] = weakref.WeakKeyDictionary()
 
 
 def _meter_of(provider: MeterProvider, metric_names: MetricNames) -> Meter:
-    meters = _meters.setdefault(provider, {})
-    if metric_names not in meters:
-        meters[metric_names] = Meter(provider.get_meter(SCOPE), metric_names)
-    return meters[metric_names]
+    """Never raises: a provider that cannot give a meter is told nothing."""
+    # The API's proxy would make its instruments, gauges too, once more for the provider that is set in the end; until
+    # then nobody collects.
+    if type(provider).__name__ != "_ProxyMeterProvider":
+        try:
+            collected = _collected.setdefault(provider, Collected())
+            if metric_names not in collected.meters:
+                collected.meters[metric_names] = Meter(provider.get_meter(SCOPE), metric_names, collected)
+            return collected.meters[metric_names]
+        except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+            log.debug("there is no meter", exc_info=True)
+    return Meter(metrics.NoOpMeterProvider().get_meter(SCOPE), metric_names, Collected())
+
+
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    """Never raises: a provider that cannot give a tracer is told nothing."""
+    # It may have been made after `instrument`, and asked the interpreter later to shut it down.
+    end_at_exit()
+    try:
+        return provider.get_tracer(SCOPE)
+    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        log.debug("there is no tracer", exc_info=True)
+        return trace.NoOpTracer()
 
 
 def _clear_all() -> None:
-    for meters in list(_meters.values()):
-        for meter in meters.values():
-            meter.measurements.clear()
+    for collected in list(_collected.values()):
+        collected.measurements.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -238,6 +280,8 @@ class Telemetry:
 
     def __init__(self, settings: TracingSettings) -> None:
         self.settings = settings
+        self.active = True
+        """Not after `uninstrument`: a hook that somebody hooked in on top of cannot be taken out, and does nothing."""
         self.remaining = Remaining()
         self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
@@ -250,7 +294,7 @@ class Telemetry:
         """Of the given provider, or of whichever is the global one now."""
         provider = self.settings.tracer_provider or trace.get_tracer_provider()
         if self._tracer is None or provider is not self._tracer_provider:
-            self._tracer_provider, self._tracer = provider, provider.get_tracer(SCOPE)
+            self._tracer_provider, self._tracer = provider, _tracer_of(provider)
         return self._tracer
 
     @property
@@ -285,6 +329,7 @@ class Telemetry:
 
     def forget(self) -> None:
         """After `uninstrument`: what was noted is passed on, and the gauge tells nothing more."""
+        self.active = False
         if self._meter is not None:
             self._meter.measurements.pass_on()
         self.remaining.clear()
