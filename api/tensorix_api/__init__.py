@@ -1,4 +1,4 @@
-"""What Tensorix promises: settings, secrets, errors, rate-limit headers, server-sent events, limiters, budgets, names."""
+"""What Tensorix promises: settings, secrets, errors, rate-limit headers, events, limiters, budgets, names."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ def __getattr__(name: str) -> Any:
     # and secrets need.
     value: Any
     if name == "Secret":
-        from tensorix_api.secret import Secret as value  # noqa: N813, PLC0415
+        from tensorix_api.secret import Secret as value  # noqa: N813
     elif name == "Settings":
-        from tensorix_api.settings import Settings as value  # noqa: N813, PLC0415
+        from tensorix_api.settings import Settings as value  # noqa: N813
     elif name == "TensorixError":
-        from tensorix_api.errors import TensorixError as value  # noqa: N813, PLC0415
+        from tensorix_api.errors import TensorixError as value  # noqa: N813
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

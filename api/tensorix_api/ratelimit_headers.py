@@ -88,7 +88,7 @@ def _until(unix_ns: int, now_unix_ns: int) -> int | None:
 def _parse_date(text: str) -> datetime | None:
     """An HTTP date, ISO 8601, or LiteLLM's `2026-11-23 03:44:24 UTC`; taken as UTC where no zone is named."""
     # Here rather than above: it brings the socket module along, and most services never meet a date.
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+    from email.utils import parsedate_to_datetime
 
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
