@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
+from tensorix_api.secret import Redactor, Secret
 from tensorix_api.semantic_names import REQUEST_PARAMETERS
 
-__all__ = ["AttributeValue", "model_of", "request_parameters"]
+__all__ = ["AttributeValue", "key_of", "model_of", "request_parameters", "without_key"]
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str]
 
 _LONGEST_MODEL = 200
 _MOST_STOPS = 16
 _LONGEST_STOP = 100
+# Of a text that a server made up for one call alone: what is shorter and holds neither end of the key is no hiding place.
+_PLAIN_LENGTH = 60
+_EDGE = 6
 _COUNTS = {"seed", "n", "top_k", "max_tokens", "max_completion_tokens"}
 
 
 def model_of(body: Mapping[str, Any]) -> str | None:
     """The name of the model that a request asks for, bounded; None where it names none."""
     model = body.get("model")
-    return model[:_LONGEST_MODEL] if isinstance(model, str) and model else None
+    return _model_name(model) if isinstance(model, str) and model else None
+
+
+@lru_cache(maxsize=256)
+def _model_name(model: str) -> str:
+    # A key in the place of a model is somebody's mistake, and no reason to tell it to all the world.
+    return Redactor()(model, _LONGEST_MODEL)
+
+
+def key_of(headers: Mapping[str, str]) -> Secret | None:
+    """The key that a request carries."""
+    for name in ("authorization", "api-key"):
+        if value := headers.get(name):
+            return Secret(value.partition(" ")[2] or value)
+    return None
+
+
+def without_key(text: str | None, key: Secret | None, *, unique: bool = False) -> str | None:
+    """A short text of a server's, which may repeat the key. `unique`: another for each call, so not worth keeping."""
+    if text is None:
+        return None
+    if unique:
+        edges = (key.reveal()[:_EDGE], key.reveal()[-_EDGE:]) if key else ()
+        small = text.lower()
+        if len(text) < _PLAIN_LENGTH and "sk-" not in small and not any(edge.lower() in small for edge in edges):
+            return text
+        return _redactor(key)(text, len(text))
+    return _known_without_key(text, key)
+
+
+@lru_cache(maxsize=256)
+def _known_without_key(text: str, key: Secret | None) -> str:
+    return _redactor(key)(text, len(text))
+
+
+@lru_cache(maxsize=16)
+def _redactor(key: Secret | None) -> Redactor:
+    return Redactor(key)
 
 
 def request_parameters(body: Mapping[str, Any]) -> dict[str, AttributeValue]:

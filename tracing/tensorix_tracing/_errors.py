@@ -21,6 +21,8 @@ _MALFORMED = {"JSONDecodeError", "UnicodeDecodeError", "ValidationError", "APIRe
 _CONNECTION = {"NetworkError", "ProtocolError", "ProxyError", "APIConnectionError", "OSError"}
 _CODE = re.compile(r"[A-Za-z0-9_.:\-]{1,64}\Z")
 _LONGEST_CHAIN = 10
+_MOST_CODES = 30
+_codes: set[str] = set()
 
 
 class Ending(NamedTuple):
@@ -66,5 +68,14 @@ def error_of_exception(error: BaseException, *, answered: bool) -> str:
 
 
 def bounded_code(code: str | None) -> str | None:
-    """A server's error code if it looks like one: short and of plain characters; else None."""
-    return code if code is not None and _CODE.match(code) else None
+    """A server's error code if it looks like one: short and of plain characters; else None.
+
+    A process tells so many distinct ones; those beyond are `_OTHER`.
+    """
+    if code is None or not _CODE.match(code):
+        return None
+    if code not in _codes:
+        if len(_codes) >= _MOST_CODES:
+            return OTHER
+        _codes.add(code)
+    return code
