@@ -22,6 +22,15 @@ from tensorix_simulator import Simulator
 from tensorix_tracing import uninstrument
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """What was there before the tests is not looked at again by each of their many collections of garbage."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_instrumented() -> Iterator[None]:
     """No test sees the hooks of another, nor a stream that another dropped."""
@@ -227,7 +236,8 @@ class RawServer:
     """A server that reads requests and leaves the answers to a function; a connection ends when that returns true."""
 
     def __init__(self, answer: Callable[[Peer], object]) -> None:
-        self._answer = answer
+        self.answer = answer
+        """May be replaced while it runs."""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -267,7 +277,7 @@ class RawServer:
                     body = reading.read(int(headers.get("content-length", "0")))
                     self.requests.append((first.decode("latin-1").strip(), headers, body))
                     self.seen_at.append(time.time())
-                    if self._answer(Peer(connection, len(self.requests) - 1, self._over)):
+                    if self.answer(Peer(connection, len(self.requests) - 1, self._over)):
                         return
         except (OSError, ValueError):
             # The client has gone, or `reset` has closed the connection.
@@ -286,6 +296,14 @@ class RawServer:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[RawServer]:
+    """One for all tests of a module: each sets the `answer` it wants."""
+    server = RawServer(lambda _: True)
+    yield server
+    server.close()
 
 
 @pytest.fixture
