@@ -38,6 +38,8 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         if server is None:
             return None
         body = options.json_data
+        if options.extra_json and type(body) is dict:
+            body = {**body, **options.extra_json}
         return Call(telemetry, operation, body if type(body) is dict else {}, server, task)
     except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
         log.debug("a call could not be followed", exc_info=True)
