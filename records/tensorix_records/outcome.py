@@ -7,4 +7,10 @@ from typing import Literal, TypeAlias
 __all__ = ["Outcome", "StreamOutcome"]
 
 Outcome: TypeAlias = Literal["success", "throttled", "failed", "cancelled"]
-StreamOutcome: TypeAlias = Literal["completed", "cut", "error_event", "malformed", "timeout", "cancelled"]
+StreamOutcome: TypeAlias = Literal[
+    "completed", "closed_early", "abandoned", "cut", "error_event", "malformed", "timeout", "cancelled"
+]
+"""What was closed early or abandoned, its reader ended: such requests are `cancelled`, as all that end from this end.
+
+They are no failure of the server's; and no success either, since what was not read to its end has no whole time.
+"""
