@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +18,9 @@ from tensorix_api.errors import SettingsError
 from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
 
 __all__ = ["configure"]
 
@@ -35,25 +37,36 @@ def configure(service_name: str | None = None) -> None:
         raise SettingsError(f"service_name is {service_name!r}: write the name that your service shall have in traces")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
-    if (there := _already_there()) is not None:
-        log.warning("a %s provider is there already: configure() changes nothing", there)
-        return
     try:
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        if (there := _already_there()) is not None:
+            log.warning("a %s provider is there already: configure() changes nothing", there)
+            return
+        tracer_provider, meter_provider = _providers(service_name)
+    except SettingsError:
+        raise
     except ImportError:
         raise SettingsError(f"OpenTelemetry's SDK is not installed: {_INSTALL}") from None
-    exporters, readers = _span_exporters(), _metric_readers()
-    resource = Resource.create({"service.name": service_name} if service_name is not None else None)
-    tracer_provider = TracerProvider(resource=resource)
-    for exporter in exporters:
-        tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
+    except Exception as error:  # noqa: BLE001
+        # Much that its variables may not be the SDK lets pass with a warning, and some of it not.
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"OpenTelemetry does not take what one of the variables OTEL_* says ({said})") from None
     trace.set_tracer_provider(tracer_provider)
-    metrics.set_meter_provider(MeterProvider(readers, resource))
+    metrics.set_meter_provider(meter_provider)
     # The providers send what they hold when the process ends. What is open then has to end before: last in, first out.
     end_at_exit()
+
+
+def _providers(service_name: str | None) -> tuple[TracerProvider, MeterProvider]:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create({"service.name": service_name} if service_name is not None else None)
+    tracer_provider = TracerProvider(resource=resource)
+    for exporter in _chosen("traces"):
+        tracer_provider.add_span_processor(BatchSpanProcessor(exporter()))
+    return tracer_provider, MeterProvider(_metric_readers(), resource)
 
 
 def _already_there() -> str | None:
@@ -66,31 +79,27 @@ def _already_there() -> str | None:
     return None
 
 
-def _span_exporters() -> list[SpanExporter]:
-    return [_made(name, kind) for name, kind in _chosen("traces")]
-
-
 def _metric_readers() -> list[MetricReader]:
     """A reader for each exporter; some, such as Prometheus's, are readers themselves."""
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
     readers: list[MetricReader] = []
-    for name, kind in _chosen("metrics"):
-        made = _made(name, kind)
+    for exporter in _chosen("metrics"):
+        made = exporter()
         readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
     return readers
 
 
-def _chosen(signal: _Signal) -> list[tuple[str, Any]]:
-    """The exporters that the environment names, not yet made: `otlp` unless it says otherwise."""
+def _chosen(signal: _Signal) -> list[Callable[[], Any]]:
+    """The kinds of exporter that the environment names: `otlp` unless it says otherwise."""
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()] or ["otlp"]
     if names == ["none"]:
         return []
-    return [(name, _loaded(variable, name, signal)) for name in names]
+    return [_loaded(variable, name, signal) for name in names]
 
 
-def _loaded(variable: str, name: str, signal: _Signal) -> Any:
+def _loaded(variable: str, name: str, signal: _Signal) -> Callable[[], Any]:
     entry = name
     if name == "otlp":
         protocol_variable, protocol = "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
@@ -103,7 +112,8 @@ def _loaded(variable: str, name: str, signal: _Signal) -> Any:
     found: EntryPoint | None = next(iter(entry_points(group=f"opentelemetry_{signal}_exporter", name=entry)), None)
     try:
         if found is not None:
-            return found.load()
+            kind: Callable[[], Any] = found.load()
+            return kind
     except ImportError:
         pass
     if name == "otlp":
@@ -111,11 +121,3 @@ def _loaded(variable: str, name: str, signal: _Signal) -> Any:
     raise SettingsError(
         f"{variable} names {name!r}, and no exporter of that name is installed: write otlp, console or none"
     )
-
-
-def _made(name: str, kind: Any) -> Any:
-    """An exporter, which reads its own part of the environment."""
-    try:
-        return kind()
-    except Exception as error:  # noqa: BLE001 - whatever it does not like is for whoever set the variables to mend
-        raise SettingsError(f"the exporter {name!r} cannot be made ({type(error).__name__}: {error})") from None

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from tensorix_api.errors import SettingsError
 from tensorix_tracing import instrument, uninstrument
@@ -19,7 +19,7 @@ log = logging.getLogger("tensorix_tracing")
 _SETTINGS = frozenset(inspect.signature(instrument).parameters) - {"client"}
 
 
-class TensorixInstrumentor(BaseInstrumentor):
+class TensorixInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """What the entry point `tensorix` of the group `opentelemetry_instrumentor` names.
 
     `instrument` takes the settings of `tensorix_tracing.instrument`, and those of OpenTelemetry's other instrumentors

@@ -186,7 +186,7 @@ def collector(_receiver: tuple[Received, int], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("rotel")
     grpc, http = _free_ports(2)
     command = [
-        Path(found.origin).with_name("rotel-agent"),
+        str(Path(found.origin).with_name("rotel-agent")),
         "start",
         *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--otlp-http-endpoint", f"127.0.0.1:{http}"),
         *("--exporter", "otlp", "--otlp-exporter-protocol", "http"),
