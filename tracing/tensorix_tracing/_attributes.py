@@ -16,7 +16,7 @@ AttributeValue: TypeAlias = str | bool | int | float | list[str]
 _LONGEST_MODEL = 200
 _MOST_STOPS = 16
 _LONGEST_STOP = 100
-# Of a text that a server made up for one call alone: what is shorter and holds neither end of the key is no hiding place.
+# A text that a server made up for one call hides no key if it is shorter and holds neither end of it.
 _PLAIN_LENGTH = 60
 _EDGE = 6
 _COUNTS = {"seed", "n", "top_k", "max_tokens", "max_completion_tokens"}

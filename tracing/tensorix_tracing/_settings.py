@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from tensorix_api.errors import SettingsError
+from tensorix_api.secret import Redactor
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPTURE_VARIABLE", "MetricNames", "TracingSettings", "host_and_port", "settings_from"]
 
+log = logging.getLogger("tensorix_tracing")
+
 MetricNames: TypeAlias = Literal["old", "new", "both"]
 
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 HOSTS_VARIABLE = "TENSORIX_TRACING_HOSTS"
 NAMES_VARIABLE = "TENSORIX_TRACING_METRIC_NAMES"
 _DEFAULT_HOST = "api.tensorix.ai"
+_LONGEST_TEXT = 200
+_LONGEST_S = 366 * 86_400
 _METRIC_NAMES: tuple[MetricNames, ...] = ("old", "new", "both")
 # What OpenTelemetry's instrumentations understand; those that capture to events only leave the spans bare.
 _CAPTURE_WORDS = {
@@ -64,25 +70,58 @@ class TracingSettings:
 
     def __post_init__(self) -> None:
         if self.metric_names not in _METRIC_NAMES:
-            raise SettingsError(f"metric_names is {self.metric_names!r}: write 'old', 'new' or 'both'")
-        if not self.provider_name:
-            raise SettingsError("provider_name is empty: name who serves the models, such as 'tensorix'")
-        if self.content_limit < 1:
-            raise SettingsError(f"content_limit is {self.content_limit}: write the characters of a text to keep, 1 or more")
-        if not self.idle_after_s > 0:
-            raise SettingsError(f"idle_after_s is {self.idle_after_s}: write seconds above 0")
-        if self.most_models < 1:
-            raise SettingsError(f"most_models is {self.most_models}: write 1 or more")
-        if not 0 <= self.chunk_gap_share <= 1:
-            raise SettingsError(f"chunk_gap_share is {self.chunk_gap_share}: write a share from 0 to 1")
+            raise SettingsError(f"metric_names is {_shown(self.metric_names)}: write 'old', 'new' or 'both'")
+        _check_text("provider_name", self.provider_name, "name who serves the models, such as 'tensorix'")
+        if self.key_alias is not None:
+            _check_text("key_alias", self.key_alias, "write a name for the key, such as 'production', never the key")
+            if Redactor()(self.key_alias, _LONGEST_TEXT) != self.key_alias:
+                raise SettingsError("key_alias looks like a key: write a name for it, such as 'production'")
+        for name, method in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            provider = getattr(self, name)
+            if provider is not None and not callable(getattr(provider, method, None)):
+                raise SettingsError(f"{name} is {_shown(provider)}: give a provider of OpenTelemetry's")
+        for name in ("propagate", "capture_content"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {_shown(getattr(self, name))}: write True or False")
+        _check_count("content_limit", self.content_limit, "the characters of a text to keep")
+        _check_count("most_models", self.most_models, "how many names of models metrics may have")
+        if self.redact is not None and not callable(self.redact):
+            raise SettingsError(f"redact is {_shown(self.redact)}: give a function that takes a text and returns one")
+        if not (_is_number(self.idle_after_s) and 0 < self.idle_after_s <= _LONGEST_S):
+            raise SettingsError(f"idle_after_s is {_shown(self.idle_after_s)}: write seconds, above 0 and up to a year")
+        if not (_is_number(self.chunk_gap_share) and 0 <= self.chunk_gap_share <= 1):
+            raise SettingsError(f"chunk_gap_share is {_shown(self.chunk_gap_share)}: write a share from 0 to 1")
 
     def touches(self, host: str, port: int | None) -> bool:
         """Whether calls to this server are ours to trace."""
         return host in self.hosts or f"{host}:{port}" in self.hosts
 
 
+def _shown(value: object) -> str:
+    """A wrong value in an error's one line: short, and without what might be a key."""
+    return Redactor()(repr(value), 60)
+
+
+def _is_number(value: object) -> bool:
+    # NaN and infinity are out of every range that is asked for.
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_text(name: str, value: object, advice: str) -> None:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_TEXT:
+        what = "empty" if value == "" else _shown(value)
+        raise SettingsError(f"{name} is {what}: {advice}")
+
+
+def _check_count(name: str, value: object, what: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SettingsError(f"{name} is {_shown(value)}: write {what}, a whole number from 1 on")
+
+
 def host_and_port(text: str) -> str:
     """A host as `TracingSettings` holds it, from `name`, `name:port` or a whole URL. Raises SettingsError."""
+    if not isinstance(text, str):
+        raise SettingsError(f"a host is {_shown(text)}: write a text like api.tensorix.ai or localhost:8000")
     text = text.strip().lower()
     try:
         parts = urlsplit(text if "//" in text else f"//{text}")
@@ -90,7 +129,7 @@ def host_and_port(text: str) -> str:
     except ValueError:
         host, port = None, None
     if not host or (host != host.strip()) or "*" in host or " " in host:
-        raise SettingsError(f"{text!r} names no host to trace: write it like api.tensorix.ai or localhost:8000")
+        raise SettingsError(f"{_shown(text)} names no host to trace: write it like api.tensorix.ai or localhost:8000")
     return host if port is None else f"{host}:{port}"
 
 
@@ -106,7 +145,12 @@ def _hosts_from(environ: Mapping[str, str]) -> frozenset[str]:
 def _capture_from(environ: Mapping[str, str]) -> bool:
     word = environ.get(CAPTURE_VARIABLE, "").strip().lower()
     if word not in _CAPTURE_WORDS:
-        # In doubt for privacy: what cannot be understood captures nothing.
+        # In doubt for privacy; and no error, for others read this variable too.
+        log.warning(
+            "%s is %s: nothing is captured; write span_only or no_content",
+            CAPTURE_VARIABLE,
+            _shown(word),
+        )
         return False
     return _CAPTURE_WORDS[word]
 
@@ -116,7 +160,7 @@ def _metric_names_from(environ: Mapping[str, str]) -> MetricNames:
     for name in _METRIC_NAMES:
         if word == name:
             return name
-    raise SettingsError(f"{NAMES_VARIABLE} is {word!r}: write old, new or both")
+    raise SettingsError(f"{NAMES_VARIABLE} is {_shown(word)}: write old, new or both")
 
 
 def settings_from(
@@ -136,9 +180,13 @@ def settings_from(
     if environ is None:
         environ = os.environ
     if isinstance(hosts, str):
-        raise SettingsError(f"hosts is a text: write a list, such as [{hosts!r}]")
+        raise SettingsError(f"hosts is a text: write a list, such as [{_shown(hosts)}]")
     if hosts is not None:
+        if not isinstance(hosts, Iterable):
+            raise SettingsError(f"hosts is {_shown(hosts)}: write a list, such as ['api.tensorix.ai']")
         chosen = frozenset(host_and_port(host) for host in hosts)
+        if not chosen:
+            raise SettingsError("hosts is empty: write a list, such as ['api.tensorix.ai'], or leave it out")
     elif client_host is not None:
         chosen = frozenset([client_host])
     else:
