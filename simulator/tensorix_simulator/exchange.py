@@ -115,6 +115,7 @@ class Exchange:
                 "n": self.number,
                 "connection": request.connection,
                 "request_id": self.request_id,
+                "traceparent": request.headers.get("traceparent", "")[:_MOST_ID] or None,
                 "key_alias": self.alias,
                 "method": request.method,
                 "path": request.path,

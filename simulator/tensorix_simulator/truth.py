@@ -8,7 +8,8 @@ name says `unix`. One object a line, told apart by `event`:
 `outage`    when the door was closed or opened: `at_ns`, `what` (`begin` or `end`), `fault` (its text).
 `arrival`   when a request is whole and decided, before the first byte of its response (or when it is given up): `n`
             (counts requests from 1), `connection` (counts connections from 1), `request_id` (the client's
-            `x-request-id`, or the one made for it), `key_alias` (null without a key; never the key), `method`, `path`,
+            `x-request-id`, or the one made for it), `traceparent` (the client's, as it came; null without one),
+            `key_alias` (null without a key; never the key), `method`, `path`,
             `arrival_ns` (of its first bytes: the instant to compare with a client's stamp of sending. The kernel's
             stamp of what the first read brought, put on CLOCK_MONOTONIC by the distance of the two clocks as measured
             at that read; where the kernel gives none, `arrival_read_ns`), `arrival_read_ns` (that read had returned:

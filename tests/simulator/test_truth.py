@@ -64,6 +64,7 @@ def test_a_stream_in_the_truth(start: Callable[..., Simulator], connect: Any, wi
     [arrival], [end] = lines(simulator, "arrival"), wait_for_ends(simulator, 1)
     assert arrival["request_id"] == end["request_id"] == "mine"
     assert arrival["n"] == end["n"] == 1
+    assert arrival["traceparent"] is None
     assert arrival["key_alias"] == Secret("sk-truth").alias
     assert (arrival["decision"], arrival["status"], end["status"]) == ("admitted", 200, 200)
     assert (arrival["method"], arrival["path"]) == ("POST", "/v1/chat/completions")
@@ -101,12 +102,13 @@ def test_the_arrival_is_not_the_read(
     wire.read_response()
     with standing_still(simulator):
         before_ns = time.monotonic_ns()
-        wire.send(wire_request(body(), x_request_id="late"))
+        wire.send(wire_request(body(), x_request_id="late", traceparent="00-0af7-b7ad-01"))
         sent_ns = time.monotonic_ns()
         time.sleep(0.1)
         resumed_ns = time.monotonic_ns()
     wire.read_response()
     [arrival] = [line for line in lines(simulator, "arrival") if line["request_id"] == "late"]
+    assert arrival["traceparent"] == "00-0af7-b7ad-01"
     assert before_ns - 100_000 <= arrival["arrival_ns"] <= sent_ns + 10_000_000 < resumed_ns
     assert arrival["arrival_read_ns"] >= resumed_ns
     assert arrival["body_ns"] >= arrival["arrival_read_ns"]
