@@ -179,6 +179,41 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The f
     write(run_folder)
 
 
+@app.command()
+def spans(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Spans as OTLP JSON, a line an export, as collectors write them; gzip or plain."
+        ),
+    ],
+    out: option.Out = None,
+    limit_requests: option.LimitRequests = None,
+    limit_tokens: option.LimitTokens = None,
+    limit_window: option.LimitWindow = None,
+    complete: Annotated[
+        bool,
+        typer.Option(
+            "--complete",
+            help="Every request of the key is in the files: judge the limiter by them.",
+            rich_help_panel="Limits of the key",
+        ),
+    ] = False,
+    label: option.Label = None,
+    report: option.Reported = True,
+) -> None:
+    """Report the chat calls of services in production, from the spans that a collector wrote to files.
+
+    Calls that tensorix_tracing told of are known best; those of other instrumentations for generative AI count too.
+    """
+    require(*(["reports"] if report else []))
+    from tensorix_cli._spans import run_spans
+
+    limits = {"requests": limit_requests, "tokens": limit_tokens, "window_s": limit_window}
+    place = _place(out or _fresh("spans-"))
+    run_spans(files, place, limits=limits, complete=complete, label=label, reported=report)
+
+
 @app.command(cls=SimulateCommand)
 def simulate(
     port: simulated.Port = 8000,

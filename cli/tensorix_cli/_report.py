@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tensorix_api.errors import RunFolderError
 from tensorix_cli._output import say
 from tensorix_reports.pages import write_report
 
@@ -12,6 +13,8 @@ __all__ = ["report"]
 
 def report(run: Path) -> None:
     """Write the report of a run folder and say what it found. Raises RunFolderError where it is no run."""
+    if run.is_file():
+        raise RunFolderError(f"{run} is a file, and a run is a folder: of spans, `tensorix spans {run}` makes one")
     written = write_report(run)
     say("")
     for line in written.verdict:

@@ -45,7 +45,8 @@ class Decisions:
 def decisions_of(requests: pd.DataFrame) -> Decisions:
     """The columns that matter to a limiter."""
     at = requests["at_s"].to_numpy(float)
-    headers = requests["headers_at_ns"].to_numpy(float) / 1e9 + at
+    # Spans do not tell of the headers: they were there when the first chunk was.
+    headers = requests["headers_at_ns"].fillna(requests["first_chunk_at_ns"]).to_numpy(float) / 1e9 + at
     return Decisions(
         at_s=at,
         seen_s=np.where(np.isnan(headers), requests["done_s"].to_numpy(float), headers),

@@ -33,6 +33,9 @@ class Failure:
 def failures_of(requests: pd.DataFrame) -> list[Failure]:
     """Every kind of failure, the most frequent first within each outcome."""
     bad = requests[requests["outcome"] != "success"]
+    # Both ended from this end, in two ways that are worth telling apart.
+    left = bad["stream_outcome"].isin(("closed_early", "abandoned"))
+    bad = bad.assign(error_kind=bad["error_kind"].where(~left, bad["stream_outcome"]))
     redact = Redactor()
     found = []
     groups: Any = bad.groupby(["outcome", "kind", "error_kind", "error_phase", "status"], dropna=False)

@@ -38,7 +38,7 @@ COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")
 PREFLIGHT = "models, preflight"
 """The model list asked for before a run, to see that the server can be used: counted, but no part of the load."""
 
-_KINDS = ("chat, streamed", "chat, not streamed", "models", PREFLIGHT)
+_KINDS = ("chat, streamed", "chat, not streamed", "chat", "models", PREFLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,16 @@ class RunFrames:
         return self.requests[self.requests["kind"] != PREFLIGHT]
 
     @property
+    def is_traced(self) -> bool:
+        """Whether the requests are spans of a service in production, and not a load test's own."""
+        return self.manifest.get("kind") == "traces"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every request of the key is there: a load test has sent them, of spans somebody must have said it."""
+        return not self.is_traced or self.manifest.get("complete") is True
+
+    @property
     def limits(self) -> dict[str, Any]:
         """What was known of the key's limits before the run: `requests`, `tokens`, `window_s`, which were `told`."""
         return mapping(self.manifest.get("limits"))
@@ -129,7 +139,8 @@ def kind_of(endpoint: str | None, stream: Any) -> str:
     if path.endswith("/models"):
         return "models"
     if path.endswith("/chat/completions"):
-        return "chat, streamed" if stream is True else "chat, not streamed"
+        # Spans of some other instrumentations do not tell.
+        return "chat" if stream is None else "chat, streamed" if stream is True else "chat, not streamed"
     return path or "unknown"
 
 

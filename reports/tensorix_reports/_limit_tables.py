@@ -12,8 +12,12 @@ from tensorix_reports._windows import WindowFit
 __all__ = ["limit_tables"]
 
 
-def limit_tables(report: RateLimitReport) -> list[Table]:
-    """Windows, episodes, headers, Retry-After and the minutes of the clock."""
+def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: bool = True) -> list[Table]:
+    """Windows, episodes, headers, Retry-After and the minutes of the clock.
+
+    `traced`: the requests are spans, which do not tell all that the headers said; `complete`: all of the key's are
+    there.
+    """
     several = len(report.keys) > 1
     windows, episodes = [], []
     notes = []
@@ -51,6 +55,8 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
                     episode.refused,
                 )
             )
+    if not complete:
+        notes.append("These spans may be a share of what the key sent: then windows began elsewhere and held more.")
     first = ["key"] if several else []
     start = len(first)
     return [
@@ -74,7 +80,7 @@ def limit_tables(report: RateLimitReport) -> list[Table]:
             "bound.",
             "The budget was never seen to run out.",
         ),
-        _headers_table(report),
+        _headers_table(report, traced),
         facts_table("retry-after", "Retry-After: said and true", _retry_facts(report), "No request was refused."),
         Table(
             "minutes",
@@ -131,7 +137,8 @@ def _fit_note(fit: WindowFit, models_counted: bool) -> str:
     return note + ("" if models_counted else " Model lists are left out: nothing shows that the limiter counts them.")
 
 
-def _headers_table(report: RateLimitReport) -> Table:
+def _headers_table(report: RateLimitReport, traced: bool) -> Table:
+    missing = "not told" if traced else "missing"
     # The documented two always; another only where somebody sent it.
     shown = [name for name in HEADER_COLUMNS if name.startswith("remaining") or report.headers[name].any()]
     rows = []
@@ -142,9 +149,9 @@ def _headers_table(report: RateLimitReport) -> Table:
             if seen == total:
                 cells.append(Cell("on all", tone="good"))
             elif seen:
-                cells.append(Cell(f"on {seen:,}", f"missing on {total - seen:,}", "notice"))
+                cells.append(Cell(f"on {seen:,}", f"{missing} on {total - seen:,}", "notice"))
             else:
-                cells.append(Cell("missing", tone="muted"))
+                cells.append(Cell(missing, tone="muted"))
         rows.append(row_of(row["kind"], str(row["status"]), int(row["responses"]), *cells))
     stated = [f"{value:,} requests" for value in report.stated_requests]
     stated += [f"{value:,} tokens" for value in report.stated_tokens]
@@ -154,7 +161,9 @@ def _headers_table(report: RateLimitReport) -> Table:
     for anomaly, count in list(report.anomalies.items())[:5]:
         note += f" Odd on {count:,}: {anomaly}."
     never = [HEADER_COLUMNS[name] for name in HEADER_COLUMNS if name not in shown]
-    if never and rows:
+    if traced:
+        note += " Spans do not tell of resets, and of an attempt that another followed only its Retry-After."
+    elif never and rows:
         note += f" On no response: {', '.join(never)}."
     columns = ["response", "status", "responses", *(HEADER_COLUMNS[name] for name in shown)]
     empty = "Not enough data: no response arrived."

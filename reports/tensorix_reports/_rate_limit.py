@@ -181,7 +181,7 @@ def _minutes(frames: RunFrames) -> pd.DataFrame:
 def _remaining(frames: RunFrames) -> pd.DataFrame:
     requests = frames.requests
     told = requests[requests["remaining_requests"].notna() | requests["remaining_tokens"].notna()]
-    headers = told["headers_at_ns"].fillna(told["end_at_ns"]).fillna(0.0)
+    headers = told["headers_at_ns"].fillna(told["first_chunk_at_ns"]).fillna(told["end_at_ns"]).fillna(0.0)
     table = told[["key_alias", "kind", "status", "remaining_requests", "remaining_tokens"]].copy()
     table.insert(0, "told_s", told["at_s"] + headers / 1e9)
     table.insert(0, "at_s", told["at_s"])

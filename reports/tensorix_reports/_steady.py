@@ -14,6 +14,8 @@ def counted_window(frames: RunFrames) -> Window:
     """From the end of the ramp to the last start of a request; the whole run where that would leave next to nothing."""
     at = frames.load["at_s"].to_numpy(float)
     first, last = (float(at.min()), float(at.max())) if len(at) else (0.0, 0.0)
+    if frames.is_traced:
+        return Window(first, last, "all of the spans: a service in production has no ramp")
     steady = [event["at_s"] for event in frames.of("phase") if event.get("name") == "steady"]
     if not steady:
         return Window(first, last, "the whole run: it records no end of its ramp")

@@ -89,7 +89,7 @@ def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, 
 def trust_of(frames: RunFrames) -> Trust:
     """Judge the client by what it recorded about itself."""
     requests = frames.requests
-    answered = requests[requests["headers_at_ns"].notna()]
+    answered = requests[requests["headers_at_ns"].notna() | requests["first_chunk_at_ns"].notna()]
     sources = answered["stamp_source"].fillna("none").value_counts()
     stamps = {str(name): int(count) for name, count in sources.items()}
     lag = requests["lag_first_token_ns"].dropna().to_numpy(float)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from tensorix_reports._frames import PREFLIGHT, RunFrames
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
+from tensorix_reports._statement import Statement, counted
+from tensorix_reports._traces import ended_here, limit_of_a_share, measured_in_the_service, read_from, share_seen
 from tensorix_reports._windows import LimiterWindow
 
 __all__ = ["Statement", "Verdict", "verdict_of"]
-
-Standing: TypeAlias = Literal["good", "notice", "problem", "unknown"]
 
 _REASONS = {
     "requests": "all requests were made",
@@ -25,16 +24,6 @@ _REASONS = {
     "payment": "the key is out of credit",
     "write_failed": "its records could not be written",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One finding: what it is about, how it stands, the word for that, and the sentence."""
-
-    topic: str
-    standing: Standing
-    word: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +40,6 @@ class Verdict:
         lines = [self.headline, *(f"  {item.word.upper():<{width}}  {item.text}" for item in self.statements)]
         # Some words in them are a server's: on a terminal a control character would be a command.
         return ["".join(character if character.isprintable() else " " for character in line) for line in lines]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
@@ -77,7 +62,7 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
         return Statement("run", "problem", "damaged", text + (f" (and {more} more)." if more else "."))
     text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
     if trust.unfinished:
-        text += f" {_count(trust.unfinished, 'request')} started and left no record."
+        text += f" {counted(trust.unfinished, 'request')} started and left no record."
     stopped = reason in ("unauthorised", "payment", "write_failed", "defect")
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
@@ -113,8 +98,8 @@ def _limit_of_key(report: RateLimitReport, key: KeyLimits) -> list[Statement]:
         bounds.pop() or "" if len(bounds) == 1 else "", "a limit (which one is not clear)"
     )
     back = sum(1 for episode in key.episodes if episode.back_s is not None)
-    text = f"The run ran into {what}{who}: {_count(refused, 'request')} refused with 429, the budget spent "
-    text += f"{_count(len(key.episodes), 'time')} and seen to come back {_count(back, 'time')}."
+    text = f"The run ran into {what}{who}: {counted(refused, 'request')} refused with 429, the budget spent "
+    text += f"{counted(len(key.episodes), 'time')} and seen to come back {counted(back, 'time')}."
     return [Statement("limit", "notice", "reached", text), _against_limit(report, key, windows)]
 
 
@@ -129,7 +114,7 @@ def _against_limit(report: RateLimitReport, key: KeyLimits, windows: list[Limite
         return Statement("windows", "unknown", "too short", text)
     low, high = min(full), max(full)
     passed = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    text = f"{passed} requests passed per window of {length} ({_count(len(full), 'spent window')} seen whole)"
+    text = f"{passed} requests passed per window of {length} ({counted(len(full), 'spent window')} seen whole)"
     limit = report.limit_requests
     said = {"headers": " that headers state", "documented": " that is documented"}.get(report.sources["requests"], "")
     if {window.bound_by for window in windows if window.refused} == {"tokens"}:
@@ -163,14 +148,16 @@ def _failures(report: RateLimitReport, latency: LatencyReport) -> Statement:
     if not judged:
         return Statement("failures", "unknown", "none judged", "No request succeeded or failed on its own account.")
     if not failed:
-        return Statement("failures", "good", "no failures", f"None of {_count(judged, 'request')} failed (429s apart).")
+        return Statement(
+            "failures", "good", "no failures", f"None of {counted(judged, 'request')} failed (429s apart)."
+        )
     counts: Counter[str] = Counter()
     for failure in latency.failures:
         if failure.outcome == "failed" and failure.request != PREFLIGHT:
             counts[failure.kind.replace("_", " ")] += failure.count
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common(3))
     more = "" if len(counts) <= 3 else ", …"
-    text = f"{failed:,} of {_count(judged, 'request')} failed ({failed / judged:.1%}): {kinds}{more}."
+    text = f"{failed:,} of {counted(judged, 'request')} failed ({failed / judged:.1%}): {kinds}{more}."
     return Statement("failures", "problem", "failures", text)
 
 
@@ -178,7 +165,7 @@ def _cancelled(report: RateLimitReport) -> list[Statement]:
     """Said where there are any: neither a success nor the server's failure, they would be missed in both."""
     if not (cancelled := report.totals["cancelled"]):
         return []
-    text = f"{_count(cancelled, 'request')} cancelled from this end, in flight when the run was cut short."
+    text = f"{counted(cancelled, 'request')} cancelled from this end, in flight when the run was cut short."
     return [Statement("cancelled", "notice", "cancelled", text)]
 
 
@@ -189,12 +176,12 @@ def _latency(latency: LatencyReport) -> list[Statement]:
             continue
         middle, tail = row.figures[50.0], row.figures[95.0]
         if middle.value is None:
-            text = f"{row.quantity} ({row.request}): only {_count(row.count, 'sample')}, too few for a median."
+            text = f"{row.quantity} ({row.request}): only {counted(row.count, 'sample')}, too few for a median."
             found.append(Statement("latency", "unknown", "too few", text))
             continue
         text = f"{row.quantity} ({row.request}): half within {middle.value:,.0f} ms"
         text += f", 95 % within {tail.value:,.0f} ms" if tail.value is not None else ", too few for the p95"
-        found.append(Statement("latency", "good", "measured", f"{text} ({_count(row.count, 'request')})."))
+        found.append(Statement("latency", "good", "measured", f"{text} ({counted(row.count, 'request')})."))
     return found
 
 
@@ -216,6 +203,8 @@ def _headline(frames: RunFrames, statements: list[Statement]) -> str:
     words = {statement.topic: statement for statement in reversed(statements)}
     if words["run"].word == "stopped":
         return f"The run was stopped: {_REASONS.get(str(frames.manifest.get('end_reason')), 'see below')}"
+    if frames.is_traced:
+        return _headline_of_traces(words)
     limit, windows = words.get("limit"), words.get("windows")
     if limit is None or limit.standing == "unknown":
         return "Nothing was measured: no request was sent"
@@ -229,8 +218,27 @@ def _headline(frames: RunFrames, statements: list[Statement]) -> str:
     return headline + ("" if frames.ended else " (incomplete run)")
 
 
+def _headline_of_traces(words: dict[str, Statement]) -> str:
+    windows, limit = words.get("windows"), words.get("limit")
+    known = {"as allowed": "limit reached and kept", "over": "more passed than the limit allows"}
+    reached = "limit reached" if limit is not None and limit.word == "reached" else "no request was refused"
+    headline = f"Production traces: {known.get(windows.word, reached) if windows is not None else reached}"
+    return headline + (", with failures" if words["failures"].word == "failures" else "")
+
+
 def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitReport) -> Verdict:
     """The verdict of a run from its two reports."""
+    if frames.is_traced:
+        statements = [
+            share_seen(frames),
+            *([*_limit(limits), *_length(limits)] if frames.is_complete else limit_of_a_share(limits)),
+            _failures(limits, latency),
+            *ended_here(frames),
+            *_latency(latency),
+            measured_in_the_service(),
+            read_from(frames),
+        ]
+        return Verdict(_headline(frames, statements), statements)
     statements = [
         *_limit(limits),
         *_length(limits),

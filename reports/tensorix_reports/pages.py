@@ -21,7 +21,7 @@ from typing import Any
 
 from tensorix_records import Run
 from tensorix_reports._csv_files import csv_files
-from tensorix_reports._frames import RunFrames, read_frames
+from tensorix_reports._frames import RunFrames, mapping, read_frames
 from tensorix_reports._glossary import GLOSSARY
 from tensorix_reports._html import html_of
 from tensorix_reports._latency import LatencyReport, latency_of
@@ -97,7 +97,13 @@ def _summary(reports: _Reports) -> dict[str, Any]:
 def _title(frames: RunFrames) -> tuple[str, str]:
     asked = frames.asked
     label = frames.manifest.get("label") or asked.get("label")
-    title = str(label) if label else f"Load test of {asked.get('model') or 'a chat API'}"
+    if label:
+        title = str(label)
+    elif frames.is_traced:
+        services = list(mapping(mapping(frames.manifest.get("spans")).get("services")))
+        title = f"Chat calls of {services[0] if len(services) == 1 else 'services'} in production"
+    else:
+        title = f"Load test of {asked.get('model') or 'a chat API'}"
     started = datetime.fromtimestamp(frames.origin_unix_ns / 1e9, tz=UTC)
     parts = [str(asked["base_url"])] if asked.get("base_url") else []
     parts += [f"{started:%Y-%m-%d %H:%M:%S} UTC", f"{frames.end_s:,.1f} s", f"{len(frames.load):,} requests"]
@@ -117,7 +123,11 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     reports = _Reports(frames, latency, limits, rates, verdict_of(frames, latency, limits))
     drawn: list[Picture] = pictures_of(frames, limits)
     title, subtitle = _title(frames)
-    tables = [*latency_tables(latency), rates_table(rates), *limit_tables(limits)]
+    tables = [
+        *latency_tables(latency),
+        rates_table(rates),
+        *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
+    ]
     tables += [trust_table(latency), settings_table(frames)]
     summary = json.dumps(_summary(reports), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {

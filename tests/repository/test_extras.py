@@ -31,6 +31,7 @@ _COMMANDS = {
     "load": (["load", "--base-url", "http://127.0.0.1:1/v1", "--requests", "1"], ["loadtests", "reports"]),
     "load without a report": (["load", "--no-report", "--base-url", "http://127.0.0.1:1/v1"], ["loadtests"]),
     "report": (["report", "runs/none"], ["reports"]),
+    "spans": (["spans", "none.jsonl"], ["reports"]),
     "demo": (["demo", "--out", "runs/none"], ["simulator", "loadtests", "reports"]),
     "simulate": (["simulate", "--port", "0"], ["simulator"]),
     "probe report": (["probe", "report", "--history", "none"], ["reports", "history"]),

@@ -37,11 +37,13 @@ def write_trace_run(
     out: Path,
     *,
     limits: Mapping[str, float | None] | None = None,
+    complete: bool = False,
     label: str | None = None,
 ) -> TraceRun:
     """Read files of spans and make the run folder `out` of them.
 
-    `limits` are those of the key as far as they are told: `requests`, `tokens`, `window_s`. Raises SettingsError for a
+    `limits` are those of the key as far as they are told: `requests`, `tokens`, `window_s`; `complete` says that every
+    request of the key is there, so that the reports judge the limiter's windows. Raises SettingsError for a
     file that cannot be read or is no OTLP JSON, and where no span is of a call to a chat API; then no folder is left.
     RunFolderError as `Run.create`.
     """
@@ -62,6 +64,7 @@ def write_trace_run(
             "run_id": run_id,
             "kind": "traces",
             "label": label,
+            "complete": complete,
             "files": [path.name for path in files],
             "read_unix_ns": time.time_ns(),
         },
