@@ -87,7 +87,7 @@ def instrument(
 
     Raises `tensorix_api.errors.SettingsError` for what cannot be instrumented, or a setting that is out of range.
     """
-    from tensorix_tracing import _instrument  # noqa: PLC0415 - importing this package costs a service next to nothing
+    from tensorix_tracing import _instrument
 
     _instrument.instrument(
         client,
@@ -113,7 +113,7 @@ def uninstrument(client: object | None = None) -> None:
 
     A stream that is open goes on being followed to its end.
     """
-    from tensorix_tracing import _instrument  # noqa: PLC0415
+    from tensorix_tracing import _instrument
 
     _instrument.uninstrument(client)
 

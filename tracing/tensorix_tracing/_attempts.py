@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-__all__ = ["Attempt", "Headers", "read_headers", "tell_of_the_first"]
+__all__ = ["Attempt", "limits_of", "tell_of_the_first"]
 
 _DOCUMENTED = {
     b"x-ratelimit-api_key-remaining-requests": "remaining_requests",
@@ -26,22 +27,20 @@ _DOCUMENTED = {
     b"x-ratelimit-api_key-limit-tokens": "limit_tokens",
 }
 _LONGEST_PLAIN = 15
-_PASSED_OVER = frozenset([b"date", b"server", b"connection", b"transfer-encoding", b"content-length", b"cache-control"])
 
 
 class Attempt:
     """One request: when it was sent, what came back."""
 
-    __slots__ = ("begun_unix_ns", "context", "ended_unix_ns", "error_type", "retry_after_s", "span", "status")
+    ended_unix_ns = 0
+    status: int | None = None
+    error_type: str | None = None
+    span: Span | None = None
+    context: Context | None = None
+    raw_headers: list[tuple[bytes, bytes]] | None = None
 
-    def __init__(self, begun_unix_ns: int) -> None:
-        self.begun_unix_ns = begun_unix_ns
-        self.ended_unix_ns = 0
-        self.status: int | None = None
-        self.retry_after_s: float | None = None
-        self.error_type: str | None = None
-        self.span: Span | None = None
-        self.context: Context | None = None
+    def __init__(self) -> None:
+        self.begun_unix_ns = time.time_ns()
 
     def start_span(self, tracer: Tracer, parent: Context, operation: str, resent: int) -> None:
         """Begin a span below the call's; `resent` is how many attempts went before."""
@@ -57,17 +56,24 @@ class Attempt:
         )
         self.context = trace.set_span_in_context(self.span, parent)
 
-    def answered(self, status: int, raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """The headers came: what they say."""
+    def answered(self, status: int, raw_headers: list[tuple[bytes, bytes]]) -> None:
+        """The headers came."""
         self.status = status
+        self.raw_headers = raw_headers
         if status >= 400:
             self.error_type = str(status)
             self.ended_unix_ns = time.time_ns()
-        headers = read_headers(raw_headers)
-        limits = headers.limits
-        if limits is not None and limits.retry_after_ns is not None:
-            self.retry_after_s = limits.retry_after_ns / 1e9
-        return headers
+
+    @cached_property
+    def limits(self) -> RateLimits | None:
+        """What the response's headers say of limits, None where they say nothing."""
+        return limits_of(self.raw_headers) if self.raw_headers else None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """How long the server asked to wait, s."""
+        limits = self.limits
+        return limits.retry_after_ns / 1e9 if limits is not None and limits.retry_after_ns is not None else None
 
     def failed(self, error: BaseException) -> None:
         """Nothing came, or not all."""
@@ -96,41 +102,23 @@ def tell_of_the_first(tracer: Tracer, parent: Context, attempt: Attempt, operati
     attempt.end()
 
 
-class Headers(NamedTuple):
-    """What matters of a response's headers; `limits` None where they say nothing of any."""
+def limits_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> RateLimits | None:
+    """What a response's headers say of limits; None where they say nothing.
 
-    content_type: str
-    encoding: str
-    limits: RateLimits | None
-
-
-def read_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Read a response's headers in one pass.
-
-    The documented limits with plain numbers, each once, are read here; every other spelling by `tensorix_api`.
+    The documented spelling with plain numbers, each once, is read here; all the rest by `tensorix_api`.
     """
     found: dict[str, int] = {}
-    content_type = encoding = b""
     other = False
     for name, value in raw_headers:
         small = name.lower()
-        if small in _PASSED_OVER:
-            continue
-        if small == b"content-type":
-            content_type = value
-        elif small == b"content-encoding":
-            encoding = value
-        elif (field := _DOCUMENTED.get(small)) is not None:
+        if (field := _DOCUMENTED.get(small)) is not None:
             if field not in found and value.isdigit() and len(value) <= _LONGEST_PLAIN:
                 found[field] = int(value)
             else:
                 other = True
         elif b"ratelimit" in small or small.startswith(b"retry-after") or small == b"reset_at":
             other = True
-    limits = None
     if other:
         texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw_headers]
-        limits = read_rate_limits(texts, time.time_ns())
-    elif found:
-        limits = RateLimits(**found, spelling="api_key")
-    return Headers(content_type.decode("latin-1"), encoding.decode("latin-1").strip().lower(), limits)
+        return read_rate_limits(texts, time.time_ns())
+    return RateLimits(**found, spelling="api_key") if found else None

@@ -9,120 +9,94 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from tensorix_api.chat import CHUNK, DONE, ERROR, MALFORMED, OUTPUT, TOKEN, ChatStream, MalformedError, parse_reply
-from tensorix_api.errors import parse_error_body
-from tensorix_api.sse import SSEReader
-from tensorix_tracing._call import COMPLETED
-from tensorix_tracing._errors import Ending, error_of_exception, is_cancellation
+from tensorix_tracing._errors import COMPLETED, Ending, error_of_exception, is_cancellation
+from tensorix_tracing._events import ExactEvents, PassingEvents
+from tensorix_tracing._reading import LARGEST_BODY, read_whole
 from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
     from tensorix_tracing._call import Call
 
-__all__ = ["Body", "read_whole"]
+__all__ = ["Body"]
 
 log = logging.getLogger("tensorix_tracing")
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
-# A body that is not streamed is kept up to here to be read at its end.
-_LARGEST_BODY = 4 * 2**20
-_ENCODED = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-
-
-def read_whole(call: Call, status: int, body: bytes) -> str | None:
-    """Learn what a whole body says. Returns `malformed` for a chat reply that is none, else None."""
-    if status >= 400:
-        call.reply.error = parse_error_body(body[:_LARGEST_BODY])
-        return None
-    if call.operation != "chat":
-        return None
-    if call.content is not None:
-        call.content.whole(body)
-    try:
-        call.reply = parse_reply(body)
-    except MalformedError:
-        return "malformed"
-    return None
+_ENCODED = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_CUT = Ending("cut", "cut", is_error=True)
 
 
 class Body:
     """Follows one response. `ends_call`: its end is the end of the call (else the caller's client decides)."""
 
-    def __init__(self, call: Call, status: int, content_type: str, encoding: str, *, ends_call: bool) -> None:
+    encoded = blind = False
+    """Compressed; and: not to be read here, since another compression or a defect of ours is in the way."""
+
+    def __init__(self, call: Call, status: int, raw_headers: Iterable[tuple[bytes, bytes]], *, ends_call: bool) -> None:
         self.call = call
         self.status = status
         self.ends_call = ends_call
-        self.events = status < 400 and content_type.partition(";")[0].strip().lower() == "text/event-stream"
-        self.encoded = bool(encoding) and encoding != "identity"
-        self._decoder = zlib.decompressobj(_ENCODED[encoding]) if encoding in _ENCODED else None
-        self._content = call.content
-        self._reader = SSEReader()
-        self._chat = ChatStream(call.reply)
-        self._kept = bytearray()
-        self._done = False
-        self._blind = self.encoded and self._decoder is None
-        """What passes cannot be read here: another compression, or a defect of ours."""
+        self.events: ExactEvents | PassingEvents | None = None
+        self._kept: bytearray | None = None
+        self._decoder = None
+        for name, value in raw_headers:
+            small = name.lower()
+            if small == b"content-type":
+                if status < 400 and value.lstrip()[:17].lower() == b"text/event-stream":
+                    self.events = PassingEvents(call) if call.passing else ExactEvents(call)
+            elif small == b"content-encoding" and (encoding := value.strip().lower()) not in (b"", b"identity"):
+                self.encoded = True
+                self.blind = encoding not in _ENCODED
+                self._decoder = None if self.blind else zlib.decompressobj(_ENCODED[encoding])
+        if self.events is None:
+            self._kept = bytearray()
         if ends_call:
             call.read_begun()
 
     def parts(self, piece: bytes) -> tuple[bytes, ...] | Iterator[bytes]:
         """A read taken apart into what ends with an event each."""
-        if not self.events or self.encoded or piece.find(b"\n\n", 0, -2) < 0 and piece.find(b"\r\n\r\n", 0, -4) < 0:
+        if self.events is None or self.encoded:
+            return (piece,)
+        if piece.find(b"\n\n", 0, -2) < 0 and (b"\r" not in piece or piece.find(b"\r\n\r\n", 0, -4) < 0):
             return (piece,)
         return _split(piece)
 
     def feed(self, part: bytes, now_ns: int) -> None:
         """Bytes that came at `now_ns` pass to the caller. Never raises."""
         self.call.last_activity_ns = now_ns
-        if self._blind:
+        if self.blind:
             return
         try:
             if self._decoder is not None:
                 part = self._decoder.decompress(part)
-            if not self.events:
-                if len(self._kept) <= _LARGEST_BODY:
-                    self._kept += part
-                return
-            for event in self._reader.feed(part):
-                if self._content is not None:
-                    self._content.event(event.data)
-                self._event(self._chat.feed(event.data, event.type), now_ns)
-        except Exception:  # noqa: BLE001 - the caller's bytes come first
-            self._blind = True
+            if self.events is not None:
+                ending = self.events.feed(part, now_ns)
+                if ending is not None:
+                    self._end(ending)
+            elif self._kept is not None and len(self._kept) <= LARGEST_BODY:
+                self._kept += part
+        except Exception:  # the caller's bytes come first
+            self.blind = True
             log.debug("a response could not be read", exc_info=True)
-
-    def _event(self, flags: int, now_ns: int) -> None:
-        if flags & CHUNK:
-            self.call.chunk(now_ns, token=bool(flags & TOKEN), output=bool(flags & OUTPUT))
-        if flags & (DONE | ERROR | MALFORMED):
-            if flags & DONE:
-                self._done = True
-                self._end(COMPLETED)
-            elif flags & ERROR:
-                self._end(Ending("error_event", "error_event", is_error=True))
-            else:
-                self._end(Ending("malformed", "malformed", is_error=True))
 
     def exhausted(self) -> None:
         """The last byte was handed on."""
+        if self.call.ended:
+            return
+        kept = bytes(self._kept or b"")
         if self.status >= 400:
-            read_whole(self.call, self.status, bytes(self._kept))
+            read_whole(self.call, self.status, kept)
             self._end(Ending(None, str(self.status), is_error=True))
-        elif self.events:
-            if (left := self._reader.close()) is not None:
-                # Some servers leave out the last empty line.
-                if self._content is not None:
-                    self._content.event(left.data)
-                self._event(self._chat.feed(left.data, left.type), time.perf_counter_ns())
-            whole = self._done or self._chat.finished or self._blind
-            self._end(COMPLETED if whole else Ending("cut", "cut", is_error=True))
+        elif self.blind:
+            self._end(COMPLETED)
+        elif self.events is not None:
+            self._end(self.events.exhausted() or _CUT)
         else:
-            wrong = None if self._blind else read_whole(self.call, self.status, bytes(self._kept))
+            wrong = read_whole(self.call, self.status, kept)
             self._end(Ending("malformed", wrong, is_error=True) if wrong else COMPLETED)
 
     def failed(self, error: BaseException) -> None:
@@ -130,18 +104,20 @@ class Body:
         kind = error_of_exception(error, answered=True)
         if kind == "cancelled":
             self._end(Ending("cancelled"))
-        elif self._chat.finished and kind == "cut":
+        elif self._finished and kind == "cut":
             self._end(COMPLETED)
         else:
             self._end(Ending(kind if kind in ("timeout", "malformed") else "cut", kind, is_error=True))
 
     def closed(self) -> None:
         """The caller, or the client for it, closes the response before its last byte."""
+        if self.call.ended:
+            return
         if self.status >= 400:
             self._end(Ending(None, str(self.status), is_error=True))
             return
         error = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
-        if self._chat.finished:
+        if self._finished:
             self._end(COMPLETED)
         elif error is not None and is_cancellation(error):
             self._end(Ending("cancelled"))
@@ -158,11 +134,15 @@ class Body:
         """Nobody holds the response any more. May be run by the garbage collector, anywhere."""
         if not self.ends_call or self.call.ended:
             return
-        ending = COMPLETED if self._chat.finished else self.call.if_abandoned()
+        ending = COMPLETED if self._finished else self.call.if_abandoned()
         if is_safe_here(2):
             self.call.end(ending)
         else:
             OPEN.put_off(self.call, ending)
+
+    @property
+    def _finished(self) -> bool:
+        return self.events is not None and self.events.finished
 
     def _end(self, ending: Ending) -> None:
         if self.ends_call:

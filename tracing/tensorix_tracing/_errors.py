@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["OTHER", "Ending", "bounded_code", "error_of_exception", "is_cancellation"]
+__all__ = [
+    "COMPLETED",
+    "ERROR_EVENT",
+    "MALFORMED",
+    "OTHER",
+    "Ending",
+    "bounded_code",
+    "error_of_exception",
+    "is_cancellation",
+]
 
 OTHER = "_OTHER"
 """What the conventions name everything that has no name."""
@@ -31,6 +40,11 @@ class Ending(NamedTuple):
     outcome: str | None
     error_type: str | None = None
     is_error: bool = False
+
+
+COMPLETED = Ending("completed")
+MALFORMED = Ending("malformed", "malformed", is_error=True)
+ERROR_EVENT = Ending("error_event", "error_event", is_error=True)
 
 
 def _names(error: BaseException) -> set[str]:

@@ -17,9 +17,10 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 
-from tensorix_tracing._body import Body, read_whole
-from tensorix_tracing._call import BUSY, COMPLETED, CURRENT, Call
-from tensorix_tracing._errors import Ending
+from tensorix_tracing._body import Body
+from tensorix_tracing._call import BUSY, CURRENT, Call
+from tensorix_tracing._errors import COMPLETED, Ending
+from tensorix_tracing._reading import read_whole
 from tensorix_tracing._telemetry import Telemetry, server_of
 
 __all__ = ["HTTP_MODULES", "current_task", "leave", "operation_of", "suppressed", "traced_async_send", "traced_send"]
@@ -48,7 +49,7 @@ def suppressed() -> bool:
 
 def current_task() -> weakref.ref[Any] | None:
     """The asyncio task that runs here, held weakly; None outside of asyncio."""
-    import asyncio  # noqa: PLC0415 - only an asynchronous client comes here, and it has it loaded
+    import asyncio
 
     try:
         task = asyncio.current_task()
@@ -114,7 +115,7 @@ class _Sending:
         """
         try:
             return self._read(response)
-        except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        except Exception:
             log.debug("a response could not be followed", exc_info=True)
             if self.own and not self.call.reading:
                 self.call.end(COMPLETED)
@@ -122,9 +123,10 @@ class _Sending:
 
     def _read(self, response: Any) -> Body | None:
         call, status = self.call, response.status_code
-        headers = call.attempt_answered(self.attempt, status, response.headers.raw)
+        raw_headers = response.headers.raw
+        call.attempt_answered(self.attempt, status, raw_headers)
         if self.streamed:
-            return Body(call, status, headers.content_type, headers.encoding, ends_call=self.own or status < 400)
+            return Body(call, status, raw_headers, ends_call=self.own or status < 400)
         wrong = read_whole(call, status, response.content)
         if wrong is not None:
             call.error_type = wrong
@@ -143,12 +145,13 @@ def _open(telemetry: Telemetry | None, request: Any, streamed: bool, task: Any) 
         if current == BUSY:
             return None
         if isinstance(current, Call):
-            if operation_of(request.method, request.url.path) != current.operation:
+            # The path as it was written: to decode it takes httpx longer than all of this.
+            if operation_of(request.method, request.url.raw_path.partition(b"?")[0].decode()) != current.operation:
                 return None
             return _Sending(current, request, own=False, streamed=streamed)
         call = _begin(telemetry, request, task) if telemetry is not None else None
         return _Sending(call, request, own=True, streamed=streamed) if call is not None else None
-    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+    except Exception:
         log.debug("a request could not be followed", exc_info=True)
         return None
 
@@ -156,7 +159,7 @@ def _open(telemetry: Telemetry | None, request: Any, streamed: bool, task: Any) 
 def _quietly(act: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return act(*arguments)
-    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+    except Exception:
         log.debug("a request could not be followed", exc_info=True)
         return None
 

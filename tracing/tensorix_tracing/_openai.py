@@ -7,14 +7,15 @@ responses), synchronous and not, from openai 1.x on.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import ref
 
 from opentelemetry import context as otel_context
 
-from tensorix_tracing._call import COMPLETED, CURRENT, Call
-from tensorix_tracing._errors import Ending
+from tensorix_tracing._call import CURRENT, Call
+from tensorix_tracing._errors import COMPLETED, Ending
 from tensorix_tracing._httpx import current_task, leave, operation_of, suppressed
 from tensorix_tracing._others import Others
 from tensorix_tracing._telemetry import Telemetry
@@ -24,6 +25,7 @@ __all__ = ["traced_async_request", "traced_request"]
 log = logging.getLogger("tensorix_tracing")
 
 OTHERS = Others()
+_closes: list[bool] = []
 
 
 def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | None) -> Call | None:
@@ -40,10 +42,26 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         body = options.json_data
         if options.extra_json and type(body) is dict:
             body = {**body, **options.extra_json}
-        return Call(telemetry, operation, body if type(body) is dict else {}, server, task)
-    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        call = Call(telemetry, operation, body if type(body) is dict else {}, server, task)
+        if not call.recording:
+            call.passing = _is_read_by_the_sdk(options, call.choices)
+        return call
+    except Exception:
         log.debug("a call could not be followed", exc_info=True)
         return None
+
+
+def _is_read_by_the_sdk(options: Any, choices: int) -> bool:
+    """Whether openai's own reader decodes every event of the answer, and closes the response where it cannot go on.
+
+    Not where the caller asked for the response itself, nor in the releases of openai whose reader leaves it open.
+    """
+    headers = options.headers
+    if choices != 1 or (type(headers) is dict and headers.get("X-Stainless-Raw-Response") == "stream"):
+        return False
+    if not _closes:
+        _closes.append("close" in sys.modules["openai"].Stream.__stream__.__code__.co_names)
+    return _closes[0]
 
 
 def _returned(call: Call) -> None:
@@ -74,7 +92,9 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
     return request
 
 
-def traced_async_request(telemetry: Telemetry, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def traced_async_request(
+    telemetry: Telemetry, original: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
     """The same for an asynchronous client."""
 
     async def request(client: Any, cast_to: Any, options: Any, *arguments: Any, **named: Any) -> Any:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from tensorix_api import semantic_names as names
+from tensorix_tracing._attempts import limits_of
+from tensorix_tracing._measures import measure
 from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.metrics import Meter as OpenTelemetryMeter
     from opentelemetry.trace import Tracer, TracerProvider
 
+    from tensorix_tracing._call import Call
+    from tensorix_tracing._errors import Ending
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
 __all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Server", "Telemetry", "server_of"]
@@ -40,6 +42,7 @@ TOKENS = tuple(float(4**power) for power in range(14))
 _FRESH_NS = 60 * 1_000_000_000
 _MOST_NOTES = 256
 _MOST_SERVERS = 100
+_MOST_UNREAD = 64
 
 Attributes = dict[str, str | int]
 
@@ -51,7 +54,9 @@ class Instruments:
         old = metric_names in ("old", "both")
         new = metric_names in ("new", "both")
 
-        def histograms(old_name: str, new_name: str, unit: str, about: str, bounds: tuple[float, ...]) -> list[Histogram]:
+        def histograms(
+            old_name: str, new_name: str, unit: str, about: str, bounds: tuple[float, ...]
+        ) -> list[Histogram]:
             wanted = [name for name, asked in ((old_name, old), (new_name, new)) if asked and name]
             return [
                 meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds) for name in wanted
@@ -85,7 +90,9 @@ class Instruments:
             for kind, about in (("input", "Tokens of a prompt."), ("output", "Tokens of an answer."))
         }
         self.token_counters = {
-            kind: [meter.create_counter(f"gen_ai.client.inference.usage.{kind}_tokens", "{token}", about)] if new else []
+            kind: [meter.create_counter(f"gen_ai.client.inference.usage.{kind}_tokens", "{token}", about)]
+            if new
+            else []
             for kind, about in (
                 ("input", "Tokens of all prompts."),
                 ("output", "Tokens of all answers, reasoning included."),
@@ -107,11 +114,11 @@ class Measurements:
     """
 
     def __init__(self) -> None:
-        self._notes: deque[tuple[Callable[..., None], float, Attributes, Context]] = deque()
+        self._notes: deque[tuple[Call, Ending, int, Meter]] = deque()
 
-    def note(self, record: Callable[..., None], value: float, attributes: Attributes, context: Context) -> None:
-        """Take a note: `record` is an instrument's method; `attributes` are not to be changed afterwards."""
-        self._notes.append((record, value, attributes, context))
+    def note(self, call: Call, ending: Ending, duration_ns: int, meter: Meter) -> None:
+        """Take a note of a call that has ended."""
+        self._notes.append((call, ending, duration_ns, meter))
         if len(self._notes) >= _MOST_NOTES:
             self.pass_on()
 
@@ -120,11 +127,13 @@ class Measurements:
         notes = self._notes
         while notes:
             try:
-                record, value, attributes, context = notes.popleft()
+                note = notes.popleft()
             except IndexError:
                 return
-            with contextlib.suppress(Exception):
-                record(value, attributes, context)
+            try:
+                measure(*note)
+            except Exception:  # telemetry that fails stays its own problem
+                log.debug("a call could not be measured", exc_info=True)
 
     def clear(self) -> None:
         """In a child after a fork: the notes are the parent's."""
@@ -159,6 +168,8 @@ class Collected:
     def _collected(self, _: CallbackOptions) -> Iterable[Observation]:
         """Metrics are collected: the notes first, then what remains."""
         self.measurements.pass_on()
+        for remaining in list(self.remaining):
+            remaining.read()
         now_ns = time.monotonic_ns()
         return [found for remaining in list(self.remaining) for found in remaining.observe(now_ns)]
 
@@ -193,8 +204,8 @@ class LastSaid:
             if now_ns - seen_ns < _FRESH_NS
         ]
 
-    def note(self, resource: str, value: int, server: str, settings: TracingSettings) -> None:
-        """A response said so much of `requests` or `tokens`."""
+    def note(self, resource: str, value: int, server: str, settings: TracingSettings, seen_ns: int) -> None:
+        """A response that came at `seen_ns` said so much of `requests` or `tokens`."""
         known = self._seen.get((server, resource))
         if known is not None:
             attributes = known[2]
@@ -205,7 +216,7 @@ class LastSaid:
             attributes[names.SERVER_ADDRESS] = server
             if settings.key_alias is not None:
                 attributes[names.KEY_ALIAS] = settings.key_alias
-        self._seen[server, resource] = (value, time.monotonic_ns(), attributes)
+        self._seen[server, resource] = (value, seen_ns, attributes)
 
     def clear(self) -> None:
         """Nothing is told any more."""
@@ -213,13 +224,42 @@ class LastSaid:
 
 
 class Remaining(LastSaid):
-    """What remains, and beside it the limits themselves, which few servers send."""
+    """What remains, and beside it the limits themselves, which few servers send.
 
-    def __init__(self) -> None:
+    Responses are only laid by as they come (the last so many), and read when metrics are collected.
+    """
+
+    def __init__(self, settings: TracingSettings) -> None:
         super().__init__()
         self.limits = LastSaid()
+        self._settings = settings
+        self._unread: deque[tuple[str, list[tuple[bytes, bytes]], int]] = deque(maxlen=_MOST_UNREAD)
+
+    def heard(self, server: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
+        """A response came from a server."""
+        self._unread.append((server, raw_headers, time.monotonic_ns()))
+
+    def read(self) -> None:
+        """Look what the responses say that came since the last time."""
+        while self._unread:
+            try:
+                server, raw_headers, seen_ns = self._unread.popleft()
+            except IndexError:
+                return
+            said = limits_of(raw_headers)
+            if said is None:
+                continue
+            for last, resource, value in (
+                (self, "requests", said.remaining_requests),
+                (self, "tokens", said.remaining_tokens),
+                (self.limits, "requests", said.limit_requests),
+                (self.limits, "tokens", said.limit_tokens),
+            ):
+                if value is not None:
+                    last.note(resource, value, server, self._settings, seen_ns)
 
     def clear(self) -> None:
+        self._unread.clear()
         super().clear()
         self.limits.clear()
 
@@ -237,7 +277,7 @@ def _meter_of(provider: MeterProvider, metric_names: MetricNames) -> Meter:
             if metric_names not in collected.meters:
                 collected.meters[metric_names] = Meter(provider.get_meter(SCOPE), metric_names, collected)
             return collected.meters[metric_names]
-        except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+        except Exception:
             log.debug("there is no meter", exc_info=True)
     return Meter(metrics.NoOpMeterProvider().get_meter(SCOPE), metric_names, Collected())
 
@@ -248,7 +288,7 @@ def _tracer_of(provider: TracerProvider) -> Tracer:
     end_at_exit()
     try:
         return provider.get_tracer(SCOPE)
-    except Exception:  # noqa: BLE001 - telemetry that fails stays its own problem
+    except Exception:
         log.debug("there is no tracer", exc_info=True)
         return trace.NoOpTracer()
 
@@ -282,7 +322,8 @@ class Telemetry:
         self.settings = settings
         self.active = True
         """Not after `uninstrument`: a hook that somebody hooked in on top of cannot be taken out, and does nothing."""
-        self.remaining = Remaining()
+        self.remaining = Remaining(settings)
+        self.idle_after_ns = int(settings.idle_after_s * 1e9)
         self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
         self._meter_provider: MeterProvider | None = None

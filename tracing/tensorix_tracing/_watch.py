@@ -160,7 +160,7 @@ def _watch(calls: weakref.ref[OpenCalls], wake: threading.Lock) -> None:
     while (found := calls()) is not None:
         try:
             found.sweep(time.perf_counter_ns())
-        except Exception:  # noqa: BLE001 - it goes on watching
+        except Exception:
             log.debug("an open call could not be looked at", exc_info=True)
         rest_s = found.rest()
         del found
