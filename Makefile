@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-peers soak clean
+.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -11,8 +11,10 @@ BIN := .venv/bin
 WORKERS := 2
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
-# Other mock servers, which only `make bench` sets beside the simulator: each apart from what the toolkit needs.
-PEERS := .peers/guidellm-installed .peers/aimock-installed
+# What others made for the same purpose, which only the benchmarks set beside ours: each apart from what the toolkit needs.
+# Mock servers beside the simulator, instrumentations beside the tracing.
+MOCKS := .peers/guidellm-installed .peers/aimock-installed
+TRACERS := .peers/tracing-genai-openai-installed .peers/tracing-openai-v2-installed .peers/tracing-openinference-installed
 
 # A name on the PATH may be a shim of a version that is not installed: it counts only if it runs, is new enough and
 # can make environments (Debian packs `ensurepip` apart).
@@ -25,6 +27,8 @@ help:
 	@echo "make test       the tests (make test-slow: those that take minutes)"
 	@echo "make check      ruff, mypy, pyright"
 	@echo "make bench      how true the load client's figures are on this machine, and how late the simulator sends"
+	@echo "make bench-tracing"
+	@echo "                what each instrumentation of openai tells of every end of a stream, and what it costs"
 	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
 	@echo "make clean      removes .venv and every cache"
 
@@ -45,11 +49,16 @@ check: $(FOR_WORK)
 
 # Without the peers it goes on: their rows then say what is missing.
 bench: $(FOR_WORK)
-	@$(MAKE) --no-print-directory --keep-going bench-peers || echo "make: a mock server could not be installed: going on without it"
+	@$(MAKE) --no-print-directory --keep-going $(MOCKS) || echo "make: a mock server could not be installed: going on without it"
 	$(BIN)/python benchmarks/client_truth.py
 	$(BIN)/python benchmarks/server_lateness.py
 
-bench-peers: $(PEERS)
+# Both run, and either may say that the tracing misses what it is to reach.
+bench-tracing: $(FOR_WORK)
+	@$(MAKE) --no-print-directory --keep-going $(TRACERS) || echo "make: an instrumentation could not be installed: going on without it"
+	$(BIN)/python benchmarks/tracing_table.py; table=$$?; $(BIN)/python benchmarks/tracing_cost.py && exit $$table
+
+bench-peers: $(MOCKS) $(TRACERS)
 
 soak: $(FOR_WORK)
 	$(BIN)/python benchmarks/probe_soak.py --minutes 30
@@ -85,6 +94,12 @@ $(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing guidellm's mock server into .peers: about 400 MB"
 	@$(BIN)/python -m venv --clear .peers/guidellm
 	@.peers/guidellm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.peers/tracing-%-installed: benchmarks/peers/tracing-%.txt | $(FOR_WORK)
+	@echo "Installing $* into .peers: about 80 MB"
+	@$(BIN)/python -m venv --clear .peers/tracing-$*
+	@.peers/tracing-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 # By the npm that comes with pyright in .venv, so that none need be installed.

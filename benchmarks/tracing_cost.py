@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -50,6 +51,7 @@ FIGURES: Final = ("a call", "a chunk", "not streamed")
 Kind: TypeAlias = tuple[str, str]
 """The name of a variant, and of a shape."""
 _DRAWS = 400
+_MODULE = "opentelemetry.instrumentation.genai.openai"
 _MODEL = "deepseek/deepseek-chat-v3.1"
 _MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a token?"}]
 _USAGE = '"usage":{"prompt_tokens":14,"completion_tokens":100,"total_tokens":114}'
@@ -133,7 +135,7 @@ class Providers:
         """As a reader does once a minute; keeps how many calls the histogram of their durations counts."""
         data = self.reader.get_metrics_data()
         self.durations = sum(
-            point.count
+            getattr(point, "count", 0)
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -157,7 +159,7 @@ class Variant:
         import openai
 
         self.transport = answering_transport(usage=usage)
-        self.client = openai.OpenAI(
+        self.client: Any = openai.OpenAI(
             base_url="http://127.0.0.1:1/v1",
             api_key="sk-none",
             http_client=httpx2.Client(transport=self.transport),
@@ -247,10 +249,8 @@ class GenAI(Variant):
 
     def put_in(self) -> None:
         """On the classes."""
-        from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
-
         assert self.providers is not None
-        self._instrumentor = OpenAIInstrumentor()
+        self._instrumentor = importlib.import_module(_MODULE).OpenAIInstrumentor()
         self._instrumentor.instrument(tracer_provider=self.providers.tracers, meter_provider=self.providers.meters)
 
     def take_out(self) -> None:
@@ -271,7 +271,7 @@ def variants(*, usage: bool) -> dict[str, Variant]:
 def has_peer() -> bool:
     """Whether this environment has genai-openai."""
     try:
-        return importlib.util.find_spec("opentelemetry.instrumentation.genai.openai") is not None
+        return importlib.util.find_spec(_MODULE) is not None
     except ModuleNotFoundError:
         return False
 
