@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, NamedTuple
 
 import pytest
@@ -95,6 +96,8 @@ class End(NamedTuple):
     take: int | None = None
     """After so many items the caller takes no more, and closes."""
     timeout: float = 20.0
+    compared: bool = True
+    """Whether it is also tried untraced, to compare what the caller gets."""
 
 
 def _error(answer: Callable[[Any], object], outcome: str | None, error_type: str | None = None, **more: Any) -> End:
@@ -103,7 +106,7 @@ def _error(answer: Callable[[Any], object], outcome: str | None, error_type: str
 
 ENDS = {
     "done": End(_sends(*WHOLE), "completed", chunks=4),
-    "done, connection held": End(_sends(*WHOLE, last=_hold), "completed", chunks=4, timeout=0.3),
+    "done, connection held": End(_sends(*WHOLE, last=_hold), "completed", chunks=4, timeout=0.25, compared=False),
     "finished, no done": End(_sends(*WORDS, _stop()), "completed", chunks=4),
     "finished, then cut": End(_sends(*WORDS, _stop(), last=_leave), "completed", chunks=4),
     "last line missing": End(_pieces(BODY.rstrip(b"\n")), "completed", chunks=4),
@@ -122,12 +125,14 @@ ENDS = {
     "empty": _error(_sends(), "cut"),
     "cut before the first event": _error(_sends(last=_leave), "cut"),
     "error event": _error(_sends(*WORDS, ERROR), "error_event", chunks=3),
-    "error event, connection held": _error(_sends(*WORDS, ERROR, last=_hold), "error_event", chunks=3, timeout=0.3),
+    "error event, connection held": _error(
+        _sends(*WORDS, ERROR, last=_hold), "error_event", chunks=3, timeout=0.25, compared=False
+    ),
     "malformed": _error(_sends(*WORDS, b'{"id": oops'), "malformed", chunks=3),
     "malformed and cut": _error(_sends(b'{"choi', last=_leave), "malformed"),
-    "read times out": _error(_sends(*WORDS, last=_hold), "timeout", chunks=3, timeout=0.3),
-    "no first event": _error(_sends(last=_hold), "timeout", timeout=0.3),
-    "no headers": _error(_hold, "timeout", timeout=0.3),
+    "read times out": _error(_sends(*WORDS, last=_hold), "timeout", chunks=3, timeout=0.25),
+    "no first event": _error(_sends(last=_hold), "timeout", timeout=0.1, compared=False),
+    "no headers": _error(_hold, "timeout", timeout=0.1, compared=False),
     "connection lost before headers": _error(_reset, None, "connection_error"),
     "429": _error(lambda peer: peer.whole(429, ERROR), None, "429"),
     "500 as events": _error(lambda peer: peer.whole(500, b"data: no\n\n", "text/event-stream"), None, "500"),
@@ -144,16 +149,50 @@ def end(request: pytest.FixtureRequest) -> End:
     return ENDS[request.param]
 
 
+def _texts(got: list[Any], take: int | None) -> list[str]:
+    """Items to compare. Pieces of bytes are put together; of one piece's length nothing is promised."""
+    if got and isinstance(got[0], bytes):
+        return [] if take is not None else [b"".join(got).decode()]
+    return list(map(str, got))
+
+
 class Case:
     """One end: what to ask, and whether what was told of it is right."""
 
     def __init__(self, end: End, raw: Any, told: Any) -> None:
         self.end = end
         self.told = told
-        self.take = end.take
         self.asked = {"model": "m", "messages": [{"role": "user", "content": "Hello?"}], "timeout": end.timeout}
         self.base_url: str = raw.base_url
         raw.answer = end.answer
+
+    def read(self, open_stream: Callable[[ExitStack], Iterable[Any]]) -> list[str]:
+        """What a caller gets: the items, and the exception at last."""
+        got: list[Any] = []
+        problem = ""
+        try:
+            with ExitStack() as stack:
+                for item in open_stream(stack):
+                    got.append(item)
+                    if len(got) == self.end.take:
+                        break
+        except Exception as error:
+            problem = repr(error)
+        return [*_texts(got, self.end.take), problem]
+
+    async def read_async(self, open_stream: Callable[[AsyncExitStack], Awaitable[AsyncIterable[Any]]]) -> list[str]:
+        """The same of a stream that is read asynchronously."""
+        got: list[Any] = []
+        problem = ""
+        try:
+            async with AsyncExitStack() as stack:
+                async for item in await open_stream(stack):
+                    got.append(item)
+                    if len(got) == self.end.take:
+                        break
+        except Exception as error:
+            problem = repr(error)
+        return [*_texts(got, self.end.take), problem]
 
     def check(self) -> None:
         """One span, ended, that tells of this end; the metrics count one call; nothing is followed any more."""
