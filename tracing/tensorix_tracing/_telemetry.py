@@ -148,6 +148,8 @@ class Collected:
         self.remaining: weakref.WeakSet[Remaining] = weakref.WeakSet()
         self.models: set[str] = set()
         self.meters: dict[MetricNames, Meter] = {}
+        self._fresh: list[Remaining] = []
+        """A client may be gone while what remains of its key's minute is still to be told."""
         self._gauges = [None]
 
     def make_gauges(self, meter: OpenTelemetryMeter) -> None:
@@ -167,11 +169,15 @@ class Collected:
 
     def _collected(self, _: CallbackOptions) -> Iterable[Observation]:
         """Metrics are collected: the notes first, then what remains."""
+        # Before the notes, which may be all that holds what belongs to a client that is gone.
+        known = list(self.remaining)
         self.measurements.pass_on()
-        for remaining in list(self.remaining):
+        for remaining in known:
             remaining.read()
         now_ns = time.monotonic_ns()
-        return [found for remaining in list(self.remaining) for found in remaining.observe(now_ns)]
+        seen = [(remaining, remaining.observe(now_ns)) for remaining in known]
+        self._fresh = [remaining for remaining, found in seen if found]
+        return [one for _, found in seen for one in found]
 
     def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
         now_ns = time.monotonic_ns()
