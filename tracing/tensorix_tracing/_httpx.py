@@ -92,16 +92,25 @@ def _body_of(request: Any) -> dict[str, Any]:
 class _Sending:
     """One `send`: the call that it belongs to, and whether that is its own."""
 
-    __slots__ = ("attempt", "call", "own", "streamed", "token")
+    __slots__ = ("attached", "attempt", "call", "own", "streamed", "token")
 
     def __init__(self, call: Call, request: Any, *, own: bool, streamed: bool) -> None:
         self.call = call
         self.own = own
         self.streamed = streamed
         self.attempt = call.attempt(request.headers)
+        # Where an HTTP client's own instrumentation is active its span hangs from this one, and not beside it. For the
+        # first attempt of an openai client the call's is there already.
+        context = self.attempt.context or (call.context if own else None)
+        self.attached = otel_context.attach(context) if context is not None else None
         # What is sent below, by an authentication for instance, is no attempt of this call. The last to be done here,
         # for it has to be undone.
         self.token = CURRENT.set(BUSY)
+
+    def leave(self) -> None:
+        """Put the context back."""
+        if leave(self.token) and self.attached is not None:
+            otel_context.detach(self.attached)
 
     def failed(self, error: BaseException) -> None:
         self.attempt.failed(error)
@@ -183,7 +192,7 @@ def traced_send(
             _quietly(sending.failed, error)
             raise
         finally:
-            CURRENT.reset(sending.token)
+            sending.leave()
         body = sending.answered(response)
         if body is not None:
             response.stream = stream_class(response.stream, body)
@@ -208,7 +217,7 @@ def traced_async_send(
             _quietly(sending.failed, error)
             raise
         finally:
-            leave(sending.token)
+            sending.leave()
         body = sending.answered(response)
         if body is not None:
             response.stream = stream_class(response.stream, body)
