@@ -57,7 +57,8 @@ class Others:
 def _is_foreign(method: Any) -> bool:
     if hasattr(method, OURS):
         return False
-    if not isinstance(method, types.FunctionType):
+    # Not isinstance: what wrapt wraps says that it is whatever is in it.
+    if type(method) is not types.FunctionType:
         return True
     package = Path(sys.modules["openai"].__file__ or "").parent
     return not Path(method.__code__.co_filename).is_relative_to(package)
