@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from weakref import ref
 
 from opentelemetry import context as otel_context
 
-from tensorix_tracing._call import CURRENT, Call
+from tensorix_tracing._call import BUSY, CURRENT, Call
 from tensorix_tracing._errors import COMPLETED, Ending
 from tensorix_tracing._httpx import current_task, leave, operation_of, suppressed
 from tensorix_tracing._others import Others
@@ -28,14 +28,19 @@ OTHERS = Others()
 _closes: list[bool] = []
 
 
-def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | None) -> Call | None:
-    """The call that a request of an openai client is; None for one that is not ours. Never raises."""
+def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | None) -> Call | Literal["busy"] | None:
+    """The call that a request of an openai client is; None for one that is not ours. Never raises.
+
+    BUSY for one that somebody else tells of: what goes out for it by httpx is no call either.
+    """
     try:
         operation = operation_of(options.method.upper(), options.url)
         if operation is None or not telemetry.active or CURRENT.get() is not None:
             return None
-        if suppressed() or OTHERS.active(client):
+        if suppressed():
             return None
+        if OTHERS.active(client):
+            return BUSY
         server = telemetry.server_of(client.base_url)
         if server is None:
             return None
@@ -77,6 +82,12 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
         call = _begin(telemetry, client, options, None)
         if call is None:
             return original(client, cast_to, options, *arguments, **named)
+        if call == BUSY:
+            token = CURRENT.set(BUSY)
+            try:
+                return original(client, cast_to, options, *arguments, **named)
+            finally:
+                CURRENT.reset(token)
         token, attached = CURRENT.set(call), otel_context.attach(call.context)
         try:
             result = original(client, cast_to, options, *arguments, **named)
@@ -101,6 +112,12 @@ def traced_async_request(
         call = _begin(telemetry, client, options, current_task())
         if call is None:
             return await original(client, cast_to, options, *arguments, **named)
+        if call == BUSY:
+            token = CURRENT.set(BUSY)
+            try:
+                return await original(client, cast_to, options, *arguments, **named)
+            finally:
+                leave(token)
         token, attached = CURRENT.set(call), otel_context.attach(call.context)
         try:
             result = await original(client, cast_to, options, *arguments, **named)
