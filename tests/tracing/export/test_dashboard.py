@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-
-from tensorix_simulator import Simulator
 
 DEPLOYMENT = Path(__file__).parents[3] / "tracing" / "deployment"
 RULES = DEPLOYMENT / "rules.yml"
