@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, TypeAlias
 
 from tensorix_api.errors import SettingsError
 from tensorix_records.traces._seen import Seen
@@ -16,6 +17,8 @@ __all__ = ["LONGEST_LINE", "documents"]
 
 LONGEST_LINE = 64 * 2**20
 """Bytes. A collector's batch of 8,192 spans without contents takes about a third of this."""
+
+Readable: TypeAlias = io.BufferedReader | gzip.GzipFile
 
 _NOTHING = object()
 
@@ -27,25 +30,19 @@ def _parsed(text: bytes) -> Any:
         return _NOTHING
 
 
-def _opened(path: Path) -> IO[bytes]:
-    file = path.open("rb")
-    try:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-    except OSError:
-        file.close()
-        raise
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if is_gzip else file
-
-
 def documents(path: Path, seen: Seen, *, longest: int = LONGEST_LINE) -> Iterator[Any]:
     """Each JSON value of a file, in order; lines that hold none are counted and passed over.
 
     Raises SettingsError where the file cannot be opened or read.
     """
     try:
-        with _opened(path) as file:
-            yield from _values(file, seen, longest)
+        with path.open("rb") as file:
+            # Looked at without being taken: it may be a pipe.
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield from _values(unpacked, seen, longest)
+            else:
+                yield from _values(file, seen, longest)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         seen.files_cut += 1
     except (OSError, ValueError) as error:
@@ -53,7 +50,7 @@ def documents(path: Path, seen: Seen, *, longest: int = LONGEST_LINE) -> Iterato
         raise SettingsError(f"{str(path)!r} cannot be read ({reason})") from error
 
 
-def _values(file: IO[bytes], seen: Seen, longest: int) -> Iterator[Any]:
+def _values(file: Readable, seen: Seen, longest: int) -> Iterator[Any]:
     first = True
     while line := file.readline(longest + 1):
         if len(line) > longest:
@@ -72,11 +69,11 @@ def _values(file: IO[bytes], seen: Seen, longest: int) -> Iterator[Any]:
             first = False
 
 
-def _whole_or_lines(head: bytes, file: IO[bytes], seen: Seen, longest: int) -> Iterator[Any]:
+def _whole_or_lines(head: bytes, file: Readable, seen: Seen, longest: int) -> Iterator[Any]:
     """What follows a first line that is no JSON by itself."""
     begins = head.lstrip()[:1] in (b"{", b"[")
     text = head + file.read(longest - len(head)) if begins else head
-    if begins and not file.peek(1)[:1]:  # type: ignore[attr-defined]
+    if begins and not file.peek(1)[:1]:
         value = _parsed(text)
         if value is not _NOTHING:
             yield value

@@ -53,7 +53,9 @@ def record_of_call(span: Span, run_id: str, last: Span | None = None) -> Request
     streamed = columns["stream"] is True
     ending = ending_of(span, streamed=streamed, token_came=columns["first_token_at_ns"] is not None)
     sent = last or span
-    columns["end_at_ns"] = span.end_unix_ns - span.start_unix_ns
+    # What came, came before the end: a span's own clock may have been read a little late at its begin.
+    came = [columns[name] for name in _STAMPS if columns.get(name) is not None]
+    columns["end_at_ns"] = max([span.end_unix_ns - span.start_unix_ns, *came])
     late_ns = sent.start_unix_ns - span.start_unix_ns
     for name in _STAMPS:
         if columns[name] is not None:
