@@ -160,7 +160,7 @@ def _split(piece: bytes) -> Iterator[bytes]:
 
 
 def _by_openai() -> bool:
-    """Whether the generator of openai's stream is what closes the response: a few frames up, it or the caller stands."""
+    """Whether the generator of openai's stream closes the response: a few frames up, it or the caller stands."""
     frame = sys._getframe(2)
     for _ in range(6):
         above = frame.f_back

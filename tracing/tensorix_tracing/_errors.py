@@ -52,7 +52,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether somebody ended the work from outside: a cancelled task, a killed greenlet, Ctrl-C, the end of the process.
+    """Whether somebody ended the work from outside: a cancelled task, a killed greenlet, Ctrl-C, the process's end.
 
     A generator that is closed is none.
     """

@@ -180,7 +180,7 @@ def traced_send(
 
     `telemetry` gives None where requests are traced only as attempts of somebody else's call.
     """
-    stream_class = _stream_classes(module)[0]
+    stream_class = _stream_class(module)
 
     def send(client: Any, request: Any, **options: Any) -> Any:
         sending = _open(telemetry(), request, bool(options.get("stream")), None)
@@ -205,7 +205,7 @@ def traced_async_send(
     module: ModuleType, telemetry: Callable[[], Telemetry | None], original: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
     """The same for an asynchronous client."""
-    stream_class = _stream_classes(module)[1]
+    stream_class = _async_stream_class(module)
 
     async def send(client: Any, request: Any, **options: Any) -> Any:
         sending = _open(telemetry(), request, bool(options.get("stream")), _quietly(current_task))
@@ -227,8 +227,8 @@ def traced_async_send(
 
 
 @cache
-def _stream_classes(module: ModuleType) -> tuple[type[Any], type[Any]]:
-    """The two byte streams of a module that tell a `Body` of what passes; httpx insists on subclasses of its own."""
+def _stream_class(module: ModuleType) -> type[Any]:
+    """A byte stream of a module that tells a `Body` of what passes; httpx insists on subclasses of its own."""
 
     class TracedStream(module.SyncByteStream):  # type: ignore[name-defined, misc]
         def __init__(self, inner: Any, body: Body) -> None:
@@ -250,12 +250,25 @@ def _stream_classes(module: ModuleType) -> tuple[type[Any], type[Any]]:
                 raise
             _quietly(body.exhausted)
 
+        def __getattr__(self, name: str) -> Any:
+            # httpx2 keeps with its stream how long the response took.
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self._inner, name)
+
         def close(self) -> None:
             _quietly(self._body.closed)
             self._inner.close()
 
         def __del__(self) -> None:
             _quietly(self._body.dropped)
+
+    return TracedStream
+
+
+@cache
+def _async_stream_class(module: ModuleType) -> type[Any]:
+    """The same to be read asynchronously."""
 
     class TracedAsyncStream(module.AsyncByteStream):  # type: ignore[name-defined, misc]
         def __init__(self, inner: Any, body: Body) -> None:
@@ -277,6 +290,12 @@ def _stream_classes(module: ModuleType) -> tuple[type[Any], type[Any]]:
                 raise
             _quietly(body.exhausted)
 
+        def __getattr__(self, name: str) -> Any:
+            # httpx2 keeps with its stream how long the response took.
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self._inner, name)
+
         async def aclose(self) -> None:
             _quietly(self._body.closed)
             await self._inner.aclose()
@@ -284,4 +303,4 @@ def _stream_classes(module: ModuleType) -> tuple[type[Any], type[Any]]:
         def __del__(self) -> None:
             _quietly(self._body.dropped)
 
-    return TracedStream, TracedAsyncStream
+    return TracedAsyncStream

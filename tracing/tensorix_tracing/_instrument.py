@@ -131,8 +131,9 @@ def _trace_client(client: Any, kind: str, telemetry: Telemetry, *, is_copy: bool
         http_client = client._client
         wrap = traced_async_request if isinstance(client, sys.modules["openai"].AsyncOpenAI) else traced_request
         hooks.append(_Hook(client, "request", lambda original: wrap(telemetry, original)))
-        for name in ("copy", "with_options"):
-            hooks.append(_Hook(client, name, lambda original: _traced_copy(telemetry, original)))
+        hooks += [
+            _Hook(client, name, lambda original: _traced_copy(telemetry, original)) for name in ("copy", "with_options")
+        ]
     http_hook = _http_hooks.get(http_client)
     if http_hook is None:
         http_hook = _http_hooks[http_client] = _HttpHook(http_client)
