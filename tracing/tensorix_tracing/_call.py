@@ -65,6 +65,8 @@ class Call:
     content: Content | None = None
     whole: bytes | None = None
     """A body that is yet to be read, of a call that is not recorded."""
+    kept: bytes | None = None
+    """The event with the usage, which is yet to be read, of a call that is not recorded."""
     parameters: Mapping[str, AttributeValue] = MappingProxyType({})
     headers: Mapping[str, str] = MappingProxyType({})
 
@@ -87,29 +89,16 @@ class Call:
         self.attempts: list[Attempt] = []
         self.reply = ChatReply()
         self.gaps_ns: list[int] = []
-        self.kept: list[bytes] = []
-        """Events that are yet to be read, of a call that is not recorded."""
         self.idle_after_ns = telemetry.idle_after_ns
         self._forks = _forks[0]
         self._ends = [None]
         self.model = model = model_of(body)
-        attributes: dict[str, AttributeValue] = {
-            names.PROVIDER: settings.provider_name,
-            names.SERVER_ADDRESS: server.host,
-            names.SERVER_PORT: server.port,
-        }
-        if operation == "chat":
-            attributes[names.OPERATION] = operation
-        if model is not None:
-            attributes[names.REQUEST_MODEL] = model
+        name, attributes = telemetry.begin_of(operation, server, model)
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
         try:
             # Its start is read beside the other clock's: all times of the call count from that one.
             self.span = telemetry.tracer.start_span(
-                operation if model is None else f"{operation} {model}",
-                kind=SpanKind.CLIENT,
-                attributes=attributes,
-                start_time=time.time_ns(),
+                name, kind=SpanKind.CLIENT, attributes=attributes, start_time=time.time_ns()
             )
         except Exception:
             log.debug("a span could not be started", exc_info=True)
@@ -184,12 +173,13 @@ class Call:
             # The coroutine was dropped, and it may be the garbage collector that throws this.
             ending = Ending("cancelled", None if self.answered else "cancelled")
             return self.end(ending) if is_safe_here() else OPEN.put_off(self, ending)
+        kind = error_of_exception(error, answered=self.answered)
+        if kind == "cancelled":
+            # Also while the SDK waits to try again after an error.
+            return self.end(Ending("cancelled", None if self.answered else kind))
         last = self.attempts[-1] if self.attempts else None
         if last is not None and last.status is not None and last.status >= 400:
             return self.end(Ending(None, str(last.status), is_error=True))
-        kind = error_of_exception(error, answered=self.answered)
-        if kind == "cancelled":
-            return self.end(Ending("cancelled", None if self.answered else kind))
         outcome = kind if self.streamed and (self.answered or kind == "timeout") and kind in names.OUTCOMES else None
         return self.end(Ending(outcome, kind, is_error=True))
 
@@ -214,17 +204,23 @@ class Call:
             self._ends.pop()
         except IndexError:
             return
-        OPEN.discard(self)
+        duration_ns = time.perf_counter_ns() - self.begun_ns
+        if self.reading:
+            OPEN.discard(self)
         if self._forks != _forks[0]:
             # Begun in another process, which tells of it.
             return
         try:
-            self._tell(ending)
+            if self.recording:
+                self._tell(ending)
+            meter = self.telemetry.meter
+            meter.note(self, ending, duration_ns, meter)
         except Exception:
             log.debug("a call could not be told of", exc_info=True)
         finally:
-            with contextlib.suppress(Exception):
-                self.span.end()
+            if self.recording:
+                with contextlib.suppress(Exception):
+                    self.span.end()
 
     @property
     def ended(self) -> bool:
@@ -232,15 +228,12 @@ class Call:
         return not self._ends
 
     def _tell(self, ending: Ending) -> None:
-        duration_ns = time.perf_counter_ns() - self.begun_ns
-        if self.recording:
+        if len(self.attempts) > 1:
             for attempt in self.attempts:
                 try:
                     attempt.end()
                 except Exception:  # a processor that fails; of the call is told all the same
                     log.debug("an attempt could not be told of", exc_info=True)
-            self.span.set_attributes(span_attributes(self, ending))
-            if ending.is_error:
-                self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
-        meter = self.telemetry.meter
-        meter.note(self, ending, duration_ns, meter)
+        self.span.set_attributes(span_attributes(self, ending))
+        if ending.is_error:
+            self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
