@@ -32,7 +32,7 @@ USER = {"role": "user", "parts": [{"type": "text", "content": QUESTION}]}
 @pytest.fixture(scope="module")
 def knowing() -> Iterator[Simulator]:
     """A simulator that knows an answer, and reasons before it."""
-    settings = {"ttft": "1ms", "between_tokens": "1ms", "answers": {QUESTION: ANSWER}}
+    settings: dict[str, Any] = {"ttft": "1ms", "between_tokens": "1ms", "answers": {QUESTION: ANSWER}}
     with Simulator(rpm=None, tpm=None, **settings) as simulator:
         yield simulator
         assert simulator.complaints() == ""
@@ -423,7 +423,7 @@ def test_the_old_form_of_functions() -> None:
         "choices": [{"message": {"function_call": {"name": "f", "arguments": "{}"}}, "finish_reason": "function_call"}]
     }
     told = told_by(body, json.dumps(answer).encode())
-    call = {"type": "tool_call", "id": None, "name": "f", "arguments": {}}
+    call: dict[str, Any] = {"type": "tool_call", "id": None, "name": "f", "arguments": {}}
     assert told == {
         names.TOOL_DEFINITIONS: [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
         names.INPUT_MESSAGES: [

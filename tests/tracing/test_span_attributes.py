@@ -44,7 +44,12 @@ TOOLS = [
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Simulator]:
     """Limits as documented, a reasoning model, every parameter taken."""
-    settings = {"ttft": "20ms", "between_tokens": "4ms", "reasoning_tokens": "3", "unknown_parameters": "accept"}
+    settings: dict[str, Any] = {
+        "ttft": "20ms",
+        "between_tokens": "4ms",
+        "reasoning_tokens": "3",
+        "unknown_parameters": "accept",
+    }
     with Simulator(rpm=10_000, **settings) as simulator:
         yield simulator
         assert simulator.complaints() == ""
@@ -202,7 +207,8 @@ def test_parameters_of_a_wrong_type_are_left_out(limited: Simulator, told: Any) 
 def test_tool_calls(streamed: bool, limited: Simulator, told: Any) -> None:
     """Calls of tools are counted, and are the output whose first time is told; what they say is not."""
     with openai.OpenAI(base_url=limited.base_url, api_key=KEY) as client:
-        answer = instrument(client, **told.providers).chat.completions.create(
+        untyped: Any = instrument(client, **told.providers)
+        answer = untyped.chat.completions.create(
             model="z-ai/glm-5",
             messages=[{"role": "user", "content": "Rain?"}],
             tools=TOOLS,
