@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -65,7 +66,12 @@ class Asked:
 
     def values(self, query: str) -> list[float]:
         """What a query gives now, without what is no number."""
-        found = [float(one["value"][1]) for one in self.get("query", query=query)["result"]]
+        try:
+            found = [float(one["value"][1]) for one in self.get("query", query=query)["result"]]
+        except urllib.error.HTTPError as error:
+            # It listens some time before it is ready.
+            assert error.code == 503, error.read()
+            return []
         return [value for value in found if not math.isnan(value)]
 
 
