@@ -70,8 +70,9 @@ class Asked:
             found = [float(one["value"][1]) for one in self.get("query", query=query)["result"]]
         except urllib.error.HTTPError as error:
             # It listens some time before it is ready.
-            assert error.code == 503, error.read()
-            return []
+            if error.code == 503:
+                return []
+            raise
         return [value for value in found if not math.isnan(value)]
 
 
@@ -162,5 +163,4 @@ def test_every_query_and_every_rule_has_data(prometheus: Asked) -> None:
     assert {name for name in shown if name.startswith("tensorix_")} == {
         "tensorix_ratelimit_remaining",
         "tensorix_client_retries_total",
-        "tensorix_client_retries_created",
     }
