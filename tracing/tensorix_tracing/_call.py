@@ -21,7 +21,7 @@ from tensorix_api.chat import ChatReply
 from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt
 from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
-from tensorix_tracing._errors import Ending, error_of_exception
+from tensorix_tracing._errors import OTHER, Ending, error_of_exception
 from tensorix_tracing._propagation import send_on
 from tensorix_tracing._span import span_attributes
 from tensorix_tracing._watch import OPEN, is_safe_here
@@ -120,6 +120,8 @@ class Call:
         self.headers = headers
         before = len(self.attempts)
         self.attempts.append(attempt)
+        if before:
+            self.answered = False
         try:
             if before and self.recording:
                 # One attempt is the call itself; from the second on each has a span, the first one's made up for.
@@ -180,6 +182,9 @@ class Call:
         last = self.attempts[-1] if self.attempts else None
         if last is not None and last.status is not None and last.status >= 400:
             return self.end(Ending(None, str(last.status), is_error=True))
+        if kind == OTHER and self.error_type is not None:
+            # A parser that stumbled over what was found to be malformed.
+            kind = self.error_type
         outcome = kind if self.streamed and (self.answered or kind == "timeout") and kind in names.OUTCOMES else None
         return self.end(Ending(outcome, kind, is_error=True))
 

@@ -29,6 +29,7 @@ log = logging.getLogger("tensorix_tracing")
 
 _SUPPRESS_KEY = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
 HTTP_MODULES = ("httpx", "httpx2")
+_MODELS = tuple(f"{name}._models" for name in HTTP_MODULES)
 # A prompt larger than this is not taken apart for its parameters.
 _LARGEST_REQUEST = 16 * 2**20
 
@@ -89,6 +90,17 @@ def _body_of(request: Any) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _half_read(error: BaseException) -> Any:
+    """The response whose body `send` could not read to its end, None where no headers had come: its traceback knows."""
+    at = error.__traceback__
+    while at is not None:
+        frame = at.tb_frame
+        if frame.f_code.co_name in ("read", "aread") and frame.f_globals.get("__name__") in _MODELS:
+            return frame.f_locals.get("self")
+        at = at.tb_next
+    return None
+
+
 class _Sending:
     """One `send`: the call that it belongs to, and whether that is its own."""
 
@@ -113,6 +125,9 @@ class _Sending:
             otel_context.detach(self.attached)
 
     def failed(self, error: BaseException) -> None:
+        response = None if self.streamed else _half_read(error)
+        if response is not None:
+            self.call.attempt_answered(self.attempt, response.status_code, response.headers.raw)
         self.attempt.failed(error)
         if self.own:
             self.call.failed(error)
