@@ -118,13 +118,16 @@ def uninstrument(client: object | None = None) -> None:
     _instrument.uninstrument(client)
 
 
-def configure(service_name: str | None = None) -> None:
+def configure(service_name: str | None = None) -> Callable[[], None]:
     """Set OpenTelemetry up in a service that has not: spans and metrics go where the `OTEL_*` variables say.
 
     Without any they go by OTLP over HTTP to a collector on this machine. `OTEL_TRACES_EXPORTER` and
     `OTEL_METRICS_EXPORTER` name exporters (`otlp`, `console`, `none`, or one that is installed besides, such as
     `prometheus`), `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` or `grpc`; the rest is as OpenTelemetry documents it.
-    `service_name` goes before what they say. What is held is sent when the process ends.
+    `service_name` goes before what they say.
+
+    What is held is sent when the process ends by itself. One that is ended by a signal runs nothing at its end (uvicorn
+    lets SIGTERM end it so): what is returned sends it then, waiting for the exporters.
 
     Nothing is traced by this alone: call `instrument` as well. With `OTEL_SDK_DISABLED=true` nothing happens; where a
     provider is set already, a warning is logged and nothing changes.

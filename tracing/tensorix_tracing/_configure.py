@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opentelemetry import metrics, trace
 
 from tensorix_api.errors import SettingsError
-from tensorix_tracing._watch import end_at_exit
+from tensorix_tracing._watch import OPEN, end_at_exit
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -31,16 +31,16 @@ _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _Signal = Literal["traces", "metrics"]
 
 
-def configure(service_name: str | None = None) -> None:
+def configure(service_name: str | None = None) -> Callable[[], None]:
     """See `tensorix_tracing.configure`."""
     if service_name is not None and (not isinstance(service_name, str) or not service_name.strip()):
         raise SettingsError(f"service_name is {service_name!r}: write the name that your service shall have in traces")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return
+        return _nothing
     try:
         if (there := _already_there()) is not None:
             log.warning("a %s provider is there already: configure() changes nothing", there)
-            return
+            return _nothing
         tracer_provider, meter_provider = _providers(service_name)
     except SettingsError:
         raise
@@ -54,6 +54,17 @@ def configure(service_name: str | None = None) -> None:
     metrics.set_meter_provider(meter_provider)
     # The providers send what they hold when the process ends. What is open then has to end before: last in, first out.
     end_at_exit()
+
+    def shut_down() -> None:
+        OPEN.abandon_all()
+        tracer_provider.shutdown()
+        meter_provider.shutdown()
+
+    return shut_down
+
+
+def _nothing() -> None:
+    """What there is to shut down where nothing was set up."""
 
 
 def _providers(service_name: str | None) -> tuple[TracerProvider, MeterProvider]:
