@@ -37,7 +37,7 @@ def share_seen(frames: RunFrames) -> Statement:
 
 def _percent(share: Any) -> str:
     try:
-        return f"{float(share):.3%}".rstrip("0").rstrip(".").replace(".%", "%")
+        return f"{100 * float(share):.3g} %"
     except ValueError:
         return str(share)
 

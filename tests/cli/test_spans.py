@@ -19,7 +19,7 @@ def test_spans_become_a_run_and_its_report(tensorix: Command, tmp_path: Path) ->
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Production traces: limit reached, with failures" in ran.stdout
     assert "every count, total and rate here is of these spans alone" in ran.stdout
-    assert "Kept of all traces, by their trace state: 25% (2 requests)." in ran.stdout
+    assert "Kept of all traces, by their trace state: 25 % (2 requests)." in ran.stdout
     assert "1 request ended by the service before the answer was whole: 1 closed early." in ran.stdout
     assert "11 spans in 1 file, from 2026-09-21 14:13:20 to 2026-09-21 14:13:31 UTC" in ran.stdout
     assert ran.stdout.splitlines()[-1] == f"Run: {tmp_path / 'run'}"
@@ -52,7 +52,7 @@ def test_spans_without_a_report(tensorix: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["spans"], "Missing argument 'FILE...' (see tensorix spans --help)"),
+        (["spans"], "Missing argument 'FILE' (see tensorix spans --help)"),
         (["spans", "none.jsonl"], "'none.jsonl' cannot be read (No such file or directory)"),
         (["spans", "text"], "'text' holds no OTLP JSON: give files as a collector's file exporter writes them"),
         (["spans", str(_FILE), "--out", "text"], "text is a file: choose another name for the run's folder"),
