@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 from tensorix_api.secret import Redactor, Secret
 from tensorix_api.semantic_names import REQUEST_PARAMETERS
 
-__all__ = ["AttributeValue", "key_of", "model_of", "request_parameters", "without_key"]
+__all__ = ["AttributeValue", "key_of", "model_of", "request_parameters", "text_without_key", "without_key"]
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str]
 
@@ -19,6 +20,9 @@ _LONGEST_STOP = 100
 # A text that a server made up for one call hides no key if it is shorter and holds neither end of it.
 _PLAIN_LENGTH = 60
 _EDGE = 6
+# Words of the contract, which a key may end in: that does not make them a part of it.
+_DOCUMENTED_CODES = frozenset(["invalid_api_key", "stop", "length", "tool_calls", "content_filter"])
+_LINE_BREAKS = re.compile(r"([\n\r\t])")
 _COUNTS = {"seed", "n", "top_k", "max_tokens", "max_completion_tokens"}
 
 
@@ -44,8 +48,8 @@ def key_of(headers: Mapping[str, str]) -> Secret | None:
 
 def without_key(text: str | None, key: Secret | None, *, unique: bool = False) -> str | None:
     """A short text of a server's, which may repeat the key. `unique`: another for each call, so not worth keeping."""
-    if text is None:
-        return None
+    if text is None or text in _DOCUMENTED_CODES:
+        return text
     if unique:
         edges = (key.reveal()[:_EDGE], key.reveal()[-_EDGE:]) if key else ()
         small = text.lower()
@@ -53,6 +57,12 @@ def without_key(text: str | None, key: Secret | None, *, unique: bool = False) -
             return text
         return _redactor(key)(text, len(text))
     return _known_without_key(text, key)
+
+
+def text_without_key(text: str, key: Secret | None) -> str:
+    """A longer text, whose lines stay what they are."""
+    redact = _redactor(key)
+    return "".join(redact(line, len(line)) if line else line for line in _LINE_BREAKS.split(text))
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorix_api import semantic_names as names
+from tensorix_api.secret import Secret
+from tensorix_tracing._attributes import text_without_key
 from tensorix_tracing._messages import (
     Part,
     as_mapping,
@@ -35,7 +37,7 @@ _MOST_CHARACTERS = 65_536
 _LARGEST_REPLY = 4 * 2**20
 _MOST_CHOICES = 128
 # The rest of a part is told as it is: none of it was written by anybody.
-_FIXED = {"type", "role", "modality", "finish_reason", "size"}
+_FIXED = {"type", "role", "modality", "size"}
 _warned: set[str] = set()
 
 
@@ -81,7 +83,7 @@ class Content:
     def attributes(self, key: str | None = None) -> dict[str, str | int]:
         """What a span is given; `key` is kept out of it."""
         told: dict[str, str | int] = {}
-        self._guarded(self._tell, told, key)
+        self._guarded(self._tell, told, Secret(key) if key else None)
         return {} if self._failed else told
 
     def _guarded(self, act: Callable[..., None], *arguments: Any) -> None:
@@ -125,7 +127,7 @@ class Content:
 
     # At the end
 
-    def _tell(self, told: dict[str, str | int], key: str | None) -> None:
+    def _tell(self, told: dict[str, str | int], key: Secret | None) -> None:
         left_out = 0
         answers: list[Part] = []
         for _, choice in sorted(self._choices.items()):
@@ -155,7 +157,7 @@ class Content:
         if left_out:
             told[names.CONTENT_LEFT_OUT] = left_out
 
-    def _bounded(self, items: list[Part], key: str | None) -> tuple[list[str], int]:
+    def _bounded(self, items: list[Part], key: Secret | None) -> tuple[list[str], int]:
         """As many of the items as there is room for, in JSON, and how many there was none for."""
         room = max(_MOST_CHARACTERS, _MOST_TEXTS * self._limit)
         texts: list[str] = []
@@ -167,7 +169,7 @@ class Content:
             texts.append(text)
         return texts, len(items) - len(texts)
 
-    def _clean(self, value: Any, key: str | None) -> Any:
+    def _clean(self, value: Any, key: Secret | None) -> Any:
         if isinstance(value, str):
             return self._text(value, key)
         if isinstance(value, list):
@@ -180,17 +182,17 @@ class Content:
             return cleaned
         return value
 
-    def _text(self, text: str, key: str | None) -> str:
+    def _text(self, text: str, key: Secret | None) -> str:
         text = without_data(text)
         if self._redact is not None:
             text = self._redact(text)
             if not isinstance(text, str):
                 raise TypeError
-        if key:
-            text = text.replace(key, "[redacted]")
-        text = text if len(text) <= self._limit else text[: self._limit - 1] + "…"
+        limit = self._limit
         # Lone surrogates, which JSON may smuggle in, cannot be exported.
-        return text.encode("utf-8", "replace").decode()
+        shown = text[:limit].encode("utf-8", "replace").decode()
+        shown = text_without_key(shown, key)
+        return shown if len(text) <= limit and len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def _add(choice: _Choice, delta: Mapping[str, Any]) -> None:
