@@ -123,8 +123,8 @@ def configure(service_name: str | None = None) -> Callable[[], None]:
 
     Without any they go by OTLP over HTTP to a collector on this machine. `OTEL_TRACES_EXPORTER` and
     `OTEL_METRICS_EXPORTER` name exporters (`otlp`, `console`, `none`, or one that is installed besides, such as
-    `prometheus`), `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` or `grpc`; the rest is as OpenTelemetry documents it.
-    `service_name` goes before what they say.
+    `prometheus`), `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` or `grpc`; the rest is as OpenTelemetry documents
+    it. `service_name` goes before what they say.
 
     What is held is sent when the process ends by itself. One that is ended by a signal runs nothing at its end (uvicorn
     lets SIGTERM end it so): what is returned sends it then, waiting for the exporters.
@@ -136,4 +136,4 @@ def configure(service_name: str | None = None) -> Callable[[], None]:
     """
     from tensorix_tracing import _configure
 
-    _configure.configure(service_name)
+    return _configure.configure(service_name)
