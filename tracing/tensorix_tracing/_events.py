@@ -3,7 +3,7 @@
 Two ways to read them. `ExactEvents` decodes whatever could be new (`tensorix_api.chat`); it serves calls whose span is
 recorded, and callers that read bytes themselves. `PassingEvents` serves the rest: nothing but times, tokens and the
 end is asked of a call that was not sampled, and openai's own reader, which is about to decode the same event, raises at
-what is no JSON. It looks for the fields that matter by their names and keeps those events to decode them later.
+what is no JSON. It looks for the fields that matter by their names, and keeps the event with the usage to decode it later.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ExactEvents", "PassingEvents"]
 
-# A stream says what matters in a handful of events: one that repeats them is not kept whole.
-_MOST_KEPT = 16
+# What an event that ended the choice said, as far as it matters.
+_FINISHED = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 _NONE = (b"null", b'""')
 
 
@@ -101,9 +101,10 @@ class PassingEvents:
         at = part.rfind(b'"finish_reason":')
         if at >= 0 and not part[at + 16 : at + 21].lstrip().startswith(_NONE):
             self._finished = True
-            self._keep(part)
-        elif (at := part.rfind(b'"usage":')) >= 0 and not part[at + 8 : at + 13].lstrip().startswith(b"null"):
-            self._keep(part)
+        at = part.rfind(b'"usage":')
+        if at >= 0 and not part[at + 8 : at + 13].lstrip().startswith(b"null"):
+            # Where it stands in every chunk, the last is what counts.
+            call.kept = part
         return None
 
     def exhausted(self) -> Ending | None:
@@ -112,19 +113,14 @@ class PassingEvents:
             return self._exact.exhausted()
         return COMPLETED if self._finished else None
 
-    def _keep(self, part: bytes) -> None:
-        if len(self._call.kept) < _MOST_KEPT:
-            self._call.kept.append(part)
-        else:
-            # Usage in every chunk: the last is what counts.
-            self._call.kept[-1] = part
-
     def _exactly(self, part: bytes, now_ns: int) -> Ending | None:
         return self._switch().feed(part, now_ns)
 
     def _switch(self) -> ExactEvents:
         self._exact = exact = ExactEvents(self._call)
-        for part in self._call.kept:
-            exact.kept(part)
-        self._call.kept.clear()
+        if self._call.kept is not None:
+            exact.kept(self._call.kept)
+            self._call.kept = None
+        if self._finished:
+            exact.kept(_FINISHED)
         return exact

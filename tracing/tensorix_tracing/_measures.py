@@ -18,12 +18,12 @@ __all__ = ["measure"]
 def measure(call: Call, ending: Ending, duration_ns: int, meter: Meter) -> None:
     """Record everything of one call. `duration_ns` is from its begin to its end."""
     ending = read_later(call, ending)
-    plain, context = _attributes_of(call), call.context
-    attributes = dict(plain)
+    plain, context = call.telemetry.labels_of(call.operation, call.server, call.model), call.context
+    attributes = plain
     if ending.error_type is not None:
-        attributes[names.ERROR_TYPE] = ending.error_type
+        attributes = {**attributes, names.ERROR_TYPE: ending.error_type}
     if ending.outcome is not None and ending.outcome != "completed" and ending.outcome != ending.error_type:
-        attributes[names.STREAM_OUTCOME] = ending.outcome
+        attributes = {**attributes, names.STREAM_OUTCOME: ending.outcome}
     for histogram in meter.duration:
         histogram.record(duration_ns / 1e9, attributes, context)
     if call.first_chunk_ns:
@@ -54,16 +54,3 @@ def _measure_tokens(call: Call, meter: Meter, plain: Attributes, kind: str, coun
         histogram.record(count, plain, context)
     for counter in meter.token_counters[kind]:
         counter.add(count, {**plain, names.TOKEN_MODALITY: "unknown"}, context)
-
-
-def _attributes_of(call: Call) -> Attributes:
-    """The closed list: nothing of a single call but its model, whose names are bounded."""
-    attributes: Attributes = {
-        names.OPERATION: call.operation,
-        names.PROVIDER: call.settings.provider_name,
-        names.SERVER_ADDRESS: call.server.host,
-        names.SERVER_PORT: call.server.port,
-    }
-    if (model := call.telemetry.model_label(call.model)) is not None:
-        attributes[names.REQUEST_MODEL] = model
-    return attributes

@@ -48,10 +48,9 @@ def read_later(call: Call, ending: Ending) -> Ending:
     whole, call.whole = call.whole, None
     if whole is not None and _read(call, 200, whole) is not None and ending.error_type is None:
         return Ending(MALFORMED.outcome if call.reading else None, MALFORMED.error_type, is_error=True)
-    if call.kept:
+    kept, call.kept = call.kept, None
+    if kept is not None:
         reader, chat = SSEReader(), ChatStream(call.reply)
-        for part in call.kept:
-            for event in reader.feed(part):
-                chat.feed(event.data, event.type)
-        call.kept.clear()
+        for event in reader.feed(kept):
+            chat.feed(event.data, event.type)
     return ending

@@ -7,7 +7,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
@@ -43,6 +43,7 @@ _FRESH_NS = 60 * 1_000_000_000
 _MOST_NOTES = 256
 _MOST_SERVERS = 100
 _MOST_UNREAD = 64
+_MOST_REMEMBERED = 200
 
 Attributes = dict[str, str | int]
 
@@ -321,6 +322,13 @@ def server_of(url: Any, settings: TracingSettings) -> Server | None:
     return Server(url.host, port) if settings.touches(url.host, port) else None
 
 
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep what was made, of names that a client may choose freely: never more than so many."""
+    if len(known) >= _MOST_REMEMBERED:
+        known.clear()
+    known[key] = value
+
+
 class Telemetry:
     """The tracer and meter of one `instrument`, renewed when the global providers are replaced."""
 
@@ -330,6 +338,8 @@ class Telemetry:
         """Not after `uninstrument`: a hook that somebody hooked in on top of cannot be taken out, and does nothing."""
         self.remaining = Remaining(settings)
         self.idle_after_ns = int(settings.idle_after_s * 1e9)
+        self._begins: dict[tuple[str, Server, str | None], tuple[str, Mapping[str, str | int]]] = {}
+        self._labels: dict[tuple[str, Server, str | None], Attributes] = {}
         self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
         self._meter_provider: MeterProvider | None = None
@@ -363,13 +373,43 @@ class Telemetry:
             known = self._servers[id(url)] = (url, server_of(url, self.settings))
         return known[1]
 
-    def model_label(self, model: str | None) -> str | None:
+    def begin_of(self, operation: str, server: Server, model: str | None) -> tuple[str, Mapping[str, str | int]]:
+        """A span's name, and the attributes that it is begun with, so that samplers see them."""
+        known = self._begins.get((operation, server, model))
+        if known is None:
+            attributes: Attributes = {
+                names.PROVIDER: self.settings.provider_name,
+                names.SERVER_ADDRESS: server.host,
+                names.SERVER_PORT: server.port,
+            }
+            if operation == "chat":
+                attributes[names.OPERATION] = operation
+            if model is not None:
+                attributes[names.REQUEST_MODEL] = model
+            known = (operation if model is None else f"{operation} {model}", attributes)
+            _remember(self._begins, (operation, server, model), known)
+        return known
+
+    def labels_of(self, operation: str, server: Server, model: str | None) -> Attributes:
+        """The attributes of metrics, a closed list: nothing of a single call but its model, whose names are bounded."""
+        known = self._labels.get((operation, server, model))
+        if known is None:
+            known = {
+                names.OPERATION: operation,
+                names.PROVIDER: self.settings.provider_name,
+                names.SERVER_ADDRESS: server.host,
+                names.SERVER_PORT: server.port,
+            }
+            if model is not None:
+                known[names.REQUEST_MODEL] = self._model_label(model)
+            _remember(self._labels, (operation, server, model), known)
+        return known
+
+    def _model_label(self, model: str) -> str:
         """The model's name as metrics carry it: beyond so many distinct ones, `other`."""
         # Counted for the provider: who instruments a client for each request has no more of them.
         models = self.meter.models
-        if model is None or model in models:
-            return model
-        if len(models) >= self.settings.most_models:
+        if model not in models and len(models) >= self.settings.most_models:
             return "other"
         models.add(model)
         return model
