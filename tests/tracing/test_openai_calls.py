@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import openai
@@ -158,6 +158,19 @@ USES: dict[str, Callable[[str, dict[str, Any], dict[str, Any], float], None]] = 
 }
 
 
+@pytest.fixture(scope="module")
+def expired() -> Iterator[Simulator]:
+    """A server whose certificate is over."""
+    with Simulator(tls="expired") as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def its_authority_alone(expired: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients trust that server's authority and no other: to load all that there are takes long for each client."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(expired.ca_path))
+
+
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_told(use: str, case: str, raw: Any, told: Any, asked: dict[str, Any]) -> None:
@@ -194,13 +207,6 @@ def test_refused(use: str, told: Any, asked: dict[str, Any]) -> None:
     span = told.span()
     assert span.attributes["error.type"] == "connection_error"
     assert "http.response.status_code" not in span.attributes
-
-
-@pytest.fixture(scope="module")
-def expired() -> Any:
-    """A server whose certificate is over."""
-    with Simulator(tls="expired") as simulator:
-        yield simulator
 
 
 @pytest.mark.parametrize("use", ["openai", "openai async", "httpx", "httpx async", "httpx2", "httpx2 async"])
