@@ -74,13 +74,15 @@ def instrument(
     points to; for all clients what `TENSORIX_TRACING_HOSTS` lists, else the host of `TENSORIX_BASE_URL`, else
     api.tensorix.ai. Instrumenting a client again replaces the settings.
 
-    - `provider_name` goes to `gen_ai.provider.name` (default `tensorix`), `key_alias` names the key on the gauge of
-      what remains: never give the key itself.
+    - `provider_name` goes to `gen_ai.provider.name` (default `tensorix`), `key_alias` names the key on spans and on
+      the gauges of what remains, so that two keys are told apart there: never give the key itself.
     - `tracer_provider`, `meter_provider`: default the global ones, whichever they are at the time of a call.
-    - `metric_names`: `old` (default), `new` or `both` names of the GenAI conventions.
+    - `metric_names`: `old`, `new` or `both` names of the GenAI conventions (default what
+      `TENSORIX_TRACING_METRIC_NAMES` says, else `old`).
     - `propagate`: send `traceparent` and baggage on (default true).
     - `capture_content`: messages as attributes (default what `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says,
-      else off), each text through `redact` and cut to `content_limit` characters (default 4,096).
+      else off), each text through `redact` and then cut to `content_limit` characters (default 4,096). Where `redact`
+      raises, nothing of the call is captured.
     - `idle_after_s`: a stream that nobody read for so long counts as abandoned (default 300).
     - `most_models`: distinct models in metrics, those beyond are `other` (default 50).
     - `chunk_gap_share`: the share of the gaps between chunks, at random, that the histogram is given (default 0.25).
