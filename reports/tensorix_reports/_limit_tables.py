@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,9 @@ from tensorix_reports._tables import Cell, Table, facts_table, number, row_of, s
 from tensorix_reports._windows import WindowFit
 
 __all__ = ["limit_tables"]
+
+# What a page holds of a table that grows with the run; a day has 1,440 windows.
+_MOST_ROWS = 500
 
 
 def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: bool = True) -> list[Table]:
@@ -65,19 +69,19 @@ def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: boo
             "windows",
             "The limiter's windows",
             [*first, "window", "from, s", "to, s", "sent", "200", "429", "other", "tokens", "bound by", "seen whole"],
-            windows,
+            windows[:_MOST_ROWS],
             frozenset({*range(start, start + 8)}),
-            " ".join(dict.fromkeys(notes)) or None,
+            " ".join([*dict.fromkeys(notes), *_more(windows, "windows")]) or None,
             "Not enough data: no window could be told.",
         ),
         Table(
             "episodes",
             "Times without budget",
             [*first, "time", "spent at, s", "sign", "last refusal, s", "back at, s", "length, s", "refused"],
-            episodes,
+            episodes[:_MOST_ROWS],
             frozenset({start, start + 1, start + 3, start + 4, start + 5, start + 6}),
             "Back means that a request passed: between it and the last refusal nobody asked, so the length is an upper "
-            "bound.",
+            + " ".join(["bound.", *_more(episodes, "episodes")]),
             "The budget was never seen to run out.",
         ),
         _headers_table(report, traced),
@@ -88,15 +92,21 @@ def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: boo
             ["minute", "sent", "200", "429", "other"],
             [
                 row_of(*(row[name] for name in ("minute", "sent", "status_200", "status_429", "other")))
-                for row in report.minutes.to_dict("records")
+                for row in report.minutes.head(_MOST_ROWS).to_dict("records")
             ],
             frozenset(range(1, 5)),
             "For comparison with a server's own log, so with the model list asked for before the run; the limiter need "
-            "not count by the clock.",
+            + " ".join(["not count by the clock.", *_more(report.minutes, "minutes")]),
             "Not enough data: no request was sent.",
             folded=True,
         ),
     ]
+
+
+def _more(rows: Sized, name: str) -> list[str]:
+    """Where the rest of a long table is."""
+    rest = len(rows) - _MOST_ROWS
+    return [f"The first {_MOST_ROWS:,}; {rest:,} more are in {name}.csv."] if rest > 0 else []
 
 
 _SOURCES = {
