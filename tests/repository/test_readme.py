@@ -29,7 +29,14 @@ def _commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 _COMMANDS: dict[str, Any] = dict(_commands_of(_GROUP))
-_DOCUMENTS = ("README.md", "docs/simulator.md", "docs/probes.md", "docs/runbooks.md", "probes/deployment/README.md")
+_DOCUMENTS = (
+    "README.md",
+    "docs/simulator.md",
+    "docs/probes.md",
+    "docs/runbooks.md",
+    "probes/deployment/README.md",
+    "tracing/example/README.md",
+)
 
 
 @pytest.fixture(scope="module")
