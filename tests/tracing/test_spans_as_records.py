@@ -15,7 +15,7 @@ import httpx2
 import numpy as np
 import openai
 import pytest
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped,unused-ignore]
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -94,7 +94,7 @@ def traced() -> Iterator[Traced]:
 
 def _as_the_collector(spans: list[ReadableSpan]) -> dict[str, Any]:
     """An export in the JSON of OTLP's specification: protobuf's, but for ids in hex and enumerations as numbers."""
-    export = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
+    export: dict[str, Any] = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
     for resource in export["resourceSpans"]:
         for scope in resource["scopeSpans"]:
             for span in scope["spans"]:
