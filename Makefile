@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak clean
+.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak matrix clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-tracing"
 	@echo "                what each instrumentation of openai tells of every end of a stream, and what it costs"
 	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
+	@echo "make matrix     the tracing's tests with the oldest and newest openai SDKs, by Python 3.11 and 3.13"
 	@echo "make clean      removes .venv and every cache"
 
 demo: $(FOR_USE)
@@ -63,8 +64,12 @@ bench-peers: $(MOCKS) $(TRACERS)
 soak: $(FOR_WORK)
 	$(BIN)/python benchmarks/probe_soak.py --minutes 30
 
+# Each session has an environment of its own, in .nox.
+matrix: $(FOR_WORK)
+	$(BIN)/nox
+
 clean:
-	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .nox .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 # pip is what a new environment gets last: without it an environment is half made.
 $(BIN)/pip:

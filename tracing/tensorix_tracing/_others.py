@@ -55,9 +55,9 @@ class Others:
 
 
 def _is_foreign(method: Any) -> bool:
-    if hasattr(method, OURS):
-        return False
-    # Not isinstance: what wrapt wraps says that it is whatever is in it.
+    # Not isinstance, and no attribute asked before: what wrapt wraps says that it is whatever is in it.
+    while type(method) is types.FunctionType and hasattr(method, OURS):
+        method = method.__wrapped__  # type: ignore[attr-defined]
     if type(method) is not types.FunctionType:
         return True
     package = Path(sys.modules["openai"].__file__ or "").parent
