@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,3 +191,16 @@ def test_the_rules_compute_what_they_say(tmp_path: Path) -> None:
     }
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test, width=1_000_000))
     _promtool(tmp_path, "test", "rules", "test.yml")
+
+
+def test_the_table_of_what_is_recorded_is_whole() -> None:
+    """The README beside the rules names each series once, with the labels that it has."""
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    text = (DEPLOYMENT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(tensorix:[a-z0-9_:]+)` \| .* \| (.*) \|$", text, re.M))
+    assert list(rows) == list(dict.fromkeys(rule["record"] for rule in rules))
+    for rule in rules:
+        labels = {"job", "server_address", *re.findall(r"`(\w+)`", rows[rule["record"]])} - set(rule.get("labels", {}))
+        grouped = re.search(r"by \((.*?)\)", rule["expr"])
+        assert grouped is not None
+        assert labels == set(grouped[1].split(", ")) - {"le"}, rule
