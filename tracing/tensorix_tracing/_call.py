@@ -22,6 +22,7 @@ from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt
 from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
 from tensorix_tracing._errors import OTHER, Ending, error_of_exception
+from tensorix_tracing._measures import Note
 from tensorix_tracing._propagation import send_on
 from tensorix_tracing._span import span_attributes
 from tensorix_tracing._watch import OPEN, is_safe_here
@@ -94,11 +95,12 @@ class Call:
         self._ends = [None]
         self.model = model = model_of(body)
         name, attributes = telemetry.begin_of(operation, server, model)
+        # The two clocks are read side by side: all times of the call count from the one, its span's from the other.
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
+        begun_unix_ns = time.time_ns()
         try:
-            # Its start is read beside the other clock's: all times of the call count from that one.
             self.span = telemetry.tracer.start_span(
-                name, kind=SpanKind.CLIENT, attributes=attributes, start_time=time.time_ns()
+                name, kind=SpanKind.CLIENT, attributes=attributes, start_time=begun_unix_ns
             )
         except Exception:
             log.debug("a span could not be started", exc_info=True)
@@ -140,7 +142,10 @@ class Call:
         self.answered = status < 400
         self.last_activity_ns = time.perf_counter_ns()
         attempt.answered(status, raw_headers)
-        self.telemetry.remaining.heard(self.server.host, raw_headers)
+        for name, _ in raw_headers:
+            if b"ratelimit" in name.lower():
+                self.telemetry.remaining.heard(self.server.host, raw_headers)
+                break
 
     # Its stream
 
@@ -219,7 +224,7 @@ class Call:
             if self.recording:
                 self._tell(ending)
             meter = self.telemetry.meter
-            meter.note(self, ending, duration_ns, meter)
+            meter.note(Note(self, ending, duration_ns), meter)
         except Exception:
             log.debug("a call could not be told of", exc_info=True)
         finally:
