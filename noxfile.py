@@ -6,6 +6,7 @@ is held to `constraints.txt`, as everywhere.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nox
@@ -13,6 +14,10 @@ import nox
 nox.needs_version = ">=2024.10.9"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["tracing"]
+
+# A shim of pyenv's runs only the versions that somebody chose; what is installed lies here.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] = os.pathsep.join([*map(str, sorted(PYENV.glob("versions/3.*/bin"))), os.environ["PATH"]])
 
 SDKS = {
     # Older ones fail with httpx 0.28: they hand their client an argument that it no longer has.

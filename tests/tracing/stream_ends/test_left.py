@@ -129,7 +129,7 @@ def test_dropped_once_it_was_whole(
 
     raw.answer = answer
     stream = _create(traced, asked)
-    next(stream), next(stream)
+    assert [len(next(stream).choices) for _ in range(2)] == [1, 1]
     del stream
     gc.collect()
     _check(told, "completed")
