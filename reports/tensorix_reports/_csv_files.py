@@ -22,6 +22,8 @@ def _names(kind: Any) -> list[str]:
 
 
 _PERCENTILES = [f"p{percent:g}{end}" for percent in PERCENTS for end in ("", "_low", "_high")]
+# Of longer stretches (traces of weeks) only those seconds are listed in which something was sent.
+_ALL_SECONDS = 2 * 86_400
 _LATENCY = [*(name for name in _names(Measured) if name != "figures"), *_PERCENTILES]
 _WINDOWS = ["key_alias", "number", "start_unix_ns", *_names(LimiterWindow)]
 _EPISODES = ["key_alias", *_names(Episode), "length_s"]
@@ -60,7 +62,10 @@ def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]
     def of_keys(name: str) -> list[dict[str, Any]]:
         return [{"key_alias": key["key_alias"], **row} for key in keys for row in key[name]]
 
-    frames = {"seconds": limits.seconds, "minutes": limits.minutes}
+    seconds = limits.seconds
+    if len(seconds) > _ALL_SECONDS:
+        seconds = seconds[(seconds["sent"] > 0) | (seconds["offered"] > 0)]
+    frames = {"seconds": seconds, "minutes": limits.minutes}
     frames |= {"headers": limits.headers, "remaining": limits.remaining}
     return {
         "latency.csv": csv_text(_flat_figures(latency), _LATENCY),

@@ -137,6 +137,9 @@ def _rows(frames: RunFrames, requests: pd.DataFrame) -> list[Measured]:
         if streamed:
             rows.append(_measured(name, "TTFT", "ms", first / 1e6))
             rows.append(_measured(name, "TTFO", "ms", ttfo_ns(table) / 1e6))
+        elif group["first_chunk_at_ns"].notna().any():
+            # Spans of other instrumentations tell of no token.
+            rows.append(_measured(name, "first chunk", "ms", group["first_chunk_at_ns"].to_numpy(float) / 1e6))
         rows.append(_measured(name, "E2E", "ms", e2e_ns(table) / 1e6))
         for source, part in group.groupby("token_source", sort=False):
             rows += _token_rows(name, str(source), frames.table.take(part.index.to_numpy()), part, streamed)

@@ -82,6 +82,9 @@ def measured_in_the_service() -> Statement:
 
 def read_from(frames: RunFrames) -> Statement:
     """What the files held."""
+    if not frames.ended:
+        text = "The reading of the files was cut short: a part of the spans is missing. Make the run again."
+        return Statement("run", "problem", "incomplete", text)
     spans = mapping(frames.manifest.get("spans"))
     files = frames.manifest.get("files")
     first, last = (datetime.fromtimestamp(frames.origin_unix_ns / 1e9 + at, tz=UTC) for at in (0.0, frames.end_s))

@@ -214,6 +214,7 @@ def test_attempts_that_lack_a_part(read: Read, missing: str) -> None:
         _a_span(3, **{"http.request.resend_count": 1, "tensorix.attempts": None}),
     )
     for attempt in (first, last):
+        attempt["attributes"]["gen_ai.operation.name"] = None
         attempt |= {"name": "chat attempt", "traceId": call["traceId"], "parentSpanId": call["spanId"]}
     last["startTimeUnixNano"] = str(_START + 500_000_000)
     spans = {"call": call, "first": first, "last": last}
@@ -227,6 +228,12 @@ def test_attempts_that_lack_a_part(read: Read, missing: str) -> None:
             "first": [(2, 200, 400_000_000)],
         }[missing]
     )
+
+
+def test_a_model_that_is_named_like_an_attempt(read: Read) -> None:
+    """Its calls are calls."""
+    (record,) = read(_export(_a_span(**{"gen_ai.request.model": "an attempt"}) | {"name": "chat an attempt"}))
+    assert (record.model_requested, record.logical_id) == ("an attempt", record.record_id)
 
 
 def test_what_waits_is_bounded(tmp_path: Path) -> None:

@@ -114,7 +114,15 @@ def test_the_page_says_that_these_are_traces(traces: Callable[..., Path]) -> Non
 
 def test_calls_of_which_nobody_said_whether_they_stream(make_run: RunMaker, request_at: Maker) -> None:
     """They are a kind of their own, with the time of the whole and no TTFT."""
-    lost = (*_LOST, "first_token_at_ns", "first_output_at_ns", "last_token_at_ns", "stream", "stream_outcome")
+    lost = (
+        "first_chunk_at_ns",
+        "first_token_at_ns",
+        "first_output_at_ns",
+        "last_token_at_ns",
+        "stream",
+        "stream_outcome",
+    )
+    lost = (*_LOST, *lost)
     records = [request_at(n, n, **dict.fromkeys(lost), source="trace") for n in range(20)]
     report = latency_of(read_frames(make_run(records, kind="traces")))
     assert [(row.request, row.quantity, row.count) for row in report.rows] == [
@@ -132,6 +140,24 @@ def test_a_table_that_grows_with_the_traces_is_bounded(make_run: RunMaker, reque
     assert "The first 500; 940 more are in windows.csv." in text
     assert len((written.folder / "minutes.csv").read_text().splitlines()) == 1_441
     assert written.page.stat().st_size < 4_000_000
+
+
+def test_first_chunks_stand_in_where_no_token_is_told_of(make_run: RunMaker, request_at: Maker) -> None:
+    """Streams of other instrumentations have a row for the first chunk, and none that says TTFT."""
+    lost = (*_LOST, "first_token_at_ns", "first_output_at_ns", "last_token_at_ns")
+    records = [request_at(n, n, **dict.fromkeys(lost), source="trace") for n in range(20)]
+    rows = latency_of(read_frames(make_run(records, kind="traces"))).rows
+    assert [(row.quantity, row.least) for row in rows] == [
+        ("first chunk", 90.0),
+        ("E2E", 201.0),
+        ("tokens/s, a user", pytest.approx(11 / 0.201)),
+    ]
+
+
+def test_a_reading_that_was_cut_short_is_told(make_run: RunMaker, request_at: Maker) -> None:
+    """A run without an end has a part of its spans only."""
+    verdict = _verdict(make_run([request_at(1, 0.0)], ended_s=None, kind="traces"))
+    assert [item.word for item in verdict.statements if item.topic == "run"] == ["incomplete"]
 
 
 def test_traces_without_a_word_in_their_manifest(make_run: RunMaker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import uuid
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensorix_api.errors import SettingsError
+from tensorix_api.errors import RunFolderError, SettingsError
 from tensorix_api.settings import Settings
 from tensorix_records._record import RequestRecord
 from tensorix_records._run import Run
@@ -44,8 +45,8 @@ def write_trace_run(
 
     `limits` are those of the key as far as they are told: `requests`, `tokens`, `window_s`; `complete` says that every
     request of the key is there, so that the reports judge the limiter's windows. Raises SettingsError for a
-    file that cannot be read or is no OTLP JSON, and where no span is of a call to a chat API; then no folder is left.
-    RunFolderError as `Run.create`.
+    file that cannot be read or is no OTLP JSON, and where no span is of a call to a chat API; RunFolderError as
+    `Run.create` and where it cannot be written. Whatever is raised, no folder is left.
     """
     Run.check_creatable(out)
     for path in files:
@@ -74,20 +75,21 @@ def write_trace_run(
         writer.add(first)
         for record in records:
             writer.add(record)
-    except SettingsError:
         writer.close()
+        run.compact()
+        run.update_manifest(
+            limits=_limits(limits or {}, seen),
+            spans=seen.to_dict(),
+            started_unix_ns=seen.first_unix_ns,
+            ended_unix_ns=seen.last_unix_ns,
+            end_reason="spans",
+        )
+    except BaseException:
+        # A part of the spans would look like all of them.
+        with contextlib.suppress(RunFolderError):
+            writer.close()
         shutil.rmtree(run.path, ignore_errors=True)
         raise
-    finally:
-        writer.close()
-    run.compact()
-    run.update_manifest(
-        limits=_limits(limits or {}, seen),
-        spans=seen.to_dict(),
-        started_unix_ns=seen.first_unix_ns,
-        ended_unix_ns=seen.last_unix_ns,
-        end_reason="spans",
-    )
     return TraceRun(run, seen)
 
 

@@ -31,7 +31,8 @@ def kind_of(span: Span) -> Kind | None:
     if span.is_serving or span.end_unix_ns - span.start_unix_ns > _LONGEST_NS:
         return None
     if is_ours(span):
-        if span.name.endswith(" attempt"):
+        # A model may be named so too: its calls say what they are.
+        if span.name.endswith(" attempt") and span.attributes.get(names.OPERATION) is None:
             return "attempt"
         return "call" if span.name.partition(" ")[0] in ("chat", "models.list") else None
     return "call" if span.attributes.get(names.OPERATION) == "chat" else None
