@@ -184,3 +184,22 @@ def test_nobody_is_there_to_take_it(run_service: Run, free_port: Callable[[], in
     )
     assert (ran.returncode, ran.stdout) == (0, "TracerProvider MeterProvider\n")
     assert "Traceback" not in ran.stderr
+
+
+def test_what_it_returns(run_service: Run) -> None:
+    """Called, it ends what is open and sends what is held; where nothing was set up it does nothing."""
+    before = "ended = configure('shop')\n"
+    program = (
+        "import os\nfrom opentelemetry import trace\nfrom tensorix_tracing import configure\n"
+        + before
+        + "trace.get_tracer('a').start_span('one').end()\n"
+        + "ended()\nended()\nos._exit(0)"
+    )
+    ran = run_service(program, variables={"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"})
+    assert '"name": "one"' in ran.stdout
+    unsent = run_service(
+        program.replace("ended()\n", ""), variables={"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"}
+    )
+    assert (unsent.returncode, unsent.stdout) == (0, "")
+    disabled = run_service(program, variables={"OTEL_SDK_DISABLED": "true"})
+    assert (disabled.returncode, disabled.stdout, disabled.stderr) == (0, "", "")
