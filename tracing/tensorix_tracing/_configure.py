@@ -125,8 +125,9 @@ def _loaded(variable: str, name: str, signal: _Signal) -> Callable[[], Any]:
         if found is not None:
             kind: Callable[[], Any] = found.load()
             return kind
-    except ImportError:
-        pass
+    except ImportError as error:
+        if name != "otlp":
+            raise SettingsError(f"{variable} names {name!r}, whose package is not whole ({error})") from None
     if name == "otlp":
         raise SettingsError(f"the exporter {name!r} is not installed: {_INSTALL}")
     raise SettingsError(

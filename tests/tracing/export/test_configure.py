@@ -100,6 +100,17 @@ def test_without_its_extra(run_service: Run, missing: str) -> None:
     assert providers == NOTHING
 
 
+def test_an_exporter_that_is_half_installed(run_service: Run) -> None:
+    """One that is there, and lacks what it needs, is told apart from one that is not there."""
+    ran = run_service(
+        _program(before=BLOCKED.format(name="prometheus_client")), variables={"OTEL_METRICS_EXPORTER": "prometheus"}
+    )
+    assert ran.stdout.splitlines() == [
+        "SettingsError OTEL_METRICS_EXPORTER names 'prometheus', whose package is not whole (prometheus_client)",
+        NOTHING,
+    ]
+
+
 def test_a_second_time(run_service: Run) -> None:
     """Called again it says that a provider is there, and leaves it."""
     ran = run_service(
