@@ -40,6 +40,10 @@ def _model_name(model: str) -> str:
 
 def key_of(headers: Mapping[str, str]) -> Secret | None:
     """The key that a request carries."""
+    # Rows of httpx's own (name, name in small letters, value): its look-up goes through them all too, and copies.
+    for row in getattr(headers, "_list", ()):
+        if len(row) == 3 and row[1] == b"authorization":
+            return Secret(row[2].partition(b" ")[2].decode("latin-1") or row[2].decode("latin-1"))
     for name in ("authorization", "api-key"):
         if value := headers.get(name):
             return Secret(value.partition(" ")[2] or value)
