@@ -34,6 +34,8 @@ _DOCUMENTS = (
     "docs/simulator.md",
     "docs/probes.md",
     "docs/runbooks.md",
+    "docs/traces-to-reports.md",
+    "docs/tracing.md",
     "probes/deployment/README.md",
     "tracing/example/README.md",
 )
