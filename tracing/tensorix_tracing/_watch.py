@@ -108,13 +108,13 @@ class OpenCalls:
             call.end(ending)
         for call in list(self._open):
             if now_ns - call.last_activity_ns > call.idle_after_ns:
-                call.abandon()
+                _abandon(call)
 
     def abandon_all(self) -> None:
         """At the end of the process: whatever is open ends now."""
         self.sweep(time.perf_counter_ns())
         for call in list(self._open):
-            call.abandon()
+            _abandon(call)
 
     def forget_all(self) -> None:
         """In a child after a fork: the open calls are the parent's to end, and its thread stayed with it."""
@@ -156,12 +156,16 @@ class OpenCalls:
         return None if self._resting else 0.01
 
 
+def _abandon(call: OpenCall) -> None:
+    try:
+        call.abandon()
+    except Exception:
+        log.debug("an open call could not be abandoned", exc_info=True)
+
+
 def _watch(calls: weakref.ref[OpenCalls], wake: threading.Lock) -> None:
     while (found := calls()) is not None:
-        try:
-            found.sweep(time.perf_counter_ns())
-        except Exception:
-            log.debug("an open call could not be looked at", exc_info=True)
+        found.sweep(time.perf_counter_ns())
         rest_s = found.rest()
         del found
         wake.acquire(timeout=-1 if rest_s is None else rest_s)

@@ -75,7 +75,7 @@ def parameters() -> dict[str, Any]:
 
 
 _PRELUDE = '''
-import faulthandler, gc, os, sys, threading, time
+import faulthandler, gc, os, sys, threading, time, traceback
 faulthandler.dump_traceback_later(50, exit=True)
 import httpx, openai
 from opentelemetry import metrics, trace

@@ -37,6 +37,8 @@ if child == 0:
         assert kept.outcomes() == ["completed", "abandoned"], kept.outcomes()
         assert len(OPEN) == 0
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -67,6 +69,8 @@ if child == 0:
         own = held_idle()
         assert kept.outcomes() == ["abandoned"] * 2
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -104,6 +108,8 @@ for worker in range(3):
             # What the parent measured is the parent's to tell.
             assert count() == worker + 1, count()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     children.append(child)
@@ -185,7 +191,8 @@ def set_up():
     tracers = TracerProvider()
     tracers.add_span_processor(BatchSpanProcessor(Printing()))
     trace.set_tracer_provider(tracers)
-client, other = openai.OpenAI(base_url=base_url, api_key="k"), httpx.Client()
+client = openai.OpenAI(base_url=base_url, api_key="k")
+other = httpx.Client(headers={{"authorization": "Bearer k"}})
 late = {late}
 if not late:
     set_up()
@@ -223,6 +230,8 @@ held = []
 async def main():
     held.append(await client.chat.completions.create(**asked, stream=True))
     await anext(held[0])
-asyncio.run(main())
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+loop.close()
 """)
     assert printed == "['abandoned'] 1\n"

@@ -1,0 +1,79 @@
+"""Under gevent, whose greenlets take the place of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+_PATCH = """
+from gevent import monkey
+monkey.patch_all()
+"""
+_IMPORT = """
+import tensorix_tracing._instrument
+"""
+
+
+@pytest.mark.parametrize("before", [_PATCH, _IMPORT + _PATCH], ids=["patched first", "imported first"])
+def test_greenlets(program: Callable[..., str], before: str) -> None:
+    """Of 50 greenlets that stream at once one is killed in mid-stream, which is cancelled; the others complete; none hangs."""
+    if before != _PATCH:
+        # To patch after the import of ssl is gevent's own complaint.
+        before = "import warnings\nwarnings.simplefilter('ignore')\n" + before
+    program(
+        """
+import gevent
+kept, tracers = provide()
+client = openai.OpenAI(base_url=base_url, api_key="k", max_retries=0)
+instrument(client, tracer_provider=tracers)
+def work(number):
+    with tracers.get_tracer("mine").start_as_current_span("work", attributes={"number": number}):
+        return len(list(client.chat.completions.create(**asked, stream=True, seed=number)))
+reading = gevent.event.Event()
+def read_for_ever():
+    stream = client.chat.completions.create(**{**asked, "max_tokens": 5000}, stream=True)
+    for number, _ in enumerate(stream):
+        if number == 2:
+            reading.set()
+victim = gevent.spawn(read_for_ever)
+greenlets = [gevent.spawn(work, number) for number in range(49)]
+assert reading.wait(20)
+victim.kill()
+assert isinstance(victim.value, gevent.GreenletExit)
+gevent.joinall(greenlets, timeout=30, raise_error=True)
+assert all(greenlet.value for greenlet in greenlets)
+by_id = {span.context.span_id: span for span in kept.ended}
+calls = [span for span in kept.ended if span.name.startswith("chat ")]
+outcomes = [span.attributes["tensorix.stream.outcome"] for span in calls]
+assert sorted(outcomes) == ["cancelled"] + ["completed"] * 49, outcomes
+for span in calls:
+    if span.parent is not None:
+        assert by_id[span.parent.span_id].attributes["number"] == span.attributes["gen_ai.request.seed"]
+assert sum(span.parent is not None for span in calls) == 49
+assert len(kept.started) == len(kept.ended) == 99
+assert len(OPEN) == 0
+
+# One that is killed before its answer, one that is dropped, one that is left idle.
+instrument(client, tracer_provider=tracers, idle_after_s=0.1)
+kept.ended.clear()
+early = gevent.spawn(work, 0)
+gevent.sleep(0)
+early.kill()
+stream = client.chat.completions.create(**asked, stream=True)
+next(stream)
+del stream
+gc.collect()
+held = client.chat.completions.create(**asked, stream=True)
+next(held)
+with gevent.Timeout(20):
+    while OPEN:
+        gevent.sleep(0.01)
+found = [span.attributes.get("tensorix.stream.outcome") for span in kept.ended if span.name.startswith("chat ")]
+assert found[-2:] == ["abandoned", "abandoned"], found
+assert len(found) in (2, 3)
+held.close()
+client.close()
+""",
+        before=before,
+    )
