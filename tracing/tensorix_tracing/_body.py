@@ -40,6 +40,8 @@ class Body:
         self.call = call
         self.status = status
         self.ends_call = ends_call
+        # What the caller handles while it asks, an earlier call's failure perhaps, is not what ends this one.
+        self._handled = sys.exc_info()[1]
         self.events: ExactEvents | PassingEvents | None = None
         self._kept: bytearray | None = None
         self._decoder = None
@@ -116,14 +118,19 @@ class Body:
         if self.status >= 400:
             self._end(Ending(None, str(self.status), is_error=True))
             return
-        error = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+        error = sys.exc_info()[1]
+        if error is self._handled:
+            error = None
         if self._finished:
             self._end(COMPLETED)
         elif error is not None and is_cancellation(error):
             self._end(Ending("cancelled"))
         elif _by_openai():
-            # Its generator closes what it reads, whatever ended it: here it was dropped, or could not go on.
-            if error is None or isinstance(error, GeneratorExit):
+            # Its generator closes what it reads, whatever ended it: [DONE] that could not be seen here, or it was
+            # dropped, or could not go on.
+            if error is None and self.blind:
+                self._end(COMPLETED)
+            elif error is None or isinstance(error, GeneratorExit):
                 self.dropped()
             else:
                 self._end(Ending("malformed", "malformed", is_error=True))
@@ -145,6 +152,7 @@ class Body:
         return self.events is not None and self.events.finished
 
     def _end(self, ending: Ending) -> None:
+        self._handled = None
         if self.ends_call:
             self.call.end(ending)
 

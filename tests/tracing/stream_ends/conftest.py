@@ -115,6 +115,8 @@ ENDS = {
     "comments": End(_pieces(b": ping\n\n", BODY[:100], BODY[100:]), "completed", chunks=4),
     "split at each byte": End(_pieces(*(NOT_ASCII[k : k + 1] for k in range(len(NOT_ASCII)))), "completed", chunks=3),
     "gzip": End(_pieces(gzip.compress(BODY), content_encoding="gzip"), "completed", chunks=4),
+    # As brotli is to us; httpx takes what it does not know for plain.
+    "an unknown encoding": End(_pieces(BODY, content_encoding="x-own"), "completed"),
     "two choices": End(_sends(_chunk("a"), _chunk("b", index=1), _stop(), _stop(1), b"[DONE]"), "completed", chunks=4),
     "one choice of two finished": _error(_sends(_chunk("a"), _chunk("b", index=1), _stop()), "cut", chunks=3),
     "closed early": End(_sends(*WORDS, last=_hold), "closed_early", take=1),

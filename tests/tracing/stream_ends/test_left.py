@@ -87,6 +87,16 @@ def test_an_exception_within(
     _check(told, outcome)
 
 
+def test_an_exception_handled_before(traced: Any, told: Any, asked: dict[str, Any]) -> None:
+    """What the caller was handling when it asked is not what ended the stream."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with traced.chat.completions.create(**asked, stream=True) as stream:
+            next(stream)
+    _check(told, "closed_early")
+
+
 def _create(client: Any, asked: dict[str, Any]) -> Any:
     return client.chat.completions.create(**asked, stream=True)
 
