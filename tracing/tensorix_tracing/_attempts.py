@@ -121,4 +121,4 @@ def limits_of(raw_headers: Iterable[tuple[bytes, bytes]]) -> RateLimits | None:
     if other:
         texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw_headers]
         return read_rate_limits(texts, time.time_ns())
-    return RateLimits(**found, spelling="api_key") if found else None
+    return RateLimits(**found, spelling="api_key") if found else None  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ log = logging.getLogger("tensorix_tracing")
 
 BUSY: Final = "busy"
 CURRENT: ContextVar[Call | Literal["busy"] | None] = ContextVar("tensorix_tracing_call", default=None)
-"""The call that is being made: what is sent meanwhile are its attempts; BUSY below an attempt, where nothing is ours."""
+"""The call being made: what is sent meanwhile are its attempts; BUSY below an attempt, where nothing is ours."""
 
 _forks = [0]
 

@@ -3,7 +3,7 @@
 Two ways to read them. `ExactEvents` decodes whatever could be new (`tensorix_api.chat`); it serves calls whose span is
 recorded, and callers that read bytes themselves. `PassingEvents` serves the rest: nothing but times, tokens and the
 end is asked of a call that was not sampled, and openai's own reader, which is about to decode the same event, raises at
-what is no JSON. It looks for the fields that matter by their names, and keeps the event with the usage to decode it later.
+what is no JSON. It looks for the fields that matter by their names, and keeps the event with the usage for later.
 """
 
 from __future__ import annotations

@@ -4,48 +4,104 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry.context import Context
+
 from tensorix_api import semantic_names as names
-from tensorix_tracing._errors import OTHER, Ending
-from tensorix_tracing._reading import read_later
+from tensorix_tracing._errors import MALFORMED, OTHER, Ending
+from tensorix_tracing._reading import read_reply, usage_of_event
 
 if TYPE_CHECKING:
+    from tensorix_api.chat import Usage
     from tensorix_tracing._call import Call
     from tensorix_tracing._telemetry import Attributes, Meter
 
-__all__ = ["measure"]
+__all__ = ["Note", "measure"]
+
+# A call that was not sampled is nobody's example.
+_NO_SPAN = Context()
 
 
-def measure(call: Call, ending: Ending, duration_ns: int, meter: Meter) -> None:
-    """Record everything of one call. `duration_ns` is from its begin to its end."""
-    ending = read_later(call, ending)
-    plain, context = call.telemetry.labels_of(call.operation, call.server, call.model), call.context
+class Note:
+    """All that the metrics need of a call; itself, with what hangs on it, it is gone when they are told."""
+
+    __slots__ = (
+        "context",
+        "duration_ns",
+        "ending",
+        "first_chunk_ns",
+        "gaps_ns",
+        "kept",
+        "model",
+        "operation",
+        "reading",
+        "retried",
+        "server",
+        "telemetry",
+        "usage",
+        "whole",
+    )
+
+    def __init__(self, call: Call, ending: Ending, duration_ns: int) -> None:
+        self.telemetry = call.telemetry
+        self.operation = call.operation
+        self.server = call.server
+        self.model = call.model
+        self.context = call.context if call.recording else _NO_SPAN
+        self.ending = ending
+        self.duration_ns = duration_ns
+        self.first_chunk_ns = call.first_chunk_ns - call.begun_ns if call.first_chunk_ns else None
+        self.gaps_ns = call.gaps_ns
+        self.usage = call.reply.usage
+        self.kept = call.kept
+        self.whole = call.whole
+        self.reading = call.reading
+        attempts = call.attempts
+        self.retried = [attempt.error_type or OTHER for attempt in attempts[:-1]] if len(attempts) > 1 else ()
+
+
+def _read(note: Note) -> tuple[Ending, Usage | None]:
+    """How the call has really ended and what it used, now that what waited is read."""
+    if note.whole is not None:
+        reply = read_reply(note.whole)
+        if reply is not None:
+            return note.ending, reply.usage
+        if note.ending.error_type is None:
+            return Ending(MALFORMED.outcome if note.reading else None, MALFORMED.error_type, is_error=True), None
+    if note.kept is not None:
+        return note.ending, usage_of_event(note.kept) or note.usage
+    return note.ending, note.usage
+
+
+def measure(note: Note, meter: Meter) -> None:
+    """Record everything of one call."""
+    ending, usage = _read(note)
+    plain, context = note.telemetry.labels_of(note.operation, note.server, note.model), note.context
     attributes = plain
     if ending.error_type is not None:
         attributes = {**attributes, names.ERROR_TYPE: ending.error_type}
     if ending.outcome is not None and ending.outcome != "completed" and ending.outcome != ending.error_type:
         attributes = {**attributes, names.STREAM_OUTCOME: ending.outcome}
     for histogram in meter.duration:
-        histogram.record(duration_ns / 1e9, attributes, context)
-    if call.first_chunk_ns:
+        histogram.record(note.duration_ns / 1e9, attributes, context)
+    if note.first_chunk_ns is not None:
         for histogram in meter.first_chunk:
-            histogram.record((call.first_chunk_ns - call.begun_ns) / 1e9, attributes, context)
-    for gap_ns in call.gaps_ns:
+            histogram.record(note.first_chunk_ns / 1e9, attributes, context)
+    for gap_ns in note.gaps_ns:
         for histogram in meter.chunk_gap:
             histogram.record(gap_ns / 1e9, plain, context)
-    if (usage := call.reply.usage) is not None:
-        _measure_tokens(call, meter, plain, "input", usage.prompt_tokens)
-        _measure_tokens(call, meter, plain, "output", usage.completion_tokens)
+    if usage is not None:
+        _measure_tokens(meter, plain, context, "input", usage.prompt_tokens)
+        _measure_tokens(meter, plain, context, "output", usage.completion_tokens)
         if meter.token_counters["input"]:
-            _measure_tokens(call, meter, plain, "cache_read.input", usage.cached_tokens)
-            _measure_tokens(call, meter, plain, "reasoning.output", usage.reasoning_tokens)
-    for attempt in call.attempts[:-1]:
-        meter.retries.add(1, {**plain, names.ERROR_TYPE: attempt.error_type or OTHER}, context)
+            _measure_tokens(meter, plain, context, "cache_read.input", usage.cached_tokens)
+            _measure_tokens(meter, plain, context, "reasoning.output", usage.reasoning_tokens)
+    for error_type in note.retried:
+        meter.retries.add(1, {**plain, names.ERROR_TYPE: error_type}, context)
 
 
-def _measure_tokens(call: Call, meter: Meter, plain: Attributes, kind: str, count: int | None) -> None:
+def _measure_tokens(meter: Meter, plain: Attributes, context: Context, kind: str, count: int | None) -> None:
     if count is None:
         return
-    context = call.context
     if meter.token_usage and kind in meter.tokens:
         with_kind = {**plain, names.TOKEN_TYPE: kind}
         for histogram in meter.token_usage:

@@ -9,6 +9,7 @@ from opentelemetry import propagate, trace
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
 
 __all__ = ["send_on"]
 
@@ -34,8 +35,10 @@ def send_on(headers: MutableMapping[str, str], context: Context, span: trace.Spa
     # each change encodes and compares all headers. Where the list is not what is expected, the mapping serves.
     rows = getattr(headers, "_list", None)
     if type(rows) is list and rows and len(rows[0]) == 3:
-        if any(row[1] == b"traceparent" for row in rows):
-            return
+        # A loop, for a generator would be resumed for each header.
+        for row in rows:
+            if row[1] == b"traceparent":
+                return
         # A context of one entry holds the span alone: no baggage.
         if is_plain and len(context) == 1:
             about = span.get_span_context()
@@ -52,7 +55,7 @@ def _line(span: trace.SpanContext) -> str:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
-def _writes_traceparent_only(propagators: propagate.textmap.TextMapPropagator) -> bool:
+def _writes_traceparent_only(propagators: TextMapPropagator) -> bool:
     written: dict[str, str] = {}
     propagators.inject(written, _PROBE)
     return written == {"traceparent": _line(trace.get_current_span(_PROBE).get_span_context())}

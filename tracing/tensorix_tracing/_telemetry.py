@@ -15,7 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from tensorix_api import semantic_names as names
 from tensorix_tracing._attempts import limits_of
-from tensorix_tracing._measures import measure
+from tensorix_tracing._measures import Note, measure
 from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter as OpenTelemetryMeter
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from tensorix_tracing._call import Call
-    from tensorix_tracing._errors import Ending
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
 __all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Server", "Telemetry", "server_of"]
@@ -40,9 +38,8 @@ TOKENS = tuple(float(4**power) for power in range(14))
 """1 to 67,108,864."""
 # What remains of a minute says nothing once the minute is over.
 _FRESH_NS = 60 * 1_000_000_000
-_MOST_NOTES = 256
+_MOST_NOTES = 2048
 _MOST_SERVERS = 100
-_MOST_UNREAD = 64
 _MOST_REMEMBERED = 200
 
 Attributes = dict[str, str | int]
@@ -115,11 +112,11 @@ class Measurements:
     """
 
     def __init__(self) -> None:
-        self._notes: deque[tuple[Call, Ending, int, Meter]] = deque()
+        self._notes: deque[tuple[Note, Meter]] = deque()
 
-    def note(self, call: Call, ending: Ending, duration_ns: int, meter: Meter) -> None:
+    def note(self, note: Note, meter: Meter) -> None:
         """Take a note of a call that has ended."""
-        self._notes.append((call, ending, duration_ns, meter))
+        self._notes.append((note, meter))
         if len(self._notes) >= _MOST_NOTES:
             self.pass_on()
 
@@ -128,11 +125,11 @@ class Measurements:
         notes = self._notes
         while notes:
             try:
-                note = notes.popleft()
+                note, meter = notes.popleft()
             except IndexError:
                 return
             try:
-                measure(*note)
+                measure(note, meter)
             except Exception:  # telemetry that fails stays its own problem
                 log.debug("a call could not be measured", exc_info=True)
 
@@ -233,25 +230,26 @@ class LastSaid:
 class Remaining(LastSaid):
     """What remains, and beside it the limits themselves, which few servers send.
 
-    Responses are only laid by as they come (the last so many), and read when metrics are collected.
+    Of each server the last response that tells anything is kept as it came, and read when metrics are collected.
     """
 
     def __init__(self, settings: TracingSettings) -> None:
         super().__init__()
         self.limits = LastSaid()
         self._settings = settings
-        self._unread: deque[tuple[str, list[tuple[bytes, bytes]], int]] = deque(maxlen=_MOST_UNREAD)
+        self._unread: dict[str, tuple[list[tuple[bytes, bytes]], int]] = {}
 
     def heard(self, server: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
-        """A response came from a server."""
-        self._unread.append((server, raw_headers, time.monotonic_ns()))
+        """A response with rate-limit headers came from a server."""
+        if server in self._unread or len(self._unread) < _MOST_SERVERS:
+            self._unread[server] = (raw_headers, time.monotonic_ns())
 
     def read(self) -> None:
         """Look what the responses say that came since the last time."""
         while self._unread:
             try:
-                server, raw_headers, seen_ns = self._unread.popleft()
-            except IndexError:
+                server, (raw_headers, seen_ns) = self._unread.popitem()
+            except KeyError:
                 return
             said = limits_of(raw_headers)
             if said is None:
