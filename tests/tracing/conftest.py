@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trustme
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -37,6 +38,20 @@ def nothing_left_instrumented() -> Iterator[None]:
     yield
     gc.collect()
     uninstrument()
+
+
+@pytest.fixture(scope="session")
+def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with an authority that nobody uses: to load all that there are takes long for each client."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def few_certificates(one_certificate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are quick to make: no test of the tracing trusts anybody but a server of its own."""
+    monkeypatch.setenv("SSL_CERT_FILE", one_certificate)
 
 
 class _Kept(SpanProcessor):
@@ -250,6 +265,11 @@ class RawServer:
         self.seen_at: list[float] = []
         """When each had come, of `time.time`."""
         self._start(self._accept)
+
+    @property
+    def connections(self) -> int:
+        """How many were made so far."""
+        return len(self._connections)
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)

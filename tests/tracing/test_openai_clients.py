@@ -291,3 +291,49 @@ def test_a_callers_own_subclass(server: Any, make: Callable[..., Any], told: Any
     _ask(client, asked)
     assert seen == ["request"]
     told.span()
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_an_http_client_of_the_callers(
+    name: str, everywhere: bool, make: Callable[..., Any], server: Any, told: Any, asked: dict[str, Any]
+) -> None:
+    """Whichever HTTP client the SDK is given, its calls and streams are told of once."""
+    module = pytest.importorskip(name)
+    if everywhere:
+        instrument(hosts=[server.base_url], **told.providers)
+    with module.Client(headers={"x-mine": "1"}) as http_client:
+        try:
+            client = make(http_client=http_client)
+        except TypeError:
+            pytest.skip("not for this SDK")
+        if not everywhere:
+            instrument(client, **told.providers)
+        _ask(client, asked)
+        assert len(list(client.chat.completions.create(**asked, stream=True))) == 2
+        assert all(headers["x-mine"] == "1" for _, headers, _ in server.requests)
+        assert [span.attributes["tensorix.attempts"] for span in told.spans] == [1, 1]
+        assert told.spans[1].attributes["tensorix.stream.outcome"] == "completed"
+        assert told.open == 0
+
+
+def test_connections_are_used_again(make: Callable[..., Any], server: Any, told: Any, asked: dict[str, Any]) -> None:
+    """A traced client needs as many connections as a bare one, for streams as for whole replies."""
+
+    def connections() -> int:
+        before = server.connections
+        client = make()
+        if traced:
+            instrument(client, **told.providers)
+        for _ in range(3):
+            _ask(client, asked)
+            list(client.chat.completions.create(**asked, stream=True))
+            with client.chat.completions.with_streaming_response.create(**asked, stream=True) as response:
+                list(response.iter_lines())
+        return int(server.connections - before)
+
+    traced = False
+    bare = connections()
+    traced = True
+    assert connections() == bare
+    assert len(told.spans) == 9

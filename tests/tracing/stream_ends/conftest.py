@@ -206,6 +206,8 @@ class Case:
         assert found["tensorix.attempts"] == 1
         if end.chunks is not None:
             assert found.get("tensorix.stream.chunks") == end.chunks
+        if end.outcome == "error_event" or end.error_type == "429":
+            assert found["tensorix.error.code"] == "oops"
         (point,) = self.told.points("gen_ai.client.operation.duration")
         assert [point.count, point.attributes.get("error.type")] == [1, end.error_type]
         assert len(OPEN) == 0
