@@ -106,7 +106,7 @@ def test_every_file_that_is_linked_exists(root: Path) -> None:
 def test_paths_named_in_contributing_exist(root: Path) -> None:
     """The files that CONTRIBUTING.md sends people to are there."""
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|reports|cli)/[\w/.]+)`", text):
+    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|tracing|reports|cli)/[\w/.]+)`", text):
         assert (root / path).exists(), path
 
 
