@@ -160,7 +160,9 @@ def traces(*processors: SpanProcessor, sampler: Sampler | None = None) -> dict[s
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(lambda: traces(BatchSpanProcessor(RaisingExporter(), schedule_delay_millis=1)), id="batch exporter"),
+        pytest.param(
+            lambda: traces(BatchSpanProcessor(RaisingExporter(), schedule_delay_millis=1)), id="batch exporter"
+        ),
         pytest.param(lambda: traces(SimpleSpanProcessor(RaisingExporter())), id="simple exporter"),
         pytest.param(lambda: traces(RaisingProcessor("start")), id="on_start"),
         pytest.param(lambda: traces(RaisingProcessor("end")), id="on_end"),

@@ -102,6 +102,7 @@ def test_a_provider_that_is_dropped_goes() -> None:
     import weakref
 
     from opentelemetry.sdk.metrics import MeterProvider
+
     from tensorix_tracing._settings import settings_from
     from tensorix_tracing._telemetry import Telemetry
 
