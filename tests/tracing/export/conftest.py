@@ -147,11 +147,11 @@ class Collector(NamedTuple):
     http: str
 
     def variables(self, protocol: str) -> dict[str, str]:
-        """The standard variables for a service that sends there, often enough for a test."""
+        """The standard variables for a service that sends its spans there soon, and its metrics once, at its end."""
         return {
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.grpc if protocol == "grpc" else self.http,
-            "OTEL_METRIC_EXPORT_INTERVAL": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "600000",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
 

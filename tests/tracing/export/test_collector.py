@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +20,7 @@ import openai
 from tensorix_tracing import configure, instrument
 
 configure("shop")
-client = instrument(openai.OpenAI(base_url={base_url!r}, max_retries=0), chunk_gap_share=1.0)
+client = instrument(openai.OpenAI(base_url={base_url!r}, max_retries=1), chunk_gap_share=1.0, metric_names="both")
 ask = dict(model="z-ai/glm-5", messages=[{{"role": "user", "content": "Say something."}}], max_tokens=5)
 for chunk in client.chat.completions.create(**ask, stream=True, stream_options={{"include_usage": True}}):
     pass
@@ -33,7 +33,17 @@ except openai.APIStatusError as error:
 """
 SECONDS = [0.01 * 2**power for power in range(14)]
 GAPS = [0.001 * 2**power for power in range(15)]
+KINDS = ("operation", "inference")
+"""Old and new names."""
 TOKENS = [float(4**power) for power in range(14)]
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """One with limits that nobody reaches: what remains is told."""
+    with Simulator(rpm=1_000_000, tpm=1_000_000_000, ttft="1ms", between_tokens="1ms") as simulator:
+        yield simulator
+        assert simulator.complaints() == ""
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -61,11 +71,14 @@ def test_what_a_service_tells_arrives(
     assert received.resource()["service.name"] == "shop"
     assert received.resource()["telemetry.sdk.language"] == "python"
 
+    gaps = streamed["tensorix.stream.chunks"] - 1
     for name, unit, bounds, counted in (
-        ("gen_ai.client.operation.duration", "s", SECONDS, 3),
-        ("gen_ai.client.operation.time_to_first_chunk", "s", SECONDS, 1),
-        ("gen_ai.client.operation.time_per_output_chunk", "s", GAPS, streamed["tensorix.stream.chunks"] - 1),
+        *((f"gen_ai.client.{kind}.duration", "s", SECONDS, 3) for kind in KINDS),
+        *((f"gen_ai.client.{kind}.time_to_first_chunk", "s", SECONDS, 1) for kind in KINDS),
+        *((f"gen_ai.client.{kind}.time_per_output_chunk", "s", GAPS, gaps) for kind in KINDS),
         ("gen_ai.client.token.usage", "{token}", TOKENS, 4),
+        ("gen_ai.client.inference.operation.input_tokens", "{token}", TOKENS, 2),
+        ("gen_ai.client.inference.operation.output_tokens", "{token}", TOKENS, 2),
     ):
         metric = received.metric(name)
         assert (metric.name, metric.unit) == (name, unit)
@@ -77,6 +90,44 @@ def test_what_a_service_tells_arrives(
         for point in received.metric("gen_ai.client.token.usage").histogram.data_points
     }
     assert tokens["output"] == 10
+    used = received.metric("gen_ai.client.inference.usage.output_tokens")
+    assert (used.unit, used.sum.is_monotonic) == ("{token}", True)
+    assert [point.as_int for point in used.sum.data_points] == [10]
+    left = received.metric("tensorix.ratelimit.remaining")
+    assert left.unit == ""
+    assert {plain_attributes(point.attributes)["limit"] for point in left.gauge.data_points} == {"requests", "tokens"}
+    traces = {span.trace_id for span in spans}
+    duration = received.metric("gen_ai.client.operation.duration").histogram
+    exemplars = [exemplar for point in duration.data_points for exemplar in point.exemplars]
+    # One of each bucket.
+    assert exemplars
+    assert {exemplar.trace_id for exemplar in exemplars} <= traces
+
+
+RETRIED = """
+client.chat.completions.create(**ask, extra_headers={"x-simulator-fault": "status 500"})
+"""
+
+
+def test_attempts_arrive(
+    collector: Collector,
+    received: Received,
+    simulator: Simulator,
+    run_service: Run,
+    plain_attributes: Callable[[Any], dict[str, Any]],
+) -> None:
+    """A call that was tried twice: a span for each attempt below its own, and a counter of retries."""
+    more = f"try:\n    {RETRIED.strip()}\nexcept openai.InternalServerError:\n    pass"
+    ran = run_service(SERVICE.format(base_url=simulator.base_url, more=more), variables=collector.variables("grpc"))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    spans = received.spans(6)
+    attempts = [span for span in spans if span.name == "chat attempt"]
+    (call,) = [span for span in spans if plain_attributes(span.attributes).get("tensorix.attempts") == 2]
+    assert {span.parent_span_id for span in attempts} == {call.span_id}
+    assert [plain_attributes(span.attributes)["http.response.status_code"] for span in attempts] == [500, 500]
+    retries = received.metric("tensorix.client.retries")
+    assert (retries.unit, retries.sum.is_monotonic) == ("{attempt}", True)
+    assert [point.as_int for point in retries.sum.data_points] == [1]
 
 
 def test_what_is_open_at_the_end_is_told(
