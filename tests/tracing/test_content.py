@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessage
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from tensorix_api import semantic_names as names
@@ -141,9 +142,7 @@ def test_tool_calls_reasoning_and_choices(streamed: bool, told: Any) -> None:
 def test_a_conversation_with_tools(knowing: Simulator, told: Any) -> None:
     """Calls and results of earlier turns, objects of the SDK's among them, are parts of their own kinds."""
     call = {"id": "call_1", "type": "function", "function": {"name": "almanac", "arguments": '{"gazetteer":"Oslo"}'}}
-    message = openai.types.chat.ChatCompletionMessage.model_validate(
-        {"role": "assistant", "content": None, "tool_calls": [call]}
-    )
+    message = ChatCompletionMessage.model_validate({"role": "assistant", "content": None, "tool_calls": [call]})
     result = {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "deep"}]}
     messages = [{"role": "user", "content": QUESTION}, message, result, {"role": "assistant", "content": "Deep."}]
     messages.append({"role": "user", "content": "Thanks"})
@@ -291,6 +290,15 @@ def test_what_came_of_a_stream_that_did_not_end(raw_server: Any, chunk_data: Any
     parts = [{"type": "text", "content": "Because zepp"}]
     assert captured(told)[names.OUTPUT_MESSAGES] == [{"role": "assistant", "parts": parts}]
     assert told.span().attributes[names.ERROR_TYPE] == "cut"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_what_was_asked_of_a_server_that_is_not_there(streamed: bool, told: Any) -> None:
+    """What was asked is told although nothing came back."""
+    messages = [{"role": "user", "content": QUESTION}]
+    with pytest.raises(openai.APIConnectionError):
+        ask("http://127.0.0.1:1/v1", told, messages, streamed=streamed, capture_content=True)
+    assert captured(told) == {names.INPUT_MESSAGES: [USER]}
 
 
 def test_the_caller_may_change_his_messages_meanwhile(raw_server: Any, chunk_data: Any, told: Any) -> None:
