@@ -82,7 +82,7 @@ WORDS = [_chunk("first"), _chunk("second"), _chunk("third")]
 WHOLE = [*WORDS, _stop(), b"[DONE]"]
 BODY = b"".join(b"data: " + event + b"\n\n" for event in WHOLE)
 NOT_ASCII = b"".join(b"data: " + event + b"\n\n" for event in (_chunk("größer"), _chunk("日本"), _stop(), b"[DONE]"))
-TEN = b"".join(b"data: " + _chunk(f"word {k}") + b"\n\n" for k in range(10))
+TEN = b"".join(b"data: " + _chunk(f"word {k}") + b"\n\n" for k in range(10)) + BODY
 
 
 class End(NamedTuple):
