@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -38,6 +37,8 @@ class Attempt:
     span: Span | None = None
     context: Context | None = None
     raw_headers: list[tuple[bytes, bytes]] | None = None
+    """Until they were read for `limits`."""
+    _limits: RateLimits | None = None
 
     def __init__(self) -> None:
         self.begun_unix_ns = time.time_ns()
@@ -64,10 +65,14 @@ class Attempt:
             self.error_type = str(status)
             self.ended_unix_ns = time.time_ns()
 
-    @cached_property
+    @property
     def limits(self) -> RateLimits | None:
         """What the response's headers say of limits, None where they say nothing."""
-        return limits_of(self.raw_headers) if self.raw_headers else None
+        # Not `cached_property`, which takes a lock until Python 3.12.
+        raw_headers, self.raw_headers = self.raw_headers, None
+        if raw_headers is not None:
+            self._limits = limits_of(raw_headers)
+        return self._limits
 
     @property
     def retry_after_s(self) -> float | None:
