@@ -76,12 +76,27 @@ def test_every_command_line_in_the_documents_works_on(documents: str) -> None:
 
 def test_the_locustfile_of_the_readme_can_be_loaded(readme: str, subprocess_environment: dict[str, str]) -> None:
     """The example declares a Locust user with one task of its own."""
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "locust" in code]
     code = f"{example}\nprint([task.__name__ for task in Reader.tasks], Reader.abstract)"
     ran = subprocess.run(
         [sys.executable, "-c", code], env=subprocess_environment, capture_output=True, text=True, check=False
     )
     assert (ran.stdout, ran.stderr) == ("['read'] False\n", "")
+
+
+def test_the_traced_client_of_the_documents_is_made(documents: str, subprocess_environment: dict[str, str]) -> None:
+    """The examples that trace a client run as they stand, and leave a client that is traced."""
+    examples = [code for code in re.findall(r"```python\n(.*?)```", documents, re.S) if "tensorix_tracing" in code]
+    assert len(examples) >= 2
+    for example in examples:
+        ran = subprocess.run(
+            [sys.executable, "-c", f"{example}\nprint('request' in vars(client))"],
+            env=subprocess_environment | {"OPENAI_API_KEY": "sk-none", "OTEL_SDK_DISABLED": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.stdout, ran.stderr) == ("True\n", "")
 
 
 def test_every_make_target_in_the_documents_exists(root: Path, readme: str) -> None:

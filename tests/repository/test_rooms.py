@@ -70,7 +70,24 @@ def test_api_is_of_the_standard_library_only(imported: Imports, room: str) -> No
     assert firsts <= set(sys.stdlib_module_names) | {"tensorix_api"}
 
 
-@pytest.mark.parametrize("room", ["cli", "probes", "reports", "records", "simulator"])
+def test_tracing_needs_the_api_of_opentelemetry_only(imported: Imports) -> None:
+    """What runs in other people's services imports nothing of an SDK but where that is what it is for."""
+    of_the_api = ("opentelemetry.context", "opentelemetry.metrics", "opentelemetry.propagat", "opentelemetry.trace")
+    clients = {"openai", "httpx", "httpx2"}
+    apart = ("_configure.py", "instrumentor.py")
+    wrong = [
+        f"{file} imports {module}"
+        for file, modules in imported["tracing"].items()
+        if not file.endswith(apart)
+        for module in modules
+        if (first := module.partition(".")[0]) not in sys.stdlib_module_names
+        if first not in {"tensorix_api", "tensorix_tracing", *clients}
+        if module != "opentelemetry" and not module.startswith(of_the_api)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", ["cli", "probes", "reports", "records", "simulator", "tracing"])
 def test_locust_stays_in_the_engine(imported: Imports, room: str) -> None:
     """Only the room of the load tests imports Locust or gevent, which patch the process that they are in."""
     firsts = {module.partition(".")[0] for modules in imported[room].values() for module in modules}

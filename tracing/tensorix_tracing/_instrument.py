@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
 from types import MethodType, ModuleType
@@ -191,14 +192,15 @@ def _hook_classes(telemetry: Telemetry) -> list[_Hook]:
     def current() -> Telemetry | None:
         return telemetry if telemetry.active else None
 
-    openai = _imported("openai")
-    if openai is not None:
+    try:
+        openai = import_module("openai")
+    except ImportError:
+        pass
+    else:
         hooks.append(_Hook(openai.OpenAI, "request", lambda original: traced_request(telemetry, original)))
         hooks.append(_Hook(openai.AsyncOpenAI, "request", lambda original: traced_async_request(telemetry, original)))
-    for name in HTTP_MODULES:
-        module = _imported(name)
-        if module is not None:
-            hooks += [_hook_send(kind, current) for kind in (module.Client, module.AsyncClient)]
+    for module in _http_modules():
+        hooks += [_hook_send(kind, current) for kind in (module.Client, module.AsyncClient)]
     return hooks
 
 
@@ -214,11 +216,14 @@ def _hook_send(on: Any, telemetry: Callable[[], Telemetry | None]) -> _Hook:
     return _Hook(on, "send", lambda original: wrap(module, telemetry, original))
 
 
-def _imported(name: str) -> ModuleType | None:
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
+def _http_modules() -> list[ModuleType]:
+    """Those of httpx and httpx2 that are installed."""
+    found = []
+    with suppress(ImportError):
+        found.append(import_module("httpx"))
+    with suppress(ImportError):
+        found.append(import_module("httpx2"))
+    return found
 
 
 def _kind_of(client: Any) -> str:

@@ -141,7 +141,7 @@ class OpenCalls:
                 wake.release()
 
     def rest(self) -> float | None:
-        """Seconds that the thread may rest: a quarter of the shortest patience, one at most; None for until it is woken.
+        """Seconds that the thread may rest: a quarter of the shortest patience, one at most; None: until it is woken.
 
         It looks on for a while after the last call has ended: to be woken for each would cost every call a switch of
         threads.
