@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def provide():
 
 
 @pytest.fixture
-def program(subprocess_environment: dict[str, str], simulator: Simulator) -> Iterator[Callable[..., str]]:
+def program(subprocess_environment: dict[str, str], simulator: Simulator) -> Callable[..., str]:
     """Runs Python, after the prelude, in a process of its own: what it printed. It is to end well and in silence.
 
     `sys.argv[1]` is the simulator's base URL. `before` comes ahead of the prelude.
@@ -126,5 +125,4 @@ def program(subprocess_environment: dict[str, str], simulator: Simulator) -> Ite
         assert (done.returncode, done.stderr) == (0, ""), done.stderr + done.stdout
         return done.stdout
 
-    assert os.name == "posix"
-    yield run
+    return run

@@ -32,13 +32,13 @@ pytestmark = pytest.mark.timeout(30)
 Call = Callable[[Simulator, dict[str, Any] | None], list[str]]
 
 
-class Failing(Exception):
+class FailingError(Exception):
     """What telemetry raises here."""
 
 
 class RaisingExporter(SpanExporter):
     def export(self, spans: Any) -> SpanExportResult:
-        raise Failing
+        raise FailingError
 
 
 class BlockingExporter(SpanExporter):
@@ -65,7 +65,7 @@ class RaisingProcessor(SpanProcessor):
         if when in self._when:
             self._left -= 1
             if self._left < 0:
-                raise Failing
+                raise FailingError
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         self._now("start")
@@ -76,7 +76,7 @@ class RaisingProcessor(SpanProcessor):
 
 class RaisingSampler(Sampler):
     def should_sample(self, *_: Any, **__: Any) -> Any:
-        raise Failing
+        raise FailingError
 
     def get_description(self) -> str:
         return "raises"
@@ -84,10 +84,10 @@ class RaisingSampler(Sampler):
 
 class RaisingPropagator(TextMapPropagator):
     def extract(self, *_: Any, **__: Any) -> Context:
-        raise Failing
+        raise FailingError
 
     def inject(self, *_: Any, **__: Any) -> None:
-        raise Failing
+        raise FailingError
 
     @property
     def fields(self) -> set[str]:
@@ -101,7 +101,7 @@ class RaisingMeter(NoOpMeter):
         histogram = super().create_histogram(*arguments, **named)
 
         def record(*_: Any, **__: Any) -> None:
-            raise Failing
+            raise FailingError
 
         setattr(histogram, "record", record)  # noqa: B010 - a method, which mypy would not have assigned
         return histogram
@@ -115,7 +115,7 @@ class RaisingMeters(NoOpMeterProvider):
 
     def get_meter(self, name: str, *_: Any, **__: Any) -> Meter:
         if self._what == "meter":
-            raise Failing
+            raise FailingError
         return RaisingMeter(name)
 
 
@@ -123,12 +123,12 @@ class RaisingTracers(TracerProvider):
     """Gives no tracer."""
 
     def get_tracer(self, *_: Any, **__: Any) -> Any:
-        raise Failing
+        raise FailingError
 
 
 class RaisingMetricExporter(MetricExporter):
     def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:
-        raise Failing
+        raise FailingError
 
     def force_flush(self, timeout_millis: float = 0) -> bool:
         return True
@@ -176,7 +176,7 @@ def traces(*processors: SpanProcessor, sampler: Sampler | None = None) -> dict[s
 def test_what_raises_changes_no_answer(
     call: Call, simulator: Simulator, options: Callable[[], dict[str, Any]], told: Any
 ) -> None:
-    """An exporter, processor, sampler, provider or histogram that raises leaves answers as they are, and a later call whole."""
+    """An exporter, processor, sampler, provider or histogram that raises changes no answer; a later call is whole."""
     bare = call(simulator, None)
     assert call(simulator, options()) == bare
     assert call(simulator, told.providers) == bare
@@ -243,7 +243,7 @@ def test_an_exporter_that_blocks_and_a_queue_that_is_full(simulator: Simulator, 
             chunks = [chunk for _ in range(5) for chunk in client.chat.completions.create(**parameters, stream=True)]
     finally:
         exporter.let.set()
-        batch.shutdown()
+        batch.shutdown()  # type: ignore[no-untyped-call]
     assert len(texts) == 1
     assert len(chunks) >= 25
 
@@ -264,7 +264,7 @@ def test_a_reader_that_raises_in_mid_collection(call: Call, simulator: Simulator
 
     def callback(_: Any) -> Any:
         if failing:
-            raise Failing
+            raise FailingError
         return []
 
     told.meter_provider.get_meter("other").create_observable_gauge("other", [callback])

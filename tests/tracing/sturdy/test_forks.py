@@ -8,7 +8,7 @@ import pytest
 
 
 def test_a_fork_with_a_stream_open(program: Callable[..., str]) -> None:
-    """A child that drops or reads on the parent's stream tells nothing of it; its own calls it tells; the parent its own."""
+    """A child that drops or closes its parent's stream tells only its own calls; the parent tells its own."""
     program("""
 kept, tracers = provide()
 client = openai.OpenAI(base_url=base_url, api_key="k", max_retries=0)
@@ -120,7 +120,7 @@ assert count() == 1
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing(program: Callable[..., str], tmp_path: object, method: str) -> None:
-    """Processes of multiprocessing tell their own calls where they are instrumented, by inheritance or by themselves."""
+    """Processes of multiprocessing tell their own calls, be they instrumented by inheritance or by themselves."""
     script = f"""
 import multiprocessing, pathlib, sys
 sys.path.insert(0, {str(tmp_path)!r})

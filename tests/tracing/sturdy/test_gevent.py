@@ -17,7 +17,7 @@ import tensorix_tracing._instrument
 
 @pytest.mark.parametrize("before", [_PATCH, _IMPORT + _PATCH], ids=["patched first", "imported first"])
 def test_greenlets(program: Callable[..., str], before: str) -> None:
-    """Of 50 greenlets that stream at once one is killed in mid-stream, which is cancelled; the others complete; none hangs."""
+    """Of 50 greenlets that stream at once the one killed in mid-stream is cancelled, and the others complete."""
     if before != _PATCH:
         # To patch after the import of ssl is gevent's own complaint.
         before = "import warnings\nwarnings.simplefilter('ignore')\n" + before

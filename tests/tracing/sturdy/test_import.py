@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tensorix_simulator import Simulator
 
 # `time` is imported by the interpreter itself: measuring brings nothing.
 _TIMED = """
@@ -34,7 +36,7 @@ def test_what_is_imported(program: Callable[..., str]) -> None:
 
 
 def test_what_instrument_imports(program: Callable[..., str]) -> None:
-    """The first `instrument` brings only modules of ours, of opentelemetry-api and what that needs, of the standard library."""
+    """The first `instrument` brings only modules of ours, of opentelemetry-api with what that needs, and of Python."""
     printed = program(
         """
 import sys, httpx
@@ -123,7 +125,7 @@ def test_without_an_sdk(program: Callable[..., str], hidden: list[str], left: st
 
 
 @pytest.fixture(scope="module")
-def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has opentelemetry-api, httpx and what they need, and nothing else of this environment."""
     site = tmp_path_factory.mktemp("bare")
     wanted = ["opentelemetry", "typing_extensions", "httpx", "httpcore", "h11", "certifi", "idna", "anyio", "sniffio"]
@@ -150,10 +152,10 @@ def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
             (site / target.name).symlink_to(target)
     for metadata in Path(str(find_spec("typing_extensions").origin)).parent.glob("opentelemetry_api-*.dist-info"):  # type: ignore[union-attr]
         (site / metadata.name).symlink_to(metadata)
-    yield site
+    return site
 
 
-def test_where_only_the_api_is_installed(bare_environment: Path, simulator: object) -> None:
+def test_where_only_the_api_is_installed(bare_environment: Path, simulator: Simulator) -> None:
     """In an environment with opentelemetry-api and httpx alone, an instrumented client calls, and nothing is said."""
     done = subprocess.run(
         [
@@ -165,7 +167,7 @@ def test_where_only_the_api_is_installed(bare_environment: Path, simulator: obje
             "-c",
             f"import sys\nsys.path.insert(0, {str(bare_environment)!r})\n" + _CALLS,
             simulator.base_url,
-        ],  # type: ignore[attr-defined]
+        ],
         capture_output=True,
         text=True,
         timeout=60,

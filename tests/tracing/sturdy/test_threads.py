@@ -35,7 +35,7 @@ def _hold_to_parents(told: Any, key: str) -> None:
 
 
 def test_a_thread_pool(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """Of 200 streams that 32 threads open below spans of their own and other threads read, each is one span, rightly placed."""
+    """Of 200 streams that 32 threads open below spans of their own and others read, each is a span, in its place."""
     tracer = told.tracer_provider.get_tracer("test")
 
     with openai.OpenAI(base_url=simulator.base_url, api_key="sk-test", max_retries=0) as client:
@@ -98,7 +98,7 @@ def test_one_end_for_a_stream_that_two_threads_end(simulator: Simulator, paramet
 
 
 def test_a_coroutine_that_is_dropped(raw_server: Any, told: Any, capsys: Any) -> None:
-    """A call whose coroutine is closed before the answer, by whoever it may be, ends once as cancelled, and in silence."""
+    """A call whose coroutine is closed before the answer, wherever that is, ends once as cancelled, and in silence."""
     server = raw_server(lambda peer: peer.hold())
 
     async def begin() -> Any:

@@ -34,18 +34,18 @@ def _http(client: Any) -> Any:
 
 @pytest.mark.parametrize("kind", _CLASSES)
 def test_a_client_is_what_it_was(kind: type[Any]) -> None:
-    """All that is in a client, its HTTP client and their classes is the same object as before, nothing more, nothing less."""
+    """All that is in a client, its HTTP client and their classes is the same object as before; no more, no less."""
     client = _make(kind)
     things = [client, _http(client), kind, type(_http(client))]
     before = [_looks(thing) for thing in things]
-    own = getattr(client, "request", client.send if hasattr(client, "send") else None)
+    own = client.request if hasattr(client, "chat") else client.send
     functions = (own.__func__, _http(client).send.__func__)
     instrument(client)
     assert [_looks(thing) for thing in things] != before
     assert [_looks(thing) for thing in things[2:]] == before[2:]
     uninstrument(client)
     assert [_looks(thing) for thing in things] == before
-    own = getattr(client, "request", client.send if hasattr(client, "send") else None)
+    own = client.request if hasattr(client, "chat") else client.send
     assert (own.__func__, _http(client).send.__func__) == functions
 
 
@@ -80,7 +80,7 @@ def _frames(simulator: Simulator, client: Any, parameters: dict[str, Any]) -> se
 
 
 def test_nothing_of_ours_runs(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """Not one function of ours is called in a call that is made after `uninstrument`, whichever way it was instrumented."""
+    """No function of ours runs in a call that is made after `uninstrument`, whichever way it was instrumented."""
     with openai.OpenAI(base_url=simulator.base_url, api_key="sk-test") as client:
         bare = _frames(simulator, client, parameters)
         assert "tensorix_tracing" not in bare
@@ -97,21 +97,21 @@ def test_nothing_of_ours_runs(simulator: Simulator, parameters: dict[str, Any], 
 def test_clients_that_share_an_http_client(
     simulator: Simulator, parameters: dict[str, Any], told: Any, order: tuple[int, ...]
 ) -> None:
-    """In whatever order clients over one HTTP client are let go, each is told as long as it is instrumented, once a call."""
+    """In whatever order clients over one HTTP client are let go, each is told while instrumented, once a call."""
     with httpx2.Client() as http:
         openais = [openai.OpenAI(base_url=simulator.base_url, api_key="sk-test", http_client=http) for _ in range(2)]
         clients = [*openais, http]
-        for client in openais:
+        for one in openais:
             # What openai makes in a client with its first call, it makes now.
-            client.chat.completions.create(**parameters)
+            one.chat.completions.create(**parameters)
         before = [_looks(client) for client in clients]
         for client in clients:
             instrument(client, hosts=["127.0.0.1"], **told.providers)
 
         def call_all() -> int:
             already = len(told.spans)
-            for client in openais:
-                client.chat.completions.create(**parameters)
+            for one in openais:
+                one.chat.completions.create(**parameters)
             http.post(
                 f"{simulator.base_url}/chat/completions", json=parameters, headers={"authorization": "Bearer sk-test"}
             )
@@ -128,7 +128,7 @@ def test_clients_that_share_an_http_client(
 
 
 def test_copies_go_with_their_client(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """What `with_options` makes of an instrumented client is told too, and is let go with it, the HTTP client as well."""
+    """What `with_options` makes of an instrumented client is told too, and let go with it, as is the HTTP client."""
     with openai.OpenAI(base_url=simulator.base_url, api_key="sk-test") as client:
         client.chat.completions.create(**parameters)
         before, http_before = _looks(client), _looks(client._client)
@@ -151,7 +151,7 @@ def test_copies_go_with_their_client(simulator: Simulator, parameters: dict[str,
 
 
 def test_another_tool_hooked_in_on_top(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """A hook that somebody put over ours stays and works; ours below tells nothing more, and does again when asked to."""
+    """A hook that somebody put over ours stays and works; ours below tells no more, and does again when asked to."""
     with httpx.Client(base_url=simulator.base_url, headers={"authorization": "Bearer sk-test"}) as client:
         seen: list[str] = []
         instrument(client, **told.providers)
@@ -185,7 +185,7 @@ def test_another_tool_hooked_in_on_top_of_a_class(
         def on_top(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
             return ours(self, request, **options)
 
-        httpx.Client.send = on_top  # type: ignore[assignment, method-assign]
+        httpx.Client.send = on_top  # type: ignore[method-assign]
         try:
             client.post("/chat/completions", json=parameters)
             uninstrument()
@@ -217,7 +217,7 @@ def test_a_stream_that_is_open_at_uninstrument(simulator: Simulator, parameters:
 
 @pytest.mark.parametrize("kind", _CLASSES)
 def test_an_instrumented_client_is_not_kept(kind: type[Any], told: Any) -> None:
-    """Dropped while instrumented, with a hook of somebody else's below ours, a client goes, and so does what was put on it."""
+    """A client dropped while instrumented goes, even with a hook of somebody else's below ours."""
     client = _make(kind)
     name = "request" if hasattr(client, "chat") else "send"
     setattr(client, name, getattr(client, name))
@@ -229,7 +229,7 @@ def test_an_instrumented_client_is_not_kept(kind: type[Any], told: Any) -> None:
 
 
 def test_a_thousand_times(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """Instrumented and let go 1,000 times, a client leaves nothing behind: no objects of ours, no instrument in the meter."""
+    """Instrumented and let go 1,000 times, a client leaves no object of ours behind, and no instrument."""
 
     def ours() -> int:
         gc.collect()

@@ -18,7 +18,7 @@ from tensorix_tracing._watch import OpenCalls, is_safe_here
 
 
 def test_an_idle_stream(simulator: Simulator, parameters: dict[str, Any], told: Any) -> None:
-    """Left unread past its deadline a stream is told as abandoned, though held; reading on works, and tells nothing more."""
+    """Left unread past its deadline a stream is told as abandoned, though held; to read on works, and tells no more."""
     with openai.OpenAI(base_url=simulator.base_url, api_key="sk-test") as client:
         instrument(client, idle_after_s=0.05, **told.providers)
         stream = client.chat.completions.create(**parameters, stream=True)
@@ -154,7 +154,7 @@ def until(count):
 @pytest.mark.parametrize("where", ["on_start", "on_end"])
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_a_collection_under_the_lock_of_a_processor(program: Callable[..., str], where: str, ours_first: bool) -> None:
-    """A span processor that collects garbage under its lock does not wait for itself: the dropped stream is told after."""
+    """A span processor that collects garbage under its lock does not wait for itself; the stream is told after."""
     program(f"""
 class Locking(SpanProcessor):
     def __init__(self):
@@ -233,7 +233,7 @@ assert len(OPEN) == 0
 
 
 def test_collections_anywhere(program: Callable[..., str]) -> None:
-    """With the collector running every few allocations, threads that drop streams and call meanwhile all come to an end."""
+    """With the collector running every few allocations, threads that drop streams and call meanwhile all end."""
     program(f"""
 from concurrent.futures import ThreadPoolExecutor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
