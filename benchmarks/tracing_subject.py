@@ -293,7 +293,7 @@ def sums_of(reader: InMemoryMetricReader) -> dict[str, float]:
     """The sum of each histogram so far."""
     data = reader.get_metrics_data()
     return {
-        metric.name: sum(point.sum for point in metric.data.data_points if hasattr(point, "sum"))
+        metric.name: sum(getattr(point, "sum", 0.0) for point in metric.data.data_points)
         for resource in (data.resource_metrics if data else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics
