@@ -39,7 +39,7 @@ def _export(*spans: dict[str, Any], scope: str = "tensorix_tracing") -> dict[str
     return {"resourceSpans": [{"scopeSpans": [{"scope": {"name": scope}, "spans": list(spans)}]}]}
 
 
-def _a_span(number: int = 1, **attributes: Any) -> dict[str, Any]:
+def _a_span(number: int = 1, /, **attributes: Any) -> dict[str, Any]:
     """A call that succeeded; attributes as plain values, which some writers have too."""
     plain = {"gen_ai.operation.name": "chat", "tensorix.attempts": 1, "http.response.status_code": 200}
     return {
@@ -232,7 +232,7 @@ def test_attempts_that_lack_a_part(read: Read, missing: str) -> None:
 
 def test_a_model_that_is_named_like_an_attempt(read: Read) -> None:
     """Its calls are calls."""
-    (record,) = read(_export(_a_span(**{"gen_ai.request.model": "an attempt"}) | {"name": "chat an attempt"}))
+    (record,) = read(_export(_a_span(1, **{"gen_ai.request.model": "an attempt"}) | {"name": "chat an attempt"}))
     assert (record.model_requested, record.logical_id) == ("an attempt", record.record_id)
 
 
@@ -250,7 +250,7 @@ def test_what_waits_is_bounded(tmp_path: Path) -> None:
 
 def test_values_that_cannot_be_true_are_left_out(read: Read) -> None:
     """A number of the wrong kind, sign or size costs its column only."""
-    wrong = {
+    wrong: dict[str, Any] = {
         "tensorix.time_to_first_token": 1e300,
         "tensorix.time_to_first_output": float("nan"),
         "gen_ai.response.time_to_first_chunk": -1,
@@ -263,7 +263,7 @@ def test_values_that_cannot_be_true_are_left_out(read: Read) -> None:
         "gen_ai.response.id": "half \ud83d a pair",
         "tensorix.key.alias": "sk-0123456789abcdef",
     }
-    (record,) = read(_export(_a_span(**wrong)))
+    (record,) = read(_export(_a_span(1, **wrong)))
     assert (record.first_token_at_ns, record.first_output_at_ns, record.first_chunk_at_ns) == (None, None, None)
     assert (record.completion_tokens, record.prompt_tokens, record.remaining_requests) == (None, None, None)
     assert (record.status, record.finish_reason, record.outcome) == (200, None, "success")
