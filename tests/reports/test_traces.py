@@ -114,7 +114,7 @@ def test_the_page_says_that_these_are_traces(traces: Callable[..., Path]) -> Non
 
 def test_calls_of_which_nobody_said_whether_they_stream(make_run: RunMaker, request_at: Maker) -> None:
     """They are a kind of their own, with the time of the whole and no TTFT."""
-    lost = (
+    more = (
         "first_chunk_at_ns",
         "first_token_at_ns",
         "first_output_at_ns",
@@ -122,7 +122,7 @@ def test_calls_of_which_nobody_said_whether_they_stream(make_run: RunMaker, requ
         "stream",
         "stream_outcome",
     )
-    lost = (*_LOST, *lost)
+    lost = (*_LOST, *more)
     records = [request_at(n, n, **dict.fromkeys(lost), source="trace") for n in range(20)]
     report = latency_of(read_frames(make_run(records, kind="traces")))
     assert [(row.request, row.quantity, row.count) for row in report.rows] == [
