@@ -142,6 +142,7 @@ class Body:
         if not self.ends_call or self.call.ended:
             return
         ending = COMPLETED if self._finished else self.call.if_abandoned()
+        self._learn()
         if is_safe_here(2):
             self.call.end(ending)
         else:
@@ -154,7 +155,16 @@ class Body:
     def _end(self, ending: Ending) -> None:
         self._handled = None
         if self.ends_call:
+            self._learn()
             self.call.end(ending)
+
+    def _learn(self) -> None:
+        events = self.events
+        if isinstance(events, PassingEvents):
+            try:
+                events.learn()
+            except Exception:  # the call has ended all the same
+                log.debug("a response could not be read", exc_info=True)
 
 
 def _split(piece: bytes) -> Iterator[bytes]:

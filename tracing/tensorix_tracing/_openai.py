@@ -48,7 +48,7 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         if options.extra_json and type(body) is dict:
             body = {**body, **options.extra_json}
         call = Call(telemetry, operation, body if type(body) is dict else {}, server, task)
-        if not call.recording:
+        if call.content is None:
             call.passing = _is_read_by_the_sdk(options, call.choices)
         return call
     except Exception:
