@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from tensorix_simulator import Simulator
-from tensorix_tracing import uninstrument
+from tensorix_tracing import _errors, uninstrument
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,10 +34,11 @@ def quick_collections() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_instrumented() -> Iterator[None]:
-    """No test sees the hooks of another, nor a stream that another dropped."""
+    """No test sees the hooks of another, nor a stream that another dropped, nor its errors' codes."""
     yield
     gc.collect()
     uninstrument()
+    _errors._codes.clear()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -111,10 +112,23 @@ class Body:
         else:
             self._end(Ending(kind if kind in ("timeout", "malformed") else "cut", kind, is_error=True))
 
+    def came_whole(self, content: bytes) -> None:
+        """All of it is there at once, decoded."""
+        self.blind, self._decoder = False, None
+        now_ns = time.perf_counter_ns()
+        self.feed(content, now_ns)
+        self.exhausted()
+
     def closed(self) -> None:
-        """The caller, or the client for it, closes the response before its last byte."""
+        """The caller, or the client for it, closes the response before its last byte. Never raises."""
         if self.call.ended:
             return
+        try:
+            self._closed()
+        except Exception:
+            log.debug("a response's end could not be told", exc_info=True)
+
+    def _closed(self) -> None:
         if self.status >= 400:
             self._end(Ending(None, str(self.status), is_error=True))
             return
@@ -131,19 +145,25 @@ class Body:
             if error is None and self.blind:
                 self._end(COMPLETED)
             elif error is None or isinstance(error, GeneratorExit):
-                self.dropped()
+                self._dropped()
             else:
                 self._end(Ending("malformed", "malformed", is_error=True))
         else:
             self._end(Ending("closed_early"))
 
     def dropped(self) -> None:
-        """Nobody holds the response any more. May be run by the garbage collector, anywhere."""
+        """Nobody holds the response any more. May be run by the garbage collector, anywhere. Never raises."""
         if not self.ends_call or self.call.ended:
             return
+        try:
+            self._dropped()
+        except Exception:
+            log.debug("a response's end could not be told", exc_info=True)
+
+    def _dropped(self) -> None:
         ending = COMPLETED if self._finished else self.call.if_abandoned()
         self._learn()
-        if is_safe_here(2):
+        if is_safe_here(3):
             self.call.end(ending)
         else:
             OPEN.put_off(self.call, ending)

@@ -28,6 +28,8 @@ from tensorix_tracing._span import span_attributes
 from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from tensorix_tracing._content import Content
     from tensorix_tracing._telemetry import Server, Telemetry
 
@@ -77,7 +79,8 @@ class Call:
         operation: str,
         body: Mapping[str, Any],
         server: Server,
-        task: weakref.ref[Any] | None = None,
+        context: Context,
+        task: weakref.ref[Any] | None,
     ) -> None:
         settings = telemetry.settings
         self.telemetry = telemetry
@@ -100,12 +103,12 @@ class Call:
         begun_unix_ns = time.time_ns()
         try:
             self.span = telemetry.tracer.start_span(
-                name, kind=SpanKind.CLIENT, attributes=attributes, start_time=begun_unix_ns
+                name, context, SpanKind.CLIENT, attributes, start_time=begun_unix_ns
             )
         except Exception:
             log.debug("a span could not be started", exc_info=True)
             self.span = trace.INVALID_SPAN
-        self.context = trace.set_span_in_context(self.span)
+        self.context = trace.set_span_in_context(self.span, context)
         self.recording = self.span.is_recording()
         if self.recording and operation == "chat":
             self.parameters = request_parameters(body)

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from tensorix_tracing._body import Body
 from tensorix_tracing._call import BUSY, CURRENT, Call
@@ -31,6 +32,7 @@ _SUPPRESS_KEY = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress
 HTTP_MODULES = ("httpx", "httpx2")
 _MODELS = tuple(f"{name}._models" for name in HTTP_MODULES)
 # A prompt larger than this is not taken apart for its parameters.
+_PATHS = {"chat": b"/chat/completions", "models.list": b"/models"}
 _LARGEST_REQUEST = 16 * 2**20
 
 
@@ -43,9 +45,9 @@ def operation_of(method: str, path: str) -> str | None:
     return None
 
 
-def suppressed() -> bool:
+def suppressed(context: Context) -> bool:
     """Whether somebody (an exporter, say) asked that what it sends be not traced."""
-    return bool(otel_context.get_value(_SUPPRESS_KEY))
+    return bool(context.get(_SUPPRESS_KEY))
 
 
 def current_task() -> weakref.ref[Any] | None:
@@ -74,10 +76,11 @@ def leave(token: Token[Any]) -> bool:
 def _begin(telemetry: Telemetry, request: Any, task: weakref.ref[Any] | None) -> Call | None:
     """The call that a request on its own is, None for one that is not ours."""
     operation = operation_of(request.method, request.url.path)
-    if operation is None or suppressed():
+    if operation is None:
         return None
-    server = server_of(request.url, telemetry.settings)
-    return Call(telemetry, operation, _body_of(request), server, task) if server is not None else None
+    context = otel_context.get_current()
+    server = None if suppressed(context) else server_of(request.url, telemetry.settings)
+    return Call(telemetry, operation, _body_of(request), server, context, task) if server is not None else None
 
 
 def _body_of(request: Any) -> dict[str, Any]:
@@ -150,7 +153,12 @@ class _Sending:
         raw_headers = response.headers.raw
         call.attempt_answered(self.attempt, status, raw_headers)
         if self.streamed:
-            return Body(call, status, raw_headers, ends_call=self.own or status < 400)
+            body = Body(call, status, raw_headers, ends_call=self.own or status < 400)
+            if not response.is_stream_consumed:
+                return body
+            # A transport that is none of the network's may hand over what is there already.
+            body.came_whole(response.content)
+            return None
         wrong = read_whole(call, status, response.content)
         if wrong is not None:
             call.error_type = wrong
@@ -162,17 +170,18 @@ class _Sending:
         return None
 
 
-def _open(telemetry: Telemetry | None, request: Any, streamed: bool, task: Any) -> _Sending | None:
+def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, streamed: bool, task: Any) -> _Sending | None:
     """Never raises: a request that cannot be followed is sent as it is."""
     try:
         current = CURRENT.get()
-        if current == BUSY:
+        if isinstance(current, str):
             return None
-        if isinstance(current, Call):
+        if current is not None:
             # The path as it was written: to decode it takes httpx longer than all of this.
-            if operation_of(request.method, request.url.raw_path.partition(b"?")[0].decode()) != current.operation:
+            if _PATHS[current.operation] not in request.url.raw_path:
                 return None
             return _Sending(current, request, own=False, streamed=streamed)
+        telemetry = telemetry_of()
         call = _begin(telemetry, request, task) if telemetry is not None else None
         return _Sending(call, request, own=True, streamed=streamed) if call is not None else None
     except Exception:
@@ -198,7 +207,7 @@ def traced_send(
     stream_class = _stream_class(module)
 
     def send(client: Any, request: Any, **options: Any) -> Any:
-        sending = _open(telemetry(), request, bool(options.get("stream")), None)
+        sending = _open(telemetry, request, bool(options.get("stream")), None)
         if sending is None:
             return original(client, request, **options)
         try:
@@ -223,7 +232,7 @@ def traced_async_send(
     stream_class = _async_stream_class(module)
 
     async def send(client: Any, request: Any, **options: Any) -> Any:
-        sending = _open(telemetry(), request, bool(options.get("stream")), _quietly(current_task))
+        sending = _open(telemetry, request, bool(options.get("stream")), _quietly(current_task))
         if sending is None:
             return await original(client, request, **options)
         try:
@@ -272,11 +281,11 @@ def _stream_class(module: ModuleType) -> type[Any]:
             return getattr(self._inner, name)
 
         def close(self) -> None:
-            _quietly(self._body.closed)
+            self._body.closed()
             self._inner.close()
 
         def __del__(self) -> None:
-            _quietly(self._body.dropped)
+            self._body.dropped()
 
     return TracedStream
 
@@ -312,10 +321,10 @@ def _async_stream_class(module: ModuleType) -> type[Any]:
             return getattr(self._inner, name)
 
         async def aclose(self) -> None:
-            _quietly(self._body.closed)
+            self._body.closed()
             await self._inner.aclose()
 
         def __del__(self) -> None:
-            _quietly(self._body.dropped)
+            self._body.dropped()
 
     return TracedAsyncStream

@@ -37,7 +37,8 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         operation = operation_of(options.method.upper(), options.url)
         if operation is None or not telemetry.active or CURRENT.get() is not None:
             return None
-        if suppressed():
+        context = otel_context.get_current()
+        if suppressed(context):
             return None
         if OTHERS.active(client):
             return BUSY
@@ -47,7 +48,7 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
         body = options.json_data
         if options.extra_json and type(body) is dict:
             body = {**body, **options.extra_json}
-        call = Call(telemetry, operation, body if type(body) is dict else {}, server, task)
+        call = Call(telemetry, operation, body if type(body) is dict else {}, server, context, task)
         if call.content is None:
             call.passing = _is_read_by_the_sdk(options, call.choices)
         return call
@@ -82,7 +83,7 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
         call = _begin(telemetry, client, options, None)
         if call is None:
             return original(client, cast_to, options, *arguments, **named)
-        if call == BUSY:
+        if isinstance(call, str):
             token = CURRENT.set(BUSY)
             try:
                 return original(client, cast_to, options, *arguments, **named)
@@ -112,7 +113,7 @@ def traced_async_request(
         call = _begin(telemetry, client, options, current_task())
         if call is None:
             return await original(client, cast_to, options, *arguments, **named)
-        if call == BUSY:
+        if isinstance(call, str):
             token = CURRENT.set(BUSY)
             try:
                 return await original(client, cast_to, options, *arguments, **named)

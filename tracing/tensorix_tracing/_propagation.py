@@ -47,7 +47,7 @@ def send_on(headers: MutableMapping[str, str], context: Context, span: trace.Spa
                 return
     elif "traceparent" in headers:
         return
-    propagators.inject(headers, context)
+    propagators.inject(headers, context)  # pyright: ignore[reportArgumentType]
 
 
 def _line(span: trace.SpanContext) -> str:
@@ -57,5 +57,5 @@ def _line(span: trace.SpanContext) -> str:
 
 def _writes_traceparent_only(propagators: TextMapPropagator) -> bool:
     written: dict[str, str] = {}
-    propagators.inject(written, _PROBE)
+    propagators.inject(written, _PROBE)  # pyright: ignore[reportArgumentType]
     return written == {"traceparent": _line(trace.get_current_span(_PROBE).get_span_context())}

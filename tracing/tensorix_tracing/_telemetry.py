@@ -211,6 +211,7 @@ class LastSaid:
     def note(self, resource: str, value: int, server: str, settings: TracingSettings, seen_ns: int) -> None:
         """A response that came at `seen_ns` said so much of `requests` or `tokens`."""
         known = self._seen.get((server, resource))
+        attributes: Attributes
         if known is not None:
             attributes = known[2]
         else:
