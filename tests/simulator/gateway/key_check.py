@@ -1,7 +1,7 @@
 """The gateway's keys: `sk-good-*` has Tensorix's limits, `sk-small-*` limits that a few requests reach."""
 
 # The gateway's environment has these; the toolkit's has not.
-from fastapi import Request  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+from fastapi import Request  # pyright: ignore[reportMissingImports]
 from litellm.proxy._types import (  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
     ProxyException,
     UserAPIKeyAuth,
