@@ -14,13 +14,13 @@ import pandas as pd
 from tensorix_reports._episodes import decisions_of
 from tensorix_reports._frames import PREFLIGHT, whole
 
-__all__ = ["MODEL_LISTS", "allowed", "models_count", "window_lengths"]
+__all__ = ["MODEL_LISTS", "allowed", "models_count", "told_of", "window_lengths"]
 
 MODEL_LISTS = ("models", PREFLIGHT)
 """The kinds of request that ask for the list of models."""
 
 
-def _told(limits: dict[str, Any]) -> set[str]:
+def told_of(limits: dict[str, Any]) -> set[str]:
     """The fields that the user gave. A manifest that does not name them holds only such, unless it says otherwise."""
     told = limits.get("told")
     if isinstance(told, (list, tuple)):
@@ -31,7 +31,7 @@ def _told(limits: dict[str, Any]) -> set[str]:
 def allowed(limits: dict[str, Any], name: str, stated: list[int]) -> tuple[int | None, str]:
     """A limit and where it is from; None and `unknown` where nobody says it, or headers contradict each other."""
     known = whole(limits.get(name)) or None
-    if known is not None and name in _told(limits):
+    if known is not None and name in told_of(limits):
         return known, "told"
     if stated:
         return (stated[0], "headers") if len(stated) == 1 else (None, "unknown")
@@ -43,7 +43,7 @@ def window_lengths(limits: dict[str, Any]) -> tuple[float | None, float | None]:
     value = limits.get("window_s")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < np.inf:
         return None, None
-    return (float(value), None) if "window_s" in _told(limits) else (None, float(value))
+    return (float(value), None) if "window_s" in told_of(limits) else (None, float(value))
 
 
 def models_count(requests: pd.DataFrame, limit: int | None) -> bool:

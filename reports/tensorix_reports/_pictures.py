@@ -268,5 +268,6 @@ def pictures_of(frames: RunFrames, limits: RateLimitReport) -> list[Picture]:
         _rates(limits, end_s, edges),
         _remaining(limits, "requests", end_s, edges),
         _remaining(limits, "tokens", end_s, edges),
-        _concurrency(frames, end_s),
+        # Spans hold neither users nor a count each second.
+        *([] if frames.is_traced else [_concurrency(frames, end_s)]),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from tensorix_reports._allowed import told_of
 from tensorix_reports._frames import RunFrames
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rates import Rate
@@ -27,8 +28,8 @@ def rates_table(rates: list[Rate]) -> Table:
     return Table("rates", "Requests a second", columns, rows, frozenset({1, 2}), note, empty)
 
 
-def trust_table(report: LatencyReport) -> Table:
-    """How far the figures can be trusted."""
+def trust_table(report: LatencyReport, *, traced: bool = False) -> Table:
+    """How far the figures can be trusted. `traced`: the requests are spans, of a service that has no end to come to."""
     trust = report.trust
     stamps = ", ".join(f"{source} {count:,}" for source, count in trust.stamps.items())
     facts: list[tuple[str, Any]] = [
@@ -40,10 +41,11 @@ def trust_table(report: LatencyReport) -> Table:
         ("event loop late by, at most", _ms(trust.loop_lag_max_ns)),
         ("of a core, at the busiest second", None if trust.cpu_share_max is None else f"{trust.cpu_share_max:.0%}"),
         ("memory, at most", None if trust.rss_max_bytes is None else f"{trust.rss_max_bytes / 1e6:,.0f} MB"),
-        ("the run came to its own end", trust.ended),
-        *([] if trust.ended else [("in flight when last heard of", trust.in_flight_last)]),
-        ("started by the last word of the client, and no record", trust.unfinished),
     ]
+    if not traced:
+        facts.append(("the run came to its own end", trust.ended))
+        facts += [] if trust.ended else [("in flight when last heard of", trust.in_flight_last)]
+        facts.append(("started by the last word of the client, and no record", trust.unfinished))
     note = "Lag is the program's reading of the clock minus the kernel's stamp of the same bytes. "
     note += f"Take with care: {'; '.join(trust.reasons)}." if trust.reasons else "Nothing speaks against the figures."
     if trust.level == "unknown":
@@ -61,8 +63,8 @@ def _pair(low_ns: float | None, high_ns: float | None) -> str | None:
     return None if low_ns is None or high_ns is None else f"{_ms(low_ns)}, {_ms(high_ns)}"
 
 
-def _share(part: int, total: int) -> str | None:
-    return f"{part:,} of {total:,} ({part / total:.1%})" if total else None
+def _share(part: int | None, total: int) -> str | None:
+    return None if part is None else f"{part:,} of {total:,} ({part / total:.1%})"
 
 
 def _flat(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
@@ -82,5 +84,9 @@ def _flat(prefix: str, value: Any) -> Iterable[tuple[str, str]]:
 def settings_table(frames: RunFrames) -> Table:
     """What was asked for, and where it ran: the manifest, flat."""
     manifest = {name: value for name, value in frames.manifest.items() if value is not None}
+    if frames.is_traced:
+        # The rest is what the limiter is taken for until the spans show otherwise.
+        told = told_of(frames.limits)
+        manifest["limits"] = {name: value for name, value in frames.limits.items() if name in told}
     rows = [row_of(name, text if len(text) <= 300 else f"{text[:299]}…") for name, text in _flat("", manifest)]
     return Table("settings", "Settings", ["setting", "value"], rows, frozenset(), None, "The run has no manifest.")

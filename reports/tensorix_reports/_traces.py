@@ -14,6 +14,16 @@ from tensorix_reports._statement import Statement, counted
 __all__ = ["ended_here", "limit_of_a_share", "measured_in_the_service", "read_from", "share_seen"]
 
 _ENDINGS = {"closed_early": "closed early", "abandoned": "abandoned", "cancelled": "cancelled"}
+_FOUND = (
+    ("other_spans", "of other work passed over"),
+    ("doubles", "there twice"),
+    ("unusable", "without usable ids or times"),
+    ("without_call", "attempt without its call's span", "attempts without their call's span"),
+    ("without_attempts", "call without the spans of all its attempts", "calls without the spans of all their attempts"),
+    ("lines_skipped", "line that is cut or no OTLP left out", "lines that are cut or no OTLP left out"),
+    ("files_cut", "compressed file cut", "compressed files cut"),
+)
+"""What was found in the files: the name of its count in the manifest, and words for one and, if others, several."""
 
 
 def share_seen(frames: RunFrames) -> Statement:
@@ -92,16 +102,8 @@ def read_from(frames: RunFrames) -> Statement:
     text = f"{counted(whole(spans.get('spans')) or 0, 'span')} in {counted(number, 'file')}"
     text += f", from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC by the clocks of the services' hosts"
     told = [
-        f"{count:,} {words}"
-        for name, words in (
-            ("other_spans", "of other work passed over"),
-            ("doubles", "there twice"),
-            ("unusable", "without usable ids or times"),
-            ("without_call", "attempts without their call's span"),
-            ("without_attempts", "calls without the spans of all their attempts"),
-            ("lines_skipped", "lines that are cut or no OTLP left out"),
-            ("files_cut", "compressed files cut"),
-        )
+        f"{count:,} {words[0] if count == 1 else words[-1]}"
+        for name, *words in _FOUND
         if (count := whole(spans.get(name)))
     ]
     text += f"; {', '.join(told)}." if told else "."

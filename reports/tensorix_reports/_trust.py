@@ -31,8 +31,8 @@ class Trust:
     lag_max_ns: float | None
     """The largest lag of any chunk, not only of first tokens."""
     first_tokens: int
-    merged_first_reads: int
-    """First tokens that came with later chunks in one read: their lag is understated."""
+    merged_first_reads: int | None
+    """First tokens that came with later chunks in one read: their lag is understated. None where no read is told of."""
     loop_lag_max_ns: float | None
     cpu_share_max: float | None
     rss_max_bytes: int | None
@@ -95,7 +95,7 @@ def trust_of(frames: RunFrames) -> Trust:
     lag = requests["lag_first_token_ns"].dropna().to_numpy(float)
     lag_max = requests["lag_max_ns"].dropna().to_numpy(float)
     firsts = requests["first_token_at_ns"].notna()
-    merged = int((firsts & (requests["chunks_in_first_read"] > 1)).sum())
+    reads = requests.loc[firsts, "chunks_in_first_read"].dropna()
     seconds = frames.of("second")
     unfinished, in_flight, heard = _unfinished(frames, seconds)
     rss = _largest(seconds, "rss_bytes")
@@ -107,7 +107,7 @@ def trust_of(frames: RunFrames) -> Trust:
         lag_p99_ns=float(np.quantile(lag, 0.99)) if len(lag) else None,
         lag_max_ns=float(max(lag_max.max(initial=0.0), lag.max(initial=0.0))) if len(lag) + len(lag_max) else None,
         first_tokens=int(firsts.sum()),
-        merged_first_reads=merged,
+        merged_first_reads=int((reads > 1).sum()) if len(reads) else None,
         loop_lag_max_ns=_largest(seconds, "loop_lag_max_ns"),
         cpu_share_max=_largest(seconds, "cpu_share"),
         rss_max_bytes=None if rss is None else int(rss),
@@ -133,7 +133,7 @@ def _reasons(trust: Trust, ttft_ns: float | None) -> list[str]:
     if trust.lag_p99_ns is not None and trust.lag_p99_ns > max(_LAG_NS, _LAG_SHARE * (ttft_ns or 0.0)):
         text = f"the client saw 1 % of first tokens {trust.lag_p99_ns / 1e6:.1f} ms late or later"
         reasons.append(text + ("" if by_program else " (the kernel's stamps keep that out of the figures)"))
-    if trust.first_tokens and trust.merged_first_reads > _MERGED_SHARE * trust.first_tokens:
+    if trust.merged_first_reads is not None and trust.merged_first_reads > _MERGED_SHARE * trust.first_tokens:
         share = trust.merged_first_reads / trust.first_tokens
         reasons.append(f"{share:.0%} of first tokens came in one read with later chunks: their TTFT may be too long")
     if trust.loop_lag_max_ns is not None and trust.loop_lag_max_ns > _LOOP_LAG_NS:

@@ -128,7 +128,7 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
         rates_table(rates),
         *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
     ]
-    tables += [trust_table(latency), settings_table(frames)]
+    tables += [trust_table(latency, traced=frames.is_traced), settings_table(frames)]
     summary = json.dumps(_summary(reports), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
         "summary.json": summary,

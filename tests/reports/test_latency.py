@@ -236,6 +236,12 @@ def test_trust(make_run: Callable[..., Path], request_at: Callable[..., Any]) ->
     assert (trust.unfinished, trust.ended, trust.level, trust.reasons) == (0, True, "good", [])
 
 
+def test_reads_that_nobody_tells_of(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Where no record says what came with a first token, none is counted as alone."""
+    trust = latency_report(make_run([request_at(n, n, chunks_in_first_read=None) for n in range(9)])).trust
+    assert (trust.merged_first_reads, trust.first_tokens) == (None, 9)
+
+
 @pytest.mark.parametrize(
     ("columns", "second", "reason"),
     [

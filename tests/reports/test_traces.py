@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,40 @@ def test_the_page_says_that_these_are_traces(traces: Callable[..., Path]) -> Non
     assert "On no response:" not in text
     assert "closed early" in text
     assert "every count, total and rate here is of these spans alone" in written.page.read_text()
+
+
+def test_what_only_a_client_of_ours_knows_is_not_told_of_spans(traces: Callable[..., Path]) -> None:
+    """No count of reads, no end of a run, no users: neither as a figure nor as an empty picture."""
+    written = write_report(traces())
+    text = written.markdown.read_text()
+    (reads,) = [line for line in text.splitlines() if "came in one read with later chunks" in line]
+    assert reads.split("|")[2].strip() == "\N{EN DASH}"
+    page = written.page.read_text()
+    for words in ("came to its own end", "last word of the client", "Users, and requests in flight"):
+        assert words not in text + page
+    assert "no response said how many tokens remain" in page
+
+
+def test_settings_hold_the_limits_that_were_told(traces: Callable[..., Path]) -> None:
+    """What the limiter is only taken for stands in no table of settings."""
+    limits = {"requests": 60, "window_s": 60.0}
+    for told, shown in ((["requests"], ["limits.requests"]), ([], [])):
+        text = write_report(traces(limits=limits | {"told": told})).markdown.read_text().replace("\\", "")
+        assert re.findall(r"^\| (limits\.\w+) ", text, re.M) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "1 line that is cut or no OTLP left out, 1 compressed file cut."),
+        (2, "2 lines that are cut or no OTLP left out, 2 compressed files cut."),
+    ],
+)
+def test_one_and_several_that_are_cut(make_run: RunMaker, request_at: Maker, count: int, said: str) -> None:
+    """What was found in the files is counted in words that fit the number."""
+    run = make_run([request_at(1, 0.0)], kind="traces", spans={"lines_skipped": count, "files_cut": count})
+    (text,) = [item.text for item in _verdict(run).statements if item.topic == "run"]
+    assert text.endswith(f"; {said}")
 
 
 def test_calls_of_which_nobody_said_whether_they_stream(make_run: RunMaker, request_at: Maker) -> None:
