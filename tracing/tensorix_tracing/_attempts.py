@@ -94,6 +94,13 @@ class Attempt:
             span.set_attribute(names.HTTP_STATUS, self.status)
         if self.retry_after_s is not None:
             span.set_attribute(names.RETRY_AFTER, self.retry_after_s)
+        limits = self.limits
+        for resource, value in (
+            ("requests", limits.remaining_requests if limits else None),
+            ("tokens", limits.remaining_tokens if limits else None),
+        ):
+            if value is not None:
+                span.set_attribute(names.REMAINING[resource], value)
         if self.error_type is not None:
             span.set_attribute(names.ERROR_TYPE, self.error_type)
             if self.error_type != "cancelled":

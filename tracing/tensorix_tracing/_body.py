@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorix_tracing._errors import COMPLETED, Ending, error_of_exception, is_cancellation
 from tensorix_tracing._events import ExactEvents, PassingEvents
@@ -29,12 +30,16 @@ log = logging.getLogger("tensorix_tracing")
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _ENCODED = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _CUT = Ending("cut", "cut", is_error=True)
+_EVENTS = b"text/event-stream"
+_NO_EVENTS = (b"application/json", b"text/html")
+_NO_EVENT = (b"{", b"<", b"[")
 
 
 class Body:
     """Follows one response. `ends_call`: its end is the end of the call (else the caller's client decides)."""
 
-    encoded = blind = False
+    response: weakref.ref[Any] | None = None
+    encoded = blind = _sniff = False
     """Compressed; and: not to be read here, since another compression or a defect of ours is in the way."""
 
     def __init__(self, call: Call, status: int, raw_headers: Iterable[tuple[bytes, bytes]], *, ends_call: bool) -> None:
@@ -46,16 +51,19 @@ class Body:
         self.events: ExactEvents | PassingEvents | None = None
         self._kept: bytearray | None = None
         self._decoder = None
+        kind = b""
         for name, value in raw_headers:
             small = name.lower()
             if small == b"content-type":
-                if status < 400 and value.lstrip()[:17].lower() == b"text/event-stream":
-                    self.events = PassingEvents(call) if call.passing else ExactEvents(call)
+                kind = value.partition(b";")[0].strip().lower()
             elif small == b"content-encoding" and (encoding := value.strip().lower()) not in (b"", b"identity"):
                 self.encoded = True
                 self.blind = encoding not in _ENCODED
                 self._decoder = None if self.blind else zlib.decompressobj(_ENCODED[encoding])
-        if self.events is None:
+        if status < 400 and (kind == _EVENTS or (call.streamed and kind not in _NO_EVENTS)):
+            self.events = PassingEvents(call) if call.passing else ExactEvents(call)
+            self._sniff = kind != _EVENTS
+        else:
             self._kept = bytearray()
         if ends_call:
             call.read_begun()
@@ -76,6 +84,11 @@ class Body:
         try:
             if self._decoder is not None:
                 part = self._decoder.decompress(part)
+            if self._sniff and (begin := part.lstrip()):
+                # A stream that does not say it is one: events begin with a name or a colon.
+                self._sniff = False
+                if begin[:1] in _NO_EVENT:
+                    self.events, self._kept = None, bytearray()
             if self.events is not None:
                 ending = self.events.feed(part, now_ns)
                 if ending is not None:
@@ -115,6 +128,7 @@ class Body:
     def came_whole(self, content: bytes) -> None:
         """All of it is there at once, decoded."""
         self.blind, self._decoder = False, None
+        self.call.untimed = True
         now_ns = time.perf_counter_ns()
         self.feed(content, now_ns)
         self.exhausted()
@@ -139,6 +153,8 @@ class Body:
             self._end(COMPLETED)
         elif error is not None and is_cancellation(error):
             self._end(Ending("cancelled"))
+        elif isinstance(error, GeneratorExit) and self._is_gone():
+            self._dropped()
         elif _by_openai():
             # Its generator closes what it reads, whatever ended it: [DONE] that could not be seen here, or it was
             # dropped, or could not go on.
@@ -167,6 +183,10 @@ class Body:
             self.call.end(ending)
         else:
             OPEN.put_off(self.call, ending)
+
+    def _is_gone(self) -> bool:
+        """Whether nobody holds the response any more: what closes it is a generator that was dropped with it."""
+        return self.response is not None and self.response() is None
 
     @property
     def _finished(self) -> bool:

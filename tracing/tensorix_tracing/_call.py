@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 import weakref
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from random import random
 from types import MappingProxyType
@@ -21,10 +22,11 @@ from tensorix_api.chat import ChatReply
 from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt
 from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
-from tensorix_tracing._errors import OTHER, Ending, error_of_exception
+from tensorix_tracing._errors import COMPLETED, OTHER, Ending, error_of_exception
 from tensorix_tracing._measures import Note
 from tensorix_tracing._propagation import send_on
 from tensorix_tracing._span import span_attributes
+from tensorix_tracing._tasks import Watch, watch
 from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
@@ -64,7 +66,15 @@ class Call:
     error_type: str | None = None
     chunks = 0
     first_chunk_ns = first_token_ns = first_output_ns = last_token_ns = 0
-    last_chunk_ns = largest_gap_ns = 0
+    last_chunk_ns = last_gap_ns = largest_gap_ns = 0
+    untimed = False
+    """Its stream came whole: when which chunk came is not known."""
+    whole_read = False
+    """Its reply came whole and right."""
+    watched: Watch | None = None
+    """On the task or greenlet that reads it."""
+    stopped = False
+    """That task was cancelled, that greenlet killed."""
     content: Content | None = None
     whole: bytes | None = None
     """A body that is yet to be read, of a call that is not recorded."""
@@ -119,9 +129,10 @@ class Call:
 
     # Attempts
 
-    def attempt(self, headers: MutableMapping[str, str]) -> Attempt:
-        """A request is about to be sent: where the trace is sent on, its headers say so."""
+    def attempt(self, request: Any) -> Attempt:
+        """A request of httpx or httpx2 is about to be sent: where the trace is sent on, its headers say so."""
         attempt = Attempt()
+        headers = request.headers
         self.headers = headers
         before = len(self.attempts)
         self.attempts.append(attempt)
@@ -135,7 +146,7 @@ class Call:
                 attempt.start_span(self.telemetry.tracer, self.context, self.operation, before)
             if self.settings.propagate:
                 span = attempt.span or self.span
-                send_on(headers, attempt.context or self.context, span)
+                send_on(request, attempt.context or self.context, span)
         except Exception:
             log.debug("an attempt could not be told of", exc_info=True)
         return attempt
@@ -156,12 +167,16 @@ class Call:
         """The body is handed to the caller bit by bit: from here on its end is the call's."""
         self.reading = True
         OPEN.add(self)
+        if "gevent" in sys.modules or self.task is not None:
+            self.watched = watch(self)
 
     def chunk(self, now_ns: int, *, token: bool, output: bool) -> None:
         """A chunk came."""
         self.chunks += 1
+        if self.untimed:
+            return
         if self.last_chunk_ns:
-            gap_ns = now_ns - self.last_chunk_ns
+            gap_ns = self.last_gap_ns = now_ns - self.last_chunk_ns
             self.largest_gap_ns = max(self.largest_gap_ns, gap_ns)
             if random() < self.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
                 self.gaps_ns.append(gap_ns)
@@ -190,9 +205,13 @@ class Call:
         last = self.attempts[-1] if self.attempts else None
         if last is not None and last.status is not None and last.status >= 400:
             return self.end(Ending(None, str(last.status), is_error=True))
-        if kind == OTHER and self.error_type is not None:
-            # A parser that stumbled over what was found to be malformed.
-            kind = self.error_type
+        if kind in (OTHER, "malformed") and self.answered:
+            if self.error_type is not None:
+                # A parser that stumbled over what was found to be malformed.
+                kind = self.error_type
+            elif self.whole_read:
+                # The reply is in order; what the caller or the SDK makes of it is no failure of the call.
+                return self.end(COMPLETED)
         outcome = kind if self.streamed and (self.answered or kind == "timeout") and kind in names.OUTCOMES else None
         return self.end(Ending(outcome, kind, is_error=True))
 
@@ -202,9 +221,8 @@ class Call:
 
     def if_abandoned(self) -> Ending:
         """What it is told as where nobody will read on: abandoned, or cancelled where its task was."""
-        task = self.task() if self.task is not None else None
-        cancelled = task is not None and (task.cancelled() or (not task.done() and task.cancelling() > 0))
-        return Ending("cancelled" if cancelled else "abandoned")
+        stopped = self.stopped or (self.watched is not None and self.watched.stopping())
+        return Ending("cancelled" if stopped else "abandoned")
 
     def abandon(self) -> None:
         """Nobody will read on: dropped, or left idle."""
@@ -220,6 +238,8 @@ class Call:
         duration_ns = time.perf_counter_ns() - self.begun_ns
         if self.reading:
             OPEN.discard(self)
+            if self.watched is not None:
+                self.watched.leave()
         if self._forks != _forks[0]:
             # Begun in another process, which tells of it.
             return
@@ -227,7 +247,8 @@ class Call:
             if self.recording:
                 self._tell(ending)
             meter = self.telemetry.meter
-            meter.note(Note(self, ending, duration_ns), meter)
+            if not meter.silent:
+                meter.note(Note(self, ending, duration_ns), meter)
         except Exception:
             log.debug("a call could not be told of", exc_info=True)
         finally:

@@ -66,6 +66,9 @@ class ExactEvents:
         """The bytes have ended; some servers leave out the last empty line."""
         left = self._reader.close()
         ending = self._read(left.data, left.type, time.perf_counter_ns()) if left is not None else None
+        if ending is MALFORMED:
+            # An event that the end of the bytes has cut is no event.
+            ending = None
         return ending or (COMPLETED if self._chat.finished else None)
 
     def kept(self, part: bytes) -> None:
@@ -116,9 +119,12 @@ class PassingEvents:
             call.chunk(now_ns, token=text is not None, output=text is not None and text[1] is not None)
             if self._first is None:
                 self._first = part
+        elif call.untimed:
+            pass
         elif call.last_chunk_ns:
+            call.last_gap_ns = now_ns - call.last_chunk_ns
             if random() < self._share:  # noqa: S311 - a sample, no secret
-                call.gaps_ns.append(now_ns - call.last_chunk_ns)
+                call.gaps_ns.append(call.last_gap_ns)
             call.last_chunk_ns = now_ns
         else:
             call.first_chunk_ns = call.last_chunk_ns = now_ns

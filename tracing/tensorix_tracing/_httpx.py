@@ -113,7 +113,7 @@ class _Sending:
         self.call = call
         self.own = own
         self.streamed = streamed
-        self.attempt = call.attempt(request.headers)
+        self.attempt = call.attempt(request)
         # Where an HTTP client's own instrumentation is active its span hangs from this one, and not beside it. For the
         # first attempt of an openai client the call's is there already.
         context = self.attempt.context or (call.context if own else None)
@@ -155,9 +155,13 @@ class _Sending:
         if self.streamed:
             body = Body(call, status, raw_headers, ends_call=self.own or status < 400)
             if not response.is_stream_consumed:
+                body.response = weakref.ref(response)
                 return body
             # A transport that is none of the network's may hand over what is there already.
             body.came_whole(response.content)
+            return None
+        if self.own and status < 400 and _is_stream(call, response):
+            Body(call, status, raw_headers, ends_call=True).came_whole(response.content)
             return None
         wrong = read_whole(call, status, response.content)
         if wrong is not None:
@@ -170,6 +174,12 @@ class _Sending:
         return None
 
 
+def _is_stream(call: Call, response: Any) -> bool:
+    """Whether a response that was read whole is a stream of events."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "text/event-stream" or (call.streamed and response.content.lstrip()[:5] in (b"data:", b"event"))
+
+
 def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, streamed: bool, task: Any) -> _Sending | None:
     """Never raises: a request that cannot be followed is sent as it is."""
     try:
@@ -178,7 +188,8 @@ def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, streamed: 
             return None
         if current is not None:
             # The path as it was written: to decode it takes httpx longer than all of this.
-            if _PATHS[current.operation] not in request.url.raw_path:
+            expected = _PATHS[current.operation] in request.url.raw_path
+            if not expected and (current.attempts or request.url.host != current.server.host):
                 return None
             return _Sending(current, request, own=False, streamed=streamed)
         telemetry = telemetry_of()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,8 @@ from tensorix_tracing._telemetry import Telemetry
 from tensorix_tracing._watch import OPEN, end_at_exit
 
 __all__ = ["instrument", "uninstrument"]
+
+log = logging.getLogger("tensorix_tracing")
 
 _MISSING: Any = object()
 
@@ -106,7 +109,11 @@ def instrument(client: Any, **options: Any) -> Any:
         _everywhere.append((telemetry, _hook_classes(telemetry)))
     else:
         kind = _kind_of(client)
-        telemetry = Telemetry(settings_from(client_host=_host_of(client), **options))
+        host = _host_of(client)
+        settings = settings_from(client_host=host, **options)
+        if host is not None and not settings.touches(host.rpartition(":")[0], int(host.rpartition(":")[2])):
+            log.warning("the client sends to %s, which is not among hosts: its calls are not traced", host)
+        telemetry = Telemetry(settings)
         uninstrument(client)
         _trace_client(client, kind, telemetry)
     end_at_exit()

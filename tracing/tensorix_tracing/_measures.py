@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 
 from tensorix_api import semantic_names as names
@@ -46,17 +47,25 @@ class Note:
         self.operation = call.operation
         self.server = call.server
         self.model = call.model
-        self.context = call.context if call.recording else _NO_SPAN
+        self.context = _example(call) if call.recording else _NO_SPAN
         self.ending = ending
         self.duration_ns = duration_ns
         self.first_chunk_ns = call.first_chunk_ns - call.begun_ns if call.first_chunk_ns else None
-        self.gaps_ns = call.gaps_ns
+        # Of a stream of which chance took no gap its last: a stream of a few chunks is to be seen too.
+        self.gaps_ns = call.gaps_ns or (
+            [call.last_gap_ns] if call.last_gap_ns and call.settings.chunk_gap_share else []
+        )
         self.usage = call.reply.usage
         self.kept = call.kept
         self.whole = call.whole
         self.reading = call.reading
         attempts = call.attempts
         self.retried = [attempt.error_type or OTHER for attempt in attempts[:-1]] if len(attempts) > 1 else ()
+
+
+def _example(call: Call) -> Context:
+    """What an exemplar needs of a span: its ids, and not all that it says."""
+    return trace.set_span_in_context(trace.NonRecordingSpan(call.span.get_span_context()), _NO_SPAN)
 
 
 def _read(note: Note) -> tuple[Ending, Usage | None]:
@@ -85,7 +94,7 @@ def measure(note: Note, meter: Meter) -> None:
         histogram.record(note.duration_ns / 1e9, attributes, context)
     if note.first_chunk_ns is not None:
         for histogram in meter.first_chunk:
-            histogram.record(note.first_chunk_ns / 1e9, attributes, context)
+            histogram.record(note.first_chunk_ns / 1e9, plain, context)
     for gap_ns in note.gaps_ns:
         for histogram in meter.chunk_gap:
             histogram.record(gap_ns / 1e9, plain, context)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import propagate, trace
 
@@ -13,6 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["send_on"]
 
+# Where a request keeps the names of the headers that were written here.
+_WRITTEN = "tensorix_tracing.headers"
+_TRACEPARENT = ("traceparent",)
+
 _PROBE = trace.set_span_in_context(
     trace.NonRecordingSpan(trace.SpanContext(0x1F, 0x2E, is_remote=False, trace_flags=trace.TraceFlags(1)))
 )
@@ -20,12 +23,18 @@ _PROBE = trace.set_span_in_context(
 _known: list[tuple[object, bool]] = [(None, False)]
 
 
-def send_on(headers: MutableMapping[str, str], context: Context, span: trace.Span) -> None:
-    """Write a span and the rest of its context into a request's headers, unless the caller has done so.
+def send_on(request: Any, context: Context, span: trace.Span) -> None:
+    """Write a span and the rest of its context into the headers of a request of httpx, unless the caller has done so.
+
+    What was written here at an earlier sending of the same request is written anew.
 
     Where the propagators are the usual ones and there is nothing to tell but the span, which is nearly always, its line
     is written here, in a fraction of the time.
     """
+    headers = request.headers
+    if _WRITTEN in request.extensions:
+        for name in request.extensions.pop(_WRITTEN):
+            headers.pop(name, None)
     propagators = propagate.get_global_textmap()
     known, is_plain = _known[0]
     if propagators is not known:
@@ -44,10 +53,14 @@ def send_on(headers: MutableMapping[str, str], context: Context, span: trace.Spa
             about = span.get_span_context()
             if about.is_valid and not about.trace_state:
                 rows.append((b"traceparent", b"traceparent", _line(about).encode()))
+                request.extensions[_WRITTEN] = _TRACEPARENT
                 return
     elif "traceparent" in headers:
         return
-    propagators.inject(headers, context)  # pyright: ignore[reportArgumentType]
+    written: dict[str, str] = {}
+    propagators.inject(written, context)  # pyright: ignore[reportArgumentType]
+    headers.update(written)
+    request.extensions[_WRITTEN] = tuple(written)
 
 
 def _line(span: trace.SpanContext) -> str:

@@ -28,11 +28,13 @@ def read_whole(call: Call, status: int, body: bytes) -> str | None:
         return None
     if not call.recording and len(body) <= _WAITS:
         call.whole = body
+        call.whole_read = True
         return None
     reply = read_reply(body)
     if reply is None:
         return "malformed"
     call.reply = reply
+    call.whole_read = True
     if call.content is not None:
         call.content.whole(body)
     return None

@@ -8,10 +8,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
 
 from tensorix_api import semantic_names as names
 from tensorix_tracing._attempts import limits_of
@@ -39,6 +40,7 @@ TOKENS = tuple(float(4**power) for power in range(14))
 # What remains of a minute says nothing once the minute is over.
 _FRESH_NS = 60 * 1_000_000_000
 _MOST_NOTES = 2048
+_MOST_BYTES = 2**20
 _MOST_SERVERS = 100
 _MOST_REMEMBERED = 200
 
@@ -113,16 +115,20 @@ class Measurements:
 
     def __init__(self) -> None:
         self._notes: deque[tuple[Note, Meter]] = deque()
+        self._bytes = 0
 
     def note(self, note: Note, meter: Meter) -> None:
         """Take a note of a call that has ended."""
         self._notes.append((note, meter))
-        if len(self._notes) >= _MOST_NOTES:
+        if note.whole is not None:
+            self._bytes += len(note.whole)
+        if len(self._notes) >= _MOST_NOTES or self._bytes >= _MOST_BYTES:
             self.pass_on()
 
     def pass_on(self) -> None:
         """Record every note. Never raises."""
         notes = self._notes
+        self._bytes = 0
         while notes:
             try:
                 note, meter = notes.popleft()
@@ -173,13 +179,11 @@ class Collected:
         for remaining in known:
             remaining.read()
         now_ns = time.monotonic_ns()
-        seen = [(remaining, remaining.observe(now_ns)) for remaining in known]
-        self._fresh = [remaining for remaining, found in seen if found]
-        return [one for _, found in seen for one in found]
+        self._fresh = [remaining for remaining in known if remaining.fresh(now_ns)]
+        return _newest(self._fresh, now_ns)
 
     def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
-        now_ns = time.monotonic_ns()
-        return [found for remaining in list(self.remaining) for found in remaining.limits.observe(now_ns)]
+        return _newest([remaining.limits for remaining in list(self.remaining)], time.monotonic_ns())
 
 
 class Meter(Instruments):
@@ -192,6 +196,8 @@ class Meter(Instruments):
         self.note = self.measurements.note
         self.remaining = collected.remaining
         self.models = collected.models
+        self.silent = isinstance(meter, NoOpMeter)
+        """Nobody is there to be told: nothing is noted."""
 
 
 class LastSaid:
@@ -200,13 +206,9 @@ class LastSaid:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
 
-    def observe(self, now_ns: int) -> list[Observation]:
-        """What is fresh at `now_ns` of `time.monotonic_ns`."""
-        return [
-            Observation(value, attributes)
-            for value, seen_ns, attributes in list(self._seen.values())
-            if now_ns - seen_ns < _FRESH_NS
-        ]
+    def fresh(self, now_ns: int) -> list[tuple[int, int, Attributes]]:
+        """Values, when they were seen, and attributes, of what is fresh at `now_ns` of `time.monotonic_ns`."""
+        return [said for said in list(self._seen.values()) if now_ns - said[1] < _FRESH_NS]
 
     def note(self, resource: str, value: int, server: str, settings: TracingSettings, seen_ns: int) -> None:
         """A response that came at `seen_ns` said so much of `requests` or `tokens`."""
@@ -226,6 +228,17 @@ class LastSaid:
     def clear(self) -> None:
         """Nothing is told any more."""
         self._seen.clear()
+
+
+def _newest(sources: Iterable[LastSaid], now_ns: int) -> list[Observation]:
+    """One observation for each set of attributes: several clients may use the same key, and the last answer counts."""
+    newest: dict[frozenset[tuple[str, str | int]], tuple[int, int, Attributes]] = {}
+    for source in sources:
+        for said in source.fresh(now_ns):
+            key = frozenset(said[2].items())
+            if key not in newest or newest[key][1] < said[1]:
+                newest[key] = said
+    return [Observation(value, attributes) for value, _, attributes in newest.values()]
 
 
 class Remaining(LastSaid):
@@ -270,6 +283,17 @@ class Remaining(LastSaid):
         self.limits.clear()
 
 
+@lru_cache(maxsize=1)
+def _version() -> str | None:
+    """Which release of the toolkit tells: looked up once, at the first call, and None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tensorix-toolkit")
+    except PackageNotFoundError:
+        return None
+
+
 _collected: weakref.WeakKeyDictionary[MeterProvider, Collected] = weakref.WeakKeyDictionary()
 
 
@@ -281,7 +305,7 @@ def _meter_of(provider: MeterProvider, metric_names: MetricNames) -> Meter:
         try:
             collected = _collected.setdefault(provider, Collected())
             if metric_names not in collected.meters:
-                collected.meters[metric_names] = Meter(provider.get_meter(SCOPE), metric_names, collected)
+                collected.meters[metric_names] = Meter(provider.get_meter(SCOPE, _version()), metric_names, collected)
             return collected.meters[metric_names]
         except Exception:
             log.debug("there is no meter", exc_info=True)
@@ -293,7 +317,7 @@ def _tracer_of(provider: TracerProvider) -> Tracer:
     # It may have been made after `instrument`, and asked the interpreter later to shut it down.
     end_at_exit()
     try:
-        return provider.get_tracer(SCOPE)
+        return provider.get_tracer(SCOPE, _version())
     except Exception:
         log.debug("there is no tracer", exc_info=True)
         return trace.NoOpTracer()

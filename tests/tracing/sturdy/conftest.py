@@ -120,7 +120,7 @@ def program(subprocess_environment: dict[str, str], simulator: Simulator) -> Cal
             env={**subprocess_environment, "PYTHONHASHSEED": "0"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr + done.stdout
         return done.stdout
