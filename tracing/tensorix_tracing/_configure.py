@@ -26,7 +26,7 @@ __all__ = ["configure"]
 
 log = logging.getLogger("tensorix_tracing")
 
-_INSTALL = "pip install 'tensorix-toolkit[tracing]'"
+_INSTALL = "pip install 'tensorix-toolkit[tracing]', or in a clone pip install '.[tracing]'"
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _Signal = Literal["traces", "metrics"]
 

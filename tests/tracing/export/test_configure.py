@@ -96,7 +96,8 @@ def test_without_its_extra(run_service: Run, missing: str) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     error, providers = ran.stdout.splitlines()
     assert error.startswith("SettingsError ")
-    assert error.endswith("is not installed: pip install 'tensorix-toolkit[tracing]'")
+    install = "pip install 'tensorix-toolkit[tracing]', or in a clone pip install '.[tracing]'"
+    assert error.endswith(f"is not installed: {install}")
     assert providers == NOTHING
 
 

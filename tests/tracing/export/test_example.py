@@ -25,11 +25,11 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 Plain = Callable[[Any], dict[str, Any]]
 
 
-def _words(program: str) -> list[str]:
-    """The command line of the README that begins with a program's name."""
+def _typed(program: str) -> tuple[dict[str, str], list[str]]:
+    """The command line of the README that runs a program: the variables that stand before it, and its words."""
     block = re.findall(r"```console\n(.*?)```", README, re.S)[0]
-    (line,) = [line[2:] for line in block.splitlines() if line.startswith(f"$ {program} ")]
-    return shlex.split(line)
+    ((before, line),) = re.findall(rf"^\$ ((?:[A-Z_]+=\S+ )*)({program} .*)$", block, re.M)
+    return dict(one.split("=", 1) for one in shlex.split(before)), shlex.split(line)
 
 
 @pytest.fixture
@@ -49,7 +49,9 @@ def service(
 ) -> tuple[subprocess.Popen[bytes], str]:
     """The process of the service, and where it is asked."""
     port = free_port()
-    words = [word.replace("8080", str(port)) for word in _words("uvicorn")]
+    variables, words = _typed("uvicorn")
+    assert variables["TENSORIX_BASE_URL"] == "http://127.0.0.1:8000/v1"
+    words = [word.replace("8080", str(port)) for word in words]
     words = [word.replace("tracing/example", str(ROOT / "tracing" / "example")) for word in words]
     process = start_service(
         str(SCRIPTS / words[0]),
@@ -57,8 +59,8 @@ def service(
         port=port,
         variables={
             **collector.variables("http/protobuf"),
+            **variables,
             "TENSORIX_BASE_URL": simulator.base_url,
-            "TENSORIX_API_KEY": "sk-of-the-example",
         },
     )
     return process, f"http://127.0.0.1:{port}"
@@ -91,7 +93,7 @@ def test_one_trace_from_the_user_to_the_api(
     process, url = service
 
     # Whole, by the README's own line, under a trace that the user has begun.
-    curl = [word.replace("http://127.0.0.1:8080", url) for word in _words("curl")]
+    curl = [word.replace("http://127.0.0.1:8080", url) for word in _typed("curl")[1]]
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     traced = [*curl, "--silent", "--show-error", "--header", f"traceparent: 00-{trace}-{parent}-01"]
     ran = subprocess.run(traced, capture_output=True, text=True, timeout=30, check=False)
