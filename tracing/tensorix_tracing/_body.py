@@ -151,7 +151,7 @@ class Body:
             error = None
         if self._finished:
             self._end(COMPLETED)
-        elif error is not None and is_cancellation(error):
+        elif self.call.stopped or (error is not None and is_cancellation(error)):
             self._end(Ending("cancelled"))
         elif isinstance(error, GeneratorExit) and self._is_gone():
             self._dropped()

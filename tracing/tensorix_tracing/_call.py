@@ -66,7 +66,8 @@ class Call:
     error_type: str | None = None
     chunks = 0
     first_chunk_ns = first_token_ns = first_output_ns = last_token_ns = 0
-    last_chunk_ns = last_gap_ns = largest_gap_ns = 0
+    last_chunk_ns = largest_gap_ns = 0
+    last_gap_ns: int | None = None
     untimed = False
     """Its stream came whole: when which chunk came is not known."""
     whole_read = False

@@ -52,9 +52,8 @@ class Note:
         self.duration_ns = duration_ns
         self.first_chunk_ns = call.first_chunk_ns - call.begun_ns if call.first_chunk_ns else None
         # Of a stream of which chance took no gap its last: a stream of a few chunks is to be seen too.
-        self.gaps_ns = call.gaps_ns or (
-            [call.last_gap_ns] if call.last_gap_ns and call.settings.chunk_gap_share else []
-        )
+        one = call.last_gap_ns if call.settings.chunk_gap_share else None
+        self.gaps_ns = call.gaps_ns or ([] if one is None else [one])
         self.usage = call.reply.usage
         self.kept = call.kept
         self.whole = call.whole

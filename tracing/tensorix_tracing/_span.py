@@ -73,7 +73,8 @@ def _add_reply(found: dict[str, AttributeValue | None], call: Call) -> None:
 def _add_stream(found: dict[str, AttributeValue | None], call: Call) -> None:
     begun_ns = call.begun_ns
     found[names.STREAM_CHUNKS] = call.chunks
-    found[names.TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - begun_ns) / 1e9
+    if call.first_chunk_ns:
+        found[names.TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - begun_ns) / 1e9
     if call.first_token_ns:
         found[names.TIME_TO_FIRST_TOKEN] = (call.first_token_ns - begun_ns) / 1e9
         found[names.TIME_TO_LAST_TOKEN] = (call.last_token_ns - begun_ns) / 1e9
