@@ -129,8 +129,8 @@ def configure(service_name: str | None = None) -> Callable[[], None]:
     it. `service_name` goes before what they say.
 
     What is held is sent when the process ends by itself. One that is ended by a signal runs nothing at its end (uvicorn
-    lets SIGTERM end it so): what is returned sends it then. Either waits for a collector that does not answer, as long
-    as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s).
+    lets SIGTERM end it so): what is returned sends it then. Either waits for a collector that does not answer, up to
+    twice as long as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s).
 
     Nothing is traced by this alone: call `instrument` as well. With `OTEL_SDK_DISABLED=true` nothing happens; where a
     provider is set already, a warning is logged and nothing changes.
