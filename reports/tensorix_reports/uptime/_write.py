@@ -23,11 +23,12 @@ from tensorix_reports._placing import place
 from tensorix_reports._stills import stills_of
 from tensorix_reports._tables import NOTHING, Cell
 from tensorix_reports._verdict import Verdict
+from tensorix_reports.uptime._cells import tone_of
 from tensorix_reports.uptime._durations import QUANTITIES
 from tensorix_reports.uptime._glossary import GLOSSARY
 from tensorix_reports.uptime._pictures import pictures_of
 from tensorix_reports.uptime._report import UptimeReport
-from tensorix_reports.uptime._tables import tables_of, tone_of, totals
+from tensorix_reports.uptime._tables import tables_of, totals
 from tensorix_reports.uptime._verdict import verdict_of
 from tensorix_reports.uptime._words import clock, length, minutes, percent, rate
 
