@@ -1,4 +1,4 @@
-"""What every room's tests share: the environment they run in, and the rule for tests that need a system package."""
+"""What every room's tests share: the environment they run in, the rule for system packages, a simulator, a browser."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
 import pytest
 
+from tensorix_simulator import Simulator
+from tensorix_simulator.settings import SimulatorSettings
+
 _FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _FLAGS += " --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 _DRAWN = "document.documentElement?.dataset.drawn"
@@ -25,6 +28,7 @@ _PROGRAMS = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
 # Debian leaves PostgreSQL's own programs off the PATH.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+_QUICK: dict[str, Any] = {"ttft": "1ms", "between_tokens": "1ms"}
 
 
 def _is_users_own(name: str) -> bool:
@@ -68,6 +72,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("CI", "").lower() in ("1", "true"):
                 pytest.fail(f"{program} is not installed, and under CI no test is skipped for that", pytrace=False)
             pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Simulator]:
+    """One that lasts for all tests of a module."""
+    with Simulator(**_QUICK) as simulator:
+        yield simulator
+        assert simulator.complaints() == ""
+
+
+@pytest.fixture
+def borrow(lasting: Simulator) -> Callable[..., Simulator]:
+    """Gives the one that lasts settings of one's own, quick unless told otherwise, and forgets what came before."""
+
+    def borrow_it(**settings: Any) -> Simulator:
+        wanted = SimulatorSettings(**{**_QUICK, **settings}).to_dict()
+        lasting.change(**{name: value for name, value in wanted.items() if name != "format"})
+        lasting.reset()
+        return lasting
+
+    return borrow_it
 
 
 class Browser:

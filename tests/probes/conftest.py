@@ -15,30 +15,8 @@ import pytest
 from tensorix_api import Secret
 from tensorix_probes.settings import Target
 from tensorix_simulator import Simulator
-from tensorix_simulator.settings import SimulatorSettings
 
 QUICK: dict[str, Any] = {"ttft": "1ms", "between_tokens": "1ms"}
-
-
-@pytest.fixture(scope="module")
-def lasting() -> Iterator[Simulator]:
-    """One that lasts for all tests of a module."""
-    with Simulator(**QUICK) as simulator:
-        yield simulator
-        assert simulator.complaints() == ""
-
-
-@pytest.fixture
-def borrow(lasting: Simulator) -> Callable[..., Simulator]:
-    """Gives the one that lasts settings of one's own, quick unless told otherwise, and forgets what came before."""
-
-    def borrow_it(**settings: Any) -> Simulator:
-        wanted = SimulatorSettings(**{**QUICK, **settings}).to_dict()
-        lasting.change(**{name: value for name, value in wanted.items() if name != "format"})
-        lasting.reset()
-        return lasting
-
-    return borrow_it
 
 
 @pytest.fixture

@@ -40,27 +40,6 @@ def start() -> Iterator[Callable[..., Simulator]]:
         assert [simulator.complaints() for simulator in started] == [""] * len(started)
 
 
-@pytest.fixture(scope="module")
-def lasting() -> Iterator[Simulator]:
-    """One that lasts for all tests of a module."""
-    with Simulator(**QUICK) as simulator:
-        yield simulator
-        assert simulator.complaints() == ""
-
-
-@pytest.fixture
-def borrow(lasting: Simulator) -> Callable[..., Simulator]:
-    """Gives the one that lasts settings of one's own, quick unless told otherwise, and forgets what came before."""
-
-    def borrow_it(**settings: Any) -> Simulator:
-        wanted = SimulatorSettings(**{**QUICK, **settings}).to_dict()
-        lasting.change(**{name: value for name, value in wanted.items() if name != "format"})
-        lasting.reset()
-        return lasting
-
-    return borrow_it
-
-
 def since_reset(simulator: Simulator, *events: str) -> list[dict[str, Any]]:
     """The lines of the truth since it was borrowed."""
     lines = simulator.truth()
