@@ -302,7 +302,7 @@ def test_a_span_without_ids_or_times_is_counted_only(tmp_path: Path, change: dic
         b"[" * 100_000,
         b'{"resourceSpans": "none"}\n',
         bytes(range(256)) * 50,
-        gzip.compress(b"text\n"),
+        gzip.compress(b"text\n", mtime=0),
         b"\x1f\x8b" + b"\0" * 50,
         b"\x28\xb5\x2f\xfd" + b"zstd" * 20,
         b"1\n2\n3\n",
