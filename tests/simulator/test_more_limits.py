@@ -275,7 +275,7 @@ def test_a_stream_is_settled_with_limits_that_changed_meanwhile(
     simulator: Simulator, changed: Callable[..., None], client: Callable[[str], Client]
 ) -> None:
     """What was reserved before a change of the amount is given back after it."""
-    changed(tpm=1000, charging="reserve", reply_tokens="2", ttft="800ms")
+    changed(tpm=1000, charging="reserve", reply_tokens="2", ttft="2500ms")
     one = client("sk-settled")
     one.send(max_tokens=900)
     deadline = time.monotonic() + 10
