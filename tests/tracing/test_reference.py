@@ -147,7 +147,7 @@ def test_the_page_has_every_variable() -> None:
 
 def test_the_numbers_on_the_page() -> None:
     """Bounds that the page names are those in the code."""
-    from tensorix_tracing import _attributes, _content, _telemetry
+    from tensorix_tracing import _attributes, _content, _remaining
 
     for text, value in (
         ("200 characters at most", _attributes._LONGEST_MODEL),
@@ -159,4 +159,4 @@ def test_the_numbers_on_the_page() -> None:
         assert text in _PAGE
         numbers = [int(one.replace(",", "")) for one in re.findall(r"\d[\d,]*", text)]
         assert numbers == list(value if isinstance(value, tuple) else (value,)), text
-    assert _telemetry._FRESH_NS == 60 * 10**9
+    assert _remaining._FRESH_NS == 60 * 10**9

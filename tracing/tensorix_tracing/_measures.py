@@ -14,7 +14,8 @@ from tensorix_tracing._reading import read_reply, usage_of_event
 if TYPE_CHECKING:
     from tensorix_api.chat import Usage
     from tensorix_tracing._call import Call
-    from tensorix_tracing._telemetry import Attributes, Meter
+    from tensorix_tracing._instruments import Attributes
+    from tensorix_tracing._telemetry import Meter
 
 __all__ = ["Note", "measure"]
 

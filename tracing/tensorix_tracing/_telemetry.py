@@ -1,4 +1,4 @@
-"""OpenTelemetry's side: which provider is in force, the spans that it starts, the metrics that it is given."""
+"""OpenTelemetry's side: which provider is in force, what its spans begin with, what its metrics are given and when."""
 
 from __future__ import annotations
 
@@ -15,94 +15,27 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
 
 from tensorix_api import semantic_names as names
-from tensorix_tracing._attempts import limits_of
+from tensorix_tracing._instruments import Attributes, Instruments
 from tensorix_tracing._measures import Note, measure
+from tensorix_tracing._remaining import Remaining, newest
 from tensorix_tracing._watch import end_at_exit
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.metrics import Meter as OpenTelemetryMeter
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Tracer, TracerProvider
 
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
-__all__ = ["Instruments", "Measurements", "Meter", "Remaining", "Server", "Telemetry", "server_of"]
+__all__ = ["Collected", "Measurements", "Meter", "Server", "Telemetry", "server_of"]
 
 log = logging.getLogger("tensorix_tracing")
 
 SCOPE = "tensorix_tracing"
-SECONDS = tuple(0.01 * 2**power for power in range(14))
-"""0.01 to 81.92 s, as the conventions for calls have them."""
-SECONDS_A_CHUNK = tuple(0.001 * 2**power for power in range(15))
-"""1 ms to 16.4 s: chunks follow one another more closely than calls."""
-TOKENS = tuple(float(4**power) for power in range(14))
-"""1 to 67,108,864."""
-# What remains of a minute says nothing once the minute is over.
-_FRESH_NS = 60 * 1_000_000_000
 _MOST_NOTES = 2048
 _MOST_BYTES = 2**20
 _MOST_SERVERS = 100
 _MOST_REMEMBERED = 200
-
-Attributes = dict[str, str | int]
-
-
-class Instruments:
-    """The instruments of one meter, under the old names, the new ones or both."""
-
-    def __init__(self, meter: OpenTelemetryMeter, metric_names: MetricNames) -> None:
-        old = metric_names in ("old", "both")
-        new = metric_names in ("new", "both")
-
-        def histograms(
-            old_name: str, new_name: str, unit: str, about: str, bounds: tuple[float, ...]
-        ) -> list[Histogram]:
-            wanted = [name for name, asked in ((old_name, old), (new_name, new)) if asked and name]
-            return [
-                meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds) for name in wanted
-            ]
-
-        self.duration = histograms(
-            "gen_ai.client.operation.duration",
-            "gen_ai.client.inference.duration",
-            "s",
-            "How long a call took, to the end of its stream.",
-            SECONDS,
-        )
-        self.first_chunk = histograms(
-            "gen_ai.client.operation.time_to_first_chunk",
-            "gen_ai.client.inference.time_to_first_chunk",
-            "s",
-            "From the call to the first chunk of its stream.",
-            SECONDS,
-        )
-        self.chunk_gap = histograms(
-            "gen_ai.client.operation.time_per_output_chunk",
-            "gen_ai.client.inference.time_per_output_chunk",
-            "s",
-            "From one chunk of a stream to the next.",
-            SECONDS_A_CHUNK,
-        )
-        # Old: one histogram by kind of token. New: a counter and a histogram for each kind.
-        self.token_usage = histograms("gen_ai.client.token.usage", "", "{token}", "Tokens of a call.", TOKENS)
-        self.tokens = {
-            kind: histograms("", f"gen_ai.client.inference.operation.{kind}_tokens", "{token}", about, TOKENS)
-            for kind, about in (("input", "Tokens of a prompt."), ("output", "Tokens of an answer."))
-        }
-        self.token_counters = {
-            kind: [meter.create_counter(f"gen_ai.client.inference.usage.{kind}_tokens", "{token}", about)]
-            if new
-            else []
-            for kind, about in (
-                ("input", "Tokens of all prompts."),
-                ("output", "Tokens of all answers, reasoning included."),
-                ("cache_read.input", "Tokens of prompts that the server had in a cache; part of all prompts'."),
-                ("reasoning.output", "Tokens of reasoning; part of all answers'."),
-            )
-        }
-        self.retries = meter.create_counter(
-            "tensorix.client.retries", "{attempt}", "Attempts that were followed by another, by status."
-        )
 
 
 class Measurements:
@@ -142,6 +75,7 @@ class Measurements:
     def clear(self) -> None:
         """In a child after a fork: the notes are the parent's."""
         self._notes.clear()
+        self._bytes = 0
 
 
 class Collected:
@@ -180,10 +114,10 @@ class Collected:
             remaining.read()
         now_ns = time.monotonic_ns()
         self._fresh = [remaining for remaining in known if remaining.fresh(now_ns)]
-        return _newest(self._fresh, now_ns)
+        return newest(self._fresh, now_ns)
 
     def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
-        return _newest([remaining.limits for remaining in list(self.remaining)], time.monotonic_ns())
+        return newest([remaining.limits for remaining in list(self.remaining)], time.monotonic_ns())
 
 
 class Meter(Instruments):
@@ -198,89 +132,6 @@ class Meter(Instruments):
         self.models = collected.models
         self.silent = isinstance(meter, NoOpMeter)
         """Nobody is there to be told: nothing is noted."""
-
-
-class LastSaid:
-    """What the last responses to one `instrument` said of a quantity, for a gauge to tell."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
-
-    def fresh(self, now_ns: int) -> list[tuple[int, int, Attributes]]:
-        """Values, when they were seen, and attributes, of what is fresh at `now_ns` of `time.monotonic_ns`."""
-        return [said for said in list(self._seen.values()) if now_ns - said[1] < _FRESH_NS]
-
-    def note(self, resource: str, value: int, server: str, settings: TracingSettings, seen_ns: int) -> None:
-        """A response that came at `seen_ns` said so much of `requests` or `tokens`."""
-        known = self._seen.get((server, resource))
-        attributes: Attributes
-        if known is not None:
-            attributes = known[2]
-        else:
-            if len(self._seen) >= _MOST_SERVERS:
-                return
-            attributes = {names.RESOURCE: resource, names.PROVIDER: settings.provider_name}
-            attributes[names.SERVER_ADDRESS] = server
-            if settings.key_alias is not None:
-                attributes[names.KEY_ALIAS] = settings.key_alias
-        self._seen[server, resource] = (value, seen_ns, attributes)
-
-    def clear(self) -> None:
-        """Nothing is told any more."""
-        self._seen.clear()
-
-
-def _newest(sources: Iterable[LastSaid], now_ns: int) -> list[Observation]:
-    """One observation for each set of attributes: several clients may use the same key, and the last answer counts."""
-    newest: dict[frozenset[tuple[str, str | int]], tuple[int, int, Attributes]] = {}
-    for source in sources:
-        for said in source.fresh(now_ns):
-            key = frozenset(said[2].items())
-            if key not in newest or newest[key][1] < said[1]:
-                newest[key] = said
-    return [Observation(value, attributes) for value, _, attributes in newest.values()]
-
-
-class Remaining(LastSaid):
-    """What remains, and beside it the limits themselves, which few servers send.
-
-    Of each server the last response that tells anything is kept as it came, and read when metrics are collected.
-    """
-
-    def __init__(self, settings: TracingSettings) -> None:
-        super().__init__()
-        self.limits = LastSaid()
-        self._settings = settings
-        self._unread: dict[str, tuple[list[tuple[bytes, bytes]], int]] = {}
-
-    def heard(self, server: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
-        """A response with rate-limit headers came from a server."""
-        if server in self._unread or len(self._unread) < _MOST_SERVERS:
-            self._unread[server] = (raw_headers, time.monotonic_ns())
-
-    def read(self) -> None:
-        """Look what the responses say that came since the last time."""
-        while self._unread:
-            try:
-                server, (raw_headers, seen_ns) = self._unread.popitem()
-            except KeyError:
-                return
-            said = limits_of(raw_headers)
-            if said is None:
-                continue
-            for last, resource, value in (
-                (self, "requests", said.remaining_requests),
-                (self, "tokens", said.remaining_tokens),
-                (self.limits, "requests", said.limit_requests),
-                (self.limits, "tokens", said.limit_tokens),
-            ):
-                if value is not None:
-                    last.note(resource, value, server, self._settings, seen_ns)
-
-    def clear(self) -> None:
-        self._unread.clear()
-        super().clear()
-        self.limits.clear()
 
 
 @lru_cache(maxsize=1)
