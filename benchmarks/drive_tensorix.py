@@ -25,6 +25,7 @@ from tensorix_api import Secret  # noqa: E402
 from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._health import raise_open_files  # noqa: E402
 from tensorix_loadtests._load_run import LoadRun  # noqa: E402
+from tensorix_loadtests._origin import Origin  # noqa: E402
 from tensorix_loadtests._recording import Result  # noqa: E402
 from tensorix_loadtests._users import ChatUser  # noqa: E402
 from tensorix_loadtests.plan import LoadPlan, Timeouts  # noqa: E402
@@ -52,7 +53,7 @@ def main() -> None:
         """Opens its connection, waits for its turn, and reads one long answer."""
 
         def ask(self) -> None:
-            self._send(Call.list_models(), "warm-up")
+            self._send(Call.list_models(), Origin(scenario="warm-up"))
             warm.append(1)
             go.wait()
             gevent.sleep(offsets[self.user_id])

@@ -11,10 +11,12 @@ from gevent.event import Event
 from gevent.hub import get_hub
 
 from tensorix_api.errors import ErrorKind, Phase
+from tensorix_api.secret import Secret
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._connection import Connection, ConnectStamps
 from tensorix_loadtests._exchange import Exchange
 from tensorix_loadtests._failure import Failure
+from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._session import Session
 
 __all__ = ["Attempt"]
@@ -28,13 +30,16 @@ _AT_ONCE_NS = 20_000_000
 class Attempt:
     """One request on its way: opens or reuses a connection, sends, waits within its timeouts."""
 
-    def __init__(self, session: Session, call: Call, connection: Connection | None, user_ready_ns: int | None) -> None:
+    def __init__(
+        self, session: Session, call: Call, connection: Connection | None, origin: Origin, key: Secret | None
+    ) -> None:
         self.session = session
         self.call = call
+        self.origin = origin
+        self.key = key
         self.connection = connection
         self.record_id = session.next_record_id()
         self.request_id = f"{session.run_id}.{self.record_id}"
-        self.user_ready_ns = user_ready_ns
         self.began_ns = time.monotonic_ns()
         self.reused = False
         self.resent = False
@@ -95,7 +100,7 @@ class Attempt:
         done = Event()
         exchange = self.exchange = Exchange(stream=self.call.stream, finish=done.set)
         connection.receiver = exchange
-        wire = self.session.wire(self.call, self.request_id)
+        wire = self.session.wire(self.call, self.request_id, self.key)
         self.request_bytes = len(wire)
         try:
             self.sent_ns = connection.send(wire, self._whole_deadline(), self._started)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tensorix_api.secret import Secret
 from tensorix_loadtests._attempt import Attempt
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._connection import Connection
+from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._recording import Result, result_of
 from tensorix_loadtests._session import Session
 
 __all__ = ["LoadClient"]
+
+_UNPLANNED = Origin()
 
 
 class LoadClient:
@@ -40,19 +44,19 @@ class LoadClient:
             self._connection.close()
             self._connection = None
 
-    def send(self, call: Call, *, scenario: str | None = None, user_ready_ns: int | None = None) -> Result:
-        """Make one request. `user_ready_ns` is the monotonic instant from which the user was free to make it."""
-        attempt = Attempt(self._session, call, self._connection, user_ready_ns)
+    def send(self, call: Call, origin: Origin = _UNPLANNED, *, key: Secret | None = None) -> Result:
+        """Make one request. Without a key it is sent with the session's."""
+        attempt = Attempt(self._session, call, self._connection, origin, key or self._session.settings.api_key)
         try:
             attempt.run()
         except BaseException as error:
             # Killed while it waited, or a defect of ours: recorded either way.
             attempt.interrupted(error)
             self._keep(attempt)
-            self._on_result(self._result(attempt, scenario))
+            self._on_result(self._result(attempt))
             raise
         self._keep(attempt)
-        result = self._result(attempt, scenario)
+        result = self._result(attempt)
         self._on_result(result)
         return result
 
@@ -65,5 +69,5 @@ class LoadClient:
                 connection.close()
         self._connection = connection if connection is not None and connection.usable else None
 
-    def _result(self, attempt: Attempt, scenario: str | None) -> Result:
-        return result_of(attempt, scenario=scenario, user_class=self._user_class, user_id=self._user_id)
+    def _result(self, attempt: Attempt) -> Result:
+        return result_of(attempt, user_class=self._user_class, user_id=self._user_id)

@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
 import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import pyarrow as pa
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
-from tensorix_loadtests._clock import SO_TIMESTAMPNS
+from tensorix_loadtests._call import Call
+from tensorix_loadtests._gate import Closed, Gate, OpenGate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._preflight import choose_model
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._session import Session
+from tensorix_loadtests._sink import FolderSink, Sink
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
-from tensorix_records import Run
+from tensorix_records import RequestRecord, Run
 
-__all__ = ["LoadRun", "open_session"]
-
-logger = logging.getLogger("tensorix_loadtests")
+__all__ = ["Listener", "LoadRun", "open_session"]
 
 _FLUSH_S = 0.5
 # By status, not by kind: a 403 may be about one model or one prompt, and the next request may pass.
 _STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
-_PACKAGES = ("tensorix-toolkit", "locust", "gevent", "httptools", "pyarrow")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def open_session(plan: LoadPlan, key: Secret | None) -> Session:
@@ -64,17 +51,28 @@ def open_session(plan: LoadPlan, key: Secret | None) -> Session:
     )
 
 
+class Listener(Protocol):
+    """Looks on while a run goes on."""
+
+    def on_record(self, record: RequestRecord) -> None: ...
+
+    def on_second(self, second: Mapping[str, Any]) -> None:
+        """About once a second, with what the event `second` of the run folder holds."""
+
+
 class LoadRun:
     """The state of one run. `take` before each request, `on_result` after it; `stopped` is set when the run must end.
 
     Make it with `begin`, which looks at the server first and makes the run folder only then.
     """
 
-    def __init__(self, plan: LoadPlan, session: Session, run: Run, model: str) -> None:
+    def __init__(self, plan: LoadPlan, session: Session, sink: Sink, model: str) -> None:
         self.plan = plan
         self.session = session
-        self.run = run
         self.model = model
+        self.gate: Gate = OpenGate(session.settings.api_key)
+        self.listeners: list[Listener] = []
+        """Told of each record, and of each second; what they raise is a defect."""
         self.users: Callable[[], int] = lambda: 0
         self.stopped = Event()
         self.end_reason: str | None = None
@@ -84,7 +82,10 @@ class LoadRun:
         """What went wrong in the run itself, in one line."""
         self.started = 0
         self.finished = 0
-        self._writer = run.writer(session.process_id)
+        self._sink = sink
+        self._turnstile = BoundedSemaphore()
+        self._room = Event()
+        """Set whenever there may be more room at the gate."""
         self._health = Health()
         self._greenlets: list[Any] = []
         self._phases: set[str] = set()
@@ -109,44 +110,10 @@ class LoadRun:
         pa.array([0], pa.int64())
         session = open_session(plan, key)
         model, preflight, warning = choose_model(session, plan.ca_bundle)
-        asked = plan.public_dict() | {"model": model}
-        if user_classes is not None:
-            del asked["mix"]
-            asked["user_classes"] = user_classes
-        run = Run.create(
-            out,
-            {
-                "run_id": session.run_id,
-                "kind": "load",
-                "asked": asked,
-                "key_alias": session.key_alias,
-                "limits": {
-                    "requests": plan.limits.requests,
-                    "tokens": plan.limits.tokens,
-                    "window_s": plan.limits.window_s,
-                    "told": list(plan.limits.told),
-                },
-                "label": plan.label,
-                "versions": _versions(),
-                "machine": {
-                    "host": session.host,
-                    "platform": platform.platform(),
-                    "cpus": os.cpu_count(),
-                    "process": os.getpid(),
-                },
-                "clocks": {
-                    "stamps": "monotonic",
-                    "receive_stamps": "kernel" if SO_TIMESTAMPNS is not None else "user",
-                    "offset_uncertainty_ns": session.clock.uncertainty_ns,
-                },
-                "started_unix_ns": time.time_ns(),
-                "ended_unix_ns": None,
-                "end_reason": None,
-            },
-        )
-        self = cls(plan, session, run, model)
+        sink = FolderSink.create(out, plan, session, model, user_classes=user_classes)
+        self = cls(plan, session, sink, model)
         self.warning = warning
-        self._writer.add(preflight)
+        sink.add(preflight)
         self._write_event("run_started")
         self._flush()
         spare_the_collector()
@@ -167,21 +134,54 @@ class LoadRun:
         self.started += 1
         return True
 
+    def enter(self, call: Call, user_id: int) -> Passed | None:
+        """Wait until one more request may be sent, and count it as started; None where none may any more.
+
+        One waits at the gate at a time and the others behind it, so that they pass in the order in which they came.
+        What was passed is given to `leave` with the record, in the end.
+        """
+        with self._turnstile:
+            while not self.stopped.is_set():
+                match self.gate.admit(call, user_id):
+                    case Passed() as passed:
+                        if self.take():
+                            return passed
+                        self.gate.release(passed)
+                        return None
+                    case Wait(seconds):
+                        self._room.clear()
+                        self._room.wait(seconds)
+                    case Closed(reason, words):
+                        self.stop(reason, words)
+        return None
+
+    def leave(self, passed: Passed, record: RequestRecord) -> None:
+        """A request that was passed has ended."""
+        self.gate.settle(passed, record)
+        self._room.set()
+
     def on_result(self, result: Result) -> None:
         """Keep what came of a request, and stop the run where it must not go on."""
         record = result.record
         self.finished += 1
+        for listener in self.listeners:
+            listener.on_record(record)
         try:
-            self._writer.add(record)
+            self._sink.add(record)
             # Gaps of streams that failed stay out of the figures of those that succeeded, like every latency.
             if record.outcome == "success" and len(result.chunk_unix_ns) > 1:
-                self._writer.add_gaps(record.model_requested, result.chunk_unix_ns)
+                self._sink.add_gaps(record.model_requested, result.chunk_unix_ns)
         except RunFolderError as error:
             self._write_failed(error)
         if reason := _STOPS_AT_ONCE.get(record.status or 0):
             self.stop(reason, f"the server answered {record.status} ({record.error_kind}): {record.error_message}")
         elif self.plan.requests is not None and self.finished >= self.plan.requests:
             self.stop("requests")
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder; None where another process writes it."""
+        return self._sink.path
 
     @property
     def in_flight(self) -> int:
@@ -194,6 +194,7 @@ class LoadRun:
             return
         self.end_reason, self.trouble = reason, trouble
         self.stopped.set()
+        self._room.set()
         self._write_event("stop", reason=reason)
 
     def phase(self, name: str) -> None:
@@ -221,24 +222,26 @@ class LoadRun:
                 self._write_second(self._health.second())
 
     def _write_second(self, health: dict[str, Any]) -> None:
-        self._write_event(
-            "second",
-            in_flight=self.in_flight,
-            users=self.users(),
-            started=self.started,
-            finished=self.finished,
+        told = {
+            "in_flight": self.in_flight,
+            "users": self.users(),
+            "started": self.started,
+            "finished": self.finished,
             **health,
-        )
+        }
+        self._write_event("second", **told)
+        for listener in self.listeners:
+            listener.on_second(told)
 
     def _write_event(self, kind: str, **fields: Any) -> None:
         try:
-            self._writer.event(kind, **fields)
+            self._sink.event(kind, **fields)
         except RunFolderError as error:
             self._write_failed(error)
 
     def _flush(self) -> None:
         try:
-            self._writer.flush()
+            self._sink.flush()
         except RunFolderError as error:
             self._write_failed(error)
 
@@ -258,13 +261,6 @@ class LoadRun:
         gevent.killall(self._greenlets)
         self._write_event("run_ended", started=self.started, finished=self.finished, in_flight=self.in_flight)
         try:
-            self._writer.close()
-        except RunFolderError as error:
-            self._write_failed(error)
-        try:
-            self.run.update_manifest(ended_unix_ns=time.time_ns(), end_reason=self.end_reason or "defect")
-            self.run.compact()
+            self._sink.close(self.end_reason or "defect")
         except TensorixError as error:
             self._write_failed(RunFolderError(str(error)))
-            # What is there can be reported all the same; it only stays in its streams.
-            logger.warning("%s", error)

@@ -253,7 +253,7 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     if run.trouble:
         sys.stderr.write(f"tensorix: error: {run.trouble}\n")
         environment.process_exit_code = 1
-    sys.stderr.write(f"tensorix: run folder {run.run.path}; its report: tensorix report {run.run.path}\n")
+    sys.stderr.write(f"tensorix: run folder {run.path}; its report: tensorix report {run.path}\n")
 
 
 def install() -> None:

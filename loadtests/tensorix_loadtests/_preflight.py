@@ -5,6 +5,7 @@ from __future__ import annotations
 from tensorix_api.errors import ErrorKind, PreflightError
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._client import LoadClient
+from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._session import Session
 from tensorix_records import RequestRecord
@@ -19,7 +20,7 @@ def choose_model(session: Session, ca_bundle: str | None = None) -> tuple[str, R
     """
     client = LoadClient(session)
     try:
-        result = client.send(Call.list_models(), scenario="preflight")
+        result = client.send(Call.list_models(), Origin(scenario="preflight"))
     finally:
         client.close()
     record = result.record

@@ -31,9 +31,9 @@ class Result:
     """The names that a model list held."""
 
 
-def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None, user_id: int | None) -> Result:
+def result_of(attempt: Attempt, *, user_class: str | None, user_id: int | None) -> Result:
     """The record of an attempt that is over, whatever became of it."""
-    session, call = attempt.session, attempt.call
+    session, call, origin = attempt.session, attempt.call, attempt.origin
     exchange = _ended_exchange(attempt)
     verdict = judge(exchange, models=call.is_models)
     start = attempt.start_ns or attempt.began_ns
@@ -53,14 +53,19 @@ def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None,
     record = RequestRecord(
         run_id=session.run_id,
         record_id=attempt.record_id,
-        attempt=2 if attempt.resent else 1,
         request_id=attempt.request_id,
+        logical_id=origin.logical_id,
+        attempt=origin.attempt + (1 if attempt.resent else 0),
+        conversation_id=origin.conversation_id,
+        turn=origin.turn,
         process_id=session.process_id,
         host=session.host,
         user_class=user_class,
         user_id=user_id,
-        scenario=scenario,
-        key_alias=session.key_alias,
+        step_id=origin.step_id,
+        scenario=origin.scenario,
+        schedule_index=origin.schedule_index,
+        key_alias=session.alias_of(attempt.key),
         endpoint=call.endpoint,
         method="GET" if call.body is None else "POST",
         model_requested=call.model,
@@ -71,7 +76,8 @@ def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None,
         prompt_chars=call.prompt_chars,
         request_bytes=attempt.request_bytes or None,
         start_unix_ns=start_unix,
-        user_ready_at_ns=at(attempt.user_ready_ns),
+        intended_at_ns=at(origin.intended_ns),
+        user_ready_at_ns=at(origin.user_ready_ns),
         connect_start_at_ns=at(opened.start_ns) if opened else None,
         dns_done_at_ns=at(opened.dns_done_ns) if opened else None,
         tcp_done_at_ns=at(opened.tcp_done_ns) if opened else None,
@@ -108,6 +114,9 @@ def result_of(attempt: Attempt, *, scenario: str | None, user_class: str | None,
         limit_spelling=limits.spelling,
         limit_anomaly=session.redact(limits.anomaly, 200) if limits.anomaly else None,
         retry_after_ns=limits.retry_after_ns,
+        reserved_tokens=origin.reserved_tokens,
+        ledger_remaining_requests=origin.ledger_remaining_requests,
+        ledger_remaining_tokens=origin.ledger_remaining_tokens,
         **_said(verdict, exchange, session.redact),
     )
     offset = session.clock.offset_ns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ _SECRET_HEADER_PARTS = ("auth", "key", "token", "secret", "cookie", "password", 
 
 @dataclass(slots=True)
 class Session:
-    """What all users of a process share: the target, the key, the timeouts and the identity of the run.
+    """What all users of a process share: the target, the keys, the timeouts and the identity of the run.
 
     `headers` are sent with each request; their values never reach a record, and where a name sounds like a secret the
     value is also taken out of whatever the server echoes.
@@ -36,28 +36,37 @@ class Session:
     process_id: str = "0"
     host: str | None = None
     keep_gaps: bool = False
+    more_keys: Sequence[Secret] = ()
+    """Keys besides the settings' own: taken out of what the server echoes, like that."""
     clock: KernelClock = field(default_factory=KernelClock)
     key_alias: str | None = field(init=False)
     redact: Redactor = field(init=False)
+    _aliases: dict[Secret, str] = field(init=False)
     _numbers: Any = field(default_factory=itertools.count, init=False)
 
     def __post_init__(self) -> None:
         key = self.settings.api_key
         self.key_alias = key.alias if key else None
+        # An alias takes milliseconds to find.
+        self._aliases = {one: one.alias for one in (key, *self.more_keys) if one}
         hidden = [
             value for name, value in self.headers.items() if any(part in name.lower() for part in _SECRET_HEADER_PARTS)
         ]
         hidden += self.target.proxy.hidden if self.target.proxy else ()
         # What is shorter is a word, and would be taken out of every message.
-        self.redact = Redactor(key, *(value for value in hidden if len(value.reveal()) >= 6))
+        self.redact = Redactor(key, *self.more_keys, *(value for value in hidden if len(value.reveal()) >= 6))
+
+    def alias_of(self, key: Secret | None) -> str | None:
+        """How records call one of the keys."""
+        return None if key is None else self._aliases.get(key)
 
     def next_record_id(self) -> str:
         """An identity that no other record of the run has."""
         return f"{self.process_id}-{next(self._numbers):07d}"
 
-    def wire(self, call: Call, request_id: str) -> memoryview:
+    def wire(self, call: Call, request_id: str, key: Secret | None) -> memoryview:
         """The request's bytes. A memoryview, since that shows nothing in a traceback's locals."""
-        target, key, proxy = self.target, self.settings.api_key, self.target.proxy
+        target, proxy = self.target, self.target.proxy
         method = "GET" if call.body is None else "POST"
         lines = [
             f"{method} {target.request_prefix}{call.endpoint} HTTP/1.1",

@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -17,6 +18,7 @@ from tensorix_loadtests._back_off import BackOff
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._client import LoadClient
 from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._recording import Result
 from tensorix_records import RequestRecord
 
@@ -68,10 +70,21 @@ class _ApiUser(User):
         """The default task."""
         raise NotImplementedError
 
-    def _send(self, call: Call, scenario: str | None) -> RequestRecord:
-        if not self.run_state.take():
+    def _send(self, call: Call, origin: Origin) -> RequestRecord:
+        """Make a request when it may be made. Raises StopUser where none may any more."""
+        passed = self.run_state.enter(call, self.user_id)
+        if passed is None:
             raise StopUser
-        record = self.client.send(call, scenario=scenario, user_ready_ns=self._ready_ns).record
+        origin = replace(
+            origin,
+            user_ready_ns=self._ready_ns,
+            reserved_tokens=passed.reserved_tokens,
+            ledger_remaining_requests=passed.ledger_remaining_requests,
+            ledger_remaining_tokens=passed.ledger_remaining_tokens,
+        )
+        # What was passed is settled with the record, before anybody else hears of it.
+        self._passed = passed
+        record = self.client.send(call, origin, key=passed.key).record
         if wait_s := self._back_off.after(record):
             self._hold_back(wait_s)
         self._ready_ns = time.monotonic_ns()
@@ -89,6 +102,7 @@ class _ApiUser(User):
 
     def _on_result(self, result: Result) -> None:
         record = result.record
+        self.run_state.leave(self._passed, record)
         # The record first: what a listener of the event does cannot touch it.
         self.run_state.on_result(result)
         exception = None
@@ -153,7 +167,7 @@ class ChatUser(_ApiUser):
             temperature=self.temperature if self.temperature is not None else plan.temperature,
             extra={**plan.body, **(self.body or {}), **body},
         )
-        return self._send(call, scenario)
+        return self._send(call, Origin(scenario=scenario))
 
 
 class ModelListUser(_ApiUser):
@@ -172,4 +186,4 @@ class ModelListUser(_ApiUser):
 
     def list_models(self, *, scenario: str | None = None) -> RequestRecord:
         """List the models and return the record of what came of it."""
-        return self._send(Call.list_models(), scenario)
+        return self._send(Call.list_models(), Origin(scenario=scenario))

@@ -1,0 +1,40 @@
+"""What a load test is asked to do, as one value that travels from the command line to the engine.
+
+Importing this starts no Locust and patches nothing.
+"""
+
+from tensorix_loadtests.plan._arrivals import Arrivals, Replay, Stage, ThinkTime
+from tensorix_loadtests.plan._checks import check_body
+from tensorix_loadtests.plan._goals import Goals
+from tensorix_loadtests.plan._kinds import CHAT_STREAMED, CHAT_UNSTREAMED, KINDS, MODELS, users_by_kind
+from tensorix_loadtests.plan._limits import Limits
+from tensorix_loadtests.plan._load_plan import DEFAULT_PROMPT, LoadPlan
+from tensorix_loadtests.plan._machines import Machines
+from tensorix_loadtests.plan._prompting import Lengths, Prompting
+from tensorix_loadtests.plan._spending import Price, Spending
+from tensorix_loadtests.plan._timeouts import Timeouts
+from tensorix_loadtests.plan._watching import Watching
+
+__all__ = [
+    "CHAT_STREAMED",
+    "CHAT_UNSTREAMED",
+    "DEFAULT_PROMPT",
+    "KINDS",
+    "MODELS",
+    "Arrivals",
+    "Goals",
+    "Lengths",
+    "Limits",
+    "LoadPlan",
+    "Machines",
+    "Price",
+    "Prompting",
+    "Replay",
+    "Spending",
+    "Stage",
+    "ThinkTime",
+    "Timeouts",
+    "Watching",
+    "check_body",
+    "users_by_kind",
+]
