@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tensorix_api.budget import Spend
 from tensorix_api.secret import Secret
 from tensorix_loadtests._call import Call
 from tensorix_records import RequestRecord
 
-__all__ = ["Closed", "Gate", "OpenGate", "Passed", "Wait"]
+__all__ = ["Closed", "Gate", "OpenGate", "Pace", "Passed", "Wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,31 @@ class Gate(Protocol):
 
     def release(self, passed: Passed) -> None:
         """It was never sent."""
+
+
+class Pace(Protocol):
+    """Keeps what is sent with one key within a share of its limits. Times are monotonic ns.
+
+    Each `sent` is followed by one `settle`, or by one `release`.
+    """
+
+    def wait_ns(self, now_ns: int, worst: Spend) -> int:
+        """How long to wait before a request that uses this at worst may be sent; 0: it may go now. Takes nothing."""
+        ...
+
+    def sent(self, now_ns: int, worst: Spend) -> Any:
+        """It goes. What comes back is given to `settle`."""
+        ...
+
+    def settle(self, now_ns: int, token: Any, actual: Spend | None, record: RequestRecord) -> None:
+        """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""
+
+    def release(self, now_ns: int, token: Any) -> None:
+        """It was never sent."""
+
+    def remaining(self, now_ns: int) -> tuple[int | None, int | None]:
+        """The requests and tokens that are left of the share by its own ledger; None of a kind without a limit."""
+        ...
 
 
 class OpenGate:
