@@ -13,9 +13,9 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ STEP_S, SEQUENCE_S, PROMPT_RATE = 0.020, 0.001, 4000.0
 # Where all slots are busy, a step lasts some 33 ms with its share of prompts, and a reply takes 10 of them.
 KNEE_PER_S = SLOTS / (10 * 0.0335)
 LOADS = (0.3, 0.6, 0.9, 1.1, 1.5)
+LASTING_S = 4.5
 
 
 @dataclass
@@ -210,18 +211,26 @@ async def send_at(port: int, at_s: float, request: bytes) -> None:
     await writer.wait_closed()
 
 
-def observed(simulator: Simulator) -> tuple[list[Customer], list[Customer]]:
-    """What the truth says of all chat completions: who came and what became of them, and the same who came, anew.
+@dataclass
+class Observed(Customer):
+    """A request of the truth: `first` and `ends` are when its tokens were sent, and these when they were due.
 
-    Replies that were sent whole have no first token.
+    A reply that was sent whole has no first token, and the truth does not say when it was due: as it was sent.
     """
+
+    first_due: float = math.nan
+    ends_due: float = math.nan
+
+
+def observed(simulator: Simulator) -> list[Observed]:
+    """What the truth says of all chat completions: who came and what became of them."""
     lines = simulator.truth()
     ends = {line["n"]: line for line in lines if line["event"] == "end"}
     came = [line for line in lines if line["event"] == "arrival" and line["path"] == "/v1/chat/completions"]
     outcomes = []
     for line in sorted(came, key=lambda line: int(line["body_ns"])):
         # What one would have been that was turned away is not said; an average one, should the simulation take it in.
-        one = Customer(line["body_ns"] / 1e9, line.get("prompt_tokens", 30), line.get("reply_tokens", 10))
+        one = Observed(line["body_ns"] / 1e9, line.get("prompt_tokens", 30), line.get("reply_tokens", 10))
         end = ends[line["n"]]
         if line["status"] == 503:
             one.refused = True
@@ -229,16 +238,59 @@ def observed(simulator: Simulator) -> tuple[list[Customer], list[Customer]]:
             assert (line["decision"], end["ended"]) == ("admitted", "complete")
             one.starts = one.arrives + end["queue_ns"] / 1e9
             one.first = end["first_token_sent_ns"] / 1e9 if line["stream"] else math.nan
-            one.ends = end["last_sent_ns"] / 1e9
+            one.ends = one.ends_due = end["last_sent_ns"] / 1e9
+            if line["stream"]:
+                due = [sent - late for sent, late in zip(end["chunk_sent_ns"], end["lateness_ns"], strict=True)]
+                one.first_due, one.ends_due = due[0] / 1e9, due[-1] / 1e9
         outcomes.append(one)
-    return outcomes, [Customer(one.arrives, one.prompt, one.tokens) for one in outcomes]
+    return outcomes
+
+
+def medians_apart(outcomes: Sequence[Observed], customers: Sequence[Customer]) -> dict[str, float]:
+    """By how much the median request was slower than the simulation has it, as a share of the mean that it has.
+
+    Each is set beside itself, so that a few that a busy machine held up move nothing, however long it did.
+    """
+    apart = {}
+    for name, due in (("starts", "starts"), ("first", "first_due"), ("ends", "ends_due")):
+        pairs = [
+            (getattr(seen, due) - seen.arrives, getattr(expected, name) - expected.arrives)
+            for seen, expected in zip(outcomes, customers, strict=True)
+            if not (seen.refused or expected.refused or math.isnan(getattr(seen, due)))
+        ]
+        apart[name] = median(a - b for a, b in pairs) / fmean(b for _, b in pairs)
+    return apart
+
+
+@pytest.mark.parametrize("percent", [8, -8])
+@pytest.mark.parametrize("figure", ["step_ns", "step_per_sequence_ns", "prompt_tokens_per_s"])
+def test_a_model_that_is_8_percent_off_is_told_and_a_machine_that_stalls_is_not(figure: str, percent: int) -> None:
+    """What is asked over sockets, in virtual time: with one figure of the model 8 % off, some load's median request is
+    more than 1 % off, and with the right model none is, though every fifth request is held up by half a second.
+    """
+    worst = []
+    for model in (MODEL, replace(MODEL, **{figure: getattr(MODEL, figure) * (1 + percent / 100)})):
+        worst.append(0.0)
+        for load in LOADS:
+            customers = [one for one in poisson(load, 1_000, seed=round(100 * load)) if one.arrives < LASTING_S]
+            outcomes = [
+                Observed(**asdict(one), first_due=one.first, ends_due=one.ends)
+                for one in drive(Batch(model, SLOTS, QUEUE), customers)
+            ]
+            for held_up in outcomes[::5]:
+                held_up.starts, held_up.first_due = held_up.starts + 0.5, held_up.first_due + 0.5
+                held_up.ends_due += 0.5
+            simulate(customers, slots=SLOTS, queue=QUEUE, step=STEP_S, per_sequence=SEQUENCE_S, prompt_rate=PROMPT_RATE)
+            worst[-1] = max(worst[-1], *map(abs, medians_apart(outcomes, customers).values()))
+    assert worst[0] < 1e-6
+    assert worst[1] > 0.01
 
 
 def test_over_sockets_five_loads_fare_as_in_the_simulation(
     start: Callable[..., Simulator], wire_request: Callable[..., bytes], body: Callable[..., dict[str, Any]]
 ) -> None:
-    """Poisson arrivals at five loads, streamed and not: throughput, mean E2E, TTFT and wait for a slot are within 5 %
-    of what the simulation makes of the arrivals that the truth has.
+    """Poisson arrivals at five loads, streamed and not: the median request waits for a slot, has its first token due
+    and ends within 1 % of what the simulation makes of the arrivals that the truth has.
     """
     simulators = [
         start(
@@ -254,14 +306,13 @@ def test_over_sockets_five_loads_fare_as_in_the_simulation(
         )
         for _ in LOADS
     ]
-    lasting_s = 4.5
 
     async def offer() -> None:
         sent = []
         start_s = time.monotonic() + 0.2
         for simulator, load in zip(simulators, LOADS, strict=True):
             for k, one in enumerate(poisson(load, 1_000, seed=round(100 * load))):
-                if one.arrives > lasting_s:
+                if one.arrives > LASTING_S:
                     break
                 messages = [{"role": "user", "content": "word " * one.prompt}]
                 asked = body(messages=messages, max_tokens=one.tokens, stream=k % 3 != 0)
@@ -273,8 +324,9 @@ def test_over_sockets_five_loads_fare_as_in_the_simulation(
         asyncio.run(send_at(simulator.port, 0.0, wire_request(method="GET", path="/v1/models", connection="close")))
     asyncio.run(offer())
     for simulator, load in zip(simulators, LOADS, strict=True):
-        outcomes, customers = observed(simulator)
-        assert len(customers) > load * KNEE_PER_S * lasting_s / 2
+        outcomes = observed(simulator)
+        customers = [Customer(one.arrives, one.prompt, one.tokens) for one in outcomes]
+        assert len(customers) > load * KNEE_PER_S * LASTING_S / 2
         simulate(customers, slots=SLOTS, queue=QUEUE, step=STEP_S, per_sequence=SEQUENCE_S, prompt_rate=PROMPT_RATE)
         for outcome, customer in zip(outcomes, customers, strict=True):
             customer.first = math.nan if math.isnan(outcome.first) else customer.first
@@ -286,6 +338,11 @@ def test_over_sockets_five_loads_fare_as_in_the_simulation(
             for value in (getattr(seen, name), getattr(expected, name))
         ]
         sys.stdout.write(f"| {' | '.join([str(load), *told])} |\n")
-        assert seen.refused == pytest.approx(expected.refused, abs=0.02), load
-        for name in ("throughput", "e2e", "ttft", "wait"):
-            assert getattr(seen, name) == pytest.approx(getattr(expected, name), rel=0.05), (load, name)
+        apart = medians_apart(outcomes, customers)
+        assert apart == pytest.approx(dict.fromkeys(apart, 0.0), abs=0.01), load
+        # A stall moves these: one of half a second that a quarter of the few requests of the lowest load meet, a mean
+        # by an eighth of a second.
+        assert seen.refused == pytest.approx(expected.refused, abs=0.05), load
+        assert seen.throughput == pytest.approx(expected.throughput, rel=0.25), load
+        for name in ("e2e", "ttft", "wait"):
+            assert getattr(seen, name) == pytest.approx(getattr(expected, name), rel=0.25, abs=0.15), (load, name)
