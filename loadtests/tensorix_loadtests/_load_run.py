@@ -29,11 +29,17 @@ from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import RequestRecord, Run
 
-__all__ = ["Listener", "LoadRun", "open_session"]
+__all__ = ["Listener", "LoadRun", "open_session", "part_of"]
 
 _FLUSH_S = 0.5
 # By status, not by kind: a 403 may be about one model or one prompt, and the next request may pass.
 _STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
+
+
+def part_of(whole: int, share: tuple[int, int]) -> int:
+    """The part of the k-th of n: the parts of all add up to the whole, and differ by one at most."""
+    part, parts = share
+    return whole * (part + 1) // parts - whole * part // parts
 
 
 def open_session(plan: LoadPlan, key: Secret | None) -> Session:
@@ -66,8 +72,17 @@ class LoadRun:
     Make it with `begin`, which looks at the server first and makes the run folder only then.
     """
 
-    def __init__(self, plan: LoadPlan, session: Session, sink: Sink, model: str) -> None:
+    def __init__(
+        self, plan: LoadPlan, session: Session, sink: Sink, model: str, *, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self.plan = plan
+        """Of the whole run, however many processes share it."""
+        self.share = share
+        """(k, n): the k-th of n processes (from 0) that send. What is capped or scheduled is divided among them."""
+        self.requests = None if plan.requests is None else part_of(plan.requests, share)
+        """This process's part of the number of requests asked for."""
+        self.begins_unix_ns: int | None = None
+        """The instant, by this machine's clock, from which the schedules of all processes count; None: by oneself."""
         self.session = session
         self.model = model
         self.gate: Gate = OpenGate(session.settings.api_key)
@@ -115,13 +130,17 @@ class LoadRun:
         self.warning = warning
         sink.add(preflight)
         self._write_event("run_started")
+        self.watch()
+        return self
+
+    def watch(self) -> None:
+        """Hand on what there is to record twice a second from now on, and once a second how this process does."""
         self._flush()
         spare_the_collector()
         # A word on what is in flight from the start; how the process does is counted from here, imports left out.
         self._write_second({})
         self._health = Health()
         self._greenlets = [gevent.spawn(self._health.beat), gevent.spawn(self._tick)]
-        return self
 
     # the users' side
 
@@ -129,7 +148,7 @@ class LoadRun:
         """Whether one more request may be sent; counts it as started."""
         if self.stopped.is_set():
             return False
-        if self.plan.requests is not None and self.started >= self.plan.requests:
+        if self.requests is not None and self.started >= self.requests:
             return False
         self.started += 1
         return True
@@ -175,7 +194,7 @@ class LoadRun:
             self._write_failed(error)
         if reason := _STOPS_AT_ONCE.get(record.status or 0):
             self.stop(reason, f"the server answered {record.status} ({record.error_kind}): {record.error_message}")
-        elif self.plan.requests is not None and self.finished >= self.plan.requests:
+        elif self.requests is not None and self.finished >= self.requests:
             self.stop("requests")
 
     @property
