@@ -3,6 +3,7 @@
 Importing this starts no Locust and patches nothing.
 """
 
+from tensorix_loadtests.plan._arrival_texts import arrivals_of, read_rate, read_think_time
 from tensorix_loadtests.plan._arrivals import Arrivals, Replay, Stage, ThinkTime
 from tensorix_loadtests.plan._checks import check_body
 from tensorix_loadtests.plan._goals import Goals
@@ -10,8 +11,9 @@ from tensorix_loadtests.plan._kinds import CHAT_STREAMED, CHAT_UNSTREAMED, KINDS
 from tensorix_loadtests.plan._limits import Limits
 from tensorix_loadtests.plan._load_plan import DEFAULT_PROMPT, LoadPlan
 from tensorix_loadtests.plan._machines import Machines
+from tensorix_loadtests.plan._prices import Price, read_prices
 from tensorix_loadtests.plan._prompting import Lengths, Prompting
-from tensorix_loadtests.plan._spending import Price, Spending
+from tensorix_loadtests.plan._spending import Spending, parse_key_variables, parse_money
 from tensorix_loadtests.plan._timeouts import Timeouts
 from tensorix_loadtests.plan._watching import Watching
 
@@ -35,6 +37,12 @@ __all__ = [
     "ThinkTime",
     "Timeouts",
     "Watching",
+    "arrivals_of",
     "check_body",
+    "parse_key_variables",
+    "parse_money",
+    "read_prices",
+    "read_rate",
+    "read_think_time",
     "users_by_kind",
 ]

@@ -16,11 +16,11 @@ from tensorix_api.settings import Settings
 from tensorix_loadtests.plan._arrivals import Arrivals, ThinkTime
 from tensorix_loadtests.plan._checks import check_body, check_headers, check_mix, check_text, positive, positive_int
 from tensorix_loadtests.plan._goals import Goals
-from tensorix_loadtests.plan._kinds import CHAT_STREAMED
+from tensorix_loadtests.plan._kinds import CHAT_STREAMED, CHAT_UNSTREAMED
 from tensorix_loadtests.plan._limits import Limits
 from tensorix_loadtests.plan._machines import Machines
 from tensorix_loadtests.plan._prompting import Prompting
-from tensorix_loadtests.plan._spending import Spending
+from tensorix_loadtests.plan._spending import Spending, bounds_in, check_bounded, check_priced
 from tensorix_loadtests.plan._timeouts import Timeouts
 from tensorix_loadtests.plan._watching import Watching
 
@@ -80,6 +80,8 @@ class LoadPlan:
     goals: Goals = field(default_factory=Goals)
     watching: Watching = field(default_factory=Watching)
     machines: Machines = field(default_factory=Machines)
+    options: dict[str, Any] = field(default_factory=dict)
+    """How it was written on the command line or in a file, without headers: what repeats the run."""
 
     def __post_init__(self) -> None:
         Settings(base_url=self.base_url)
@@ -95,7 +97,8 @@ class LoadPlan:
             positive_int("max_tokens", self.max_tokens)
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise SettingsError(f"temperature {self.temperature} is not between 0 and 2")
-        check_mix(self.mix, self.users)
+        # In open loop each arrival is of a kind, and any user takes it.
+        check_mix(self.mix, self.users if self.arrivals is None else len(self.mix))
         if not self.prompts or any(not isinstance(prompt, str) or not prompt for prompt in self.prompts):
             raise SettingsError("there is an empty prompt, or none: give some text")
         for what, text in (("model", self.model), ("label", self.label), *(("prompt", each) for each in self.prompts)):
@@ -110,6 +113,9 @@ class LoadPlan:
                 positive_int(f"limit of {name}", getattr(self.limits, name))
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise SettingsError(f"the CA bundle {self.ca_bundle!r} is no file: give the path of a PEM file")
+        if self.mix.get(CHAT_STREAMED) or self.mix.get(CHAT_UNSTREAMED):
+            check_bounded(self.spending, (self.max_tokens, self.prompting.answer_tokens, *bounds_in(self.body)))
+            check_priced(self.spending, [model for model in (self.model, *self.models) if model])
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LoadPlan:
