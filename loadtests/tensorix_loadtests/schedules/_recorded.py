@@ -1,0 +1,38 @@
+"""A run that was recorded, as a trace to send again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from tensorix_api.errors import RunFolderError, SettingsError
+from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS
+from tensorix_loadtests.schedules._traces import Traced
+from tensorix_records import Run
+
+__all__ = ["read_run"]
+
+_COLUMNS = ("start_unix_ns", "intended_at_ns", "attempt", "scenario", "endpoint", "stream", "prompt_tokens")
+
+
+def read_run(path: Path) -> Iterator[Traced]:
+    """The requests of a run, when they were due (in a closed loop: sent), by kind and with the lengths that it saw.
+
+    Retries are left out, as is the question for the models before the run. Raises SettingsError where it is no run.
+    """
+    try:
+        table = Run.open(path).records([*_COLUMNS, "completion_tokens"])
+    except RunFolderError as error:
+        raise SettingsError(f"nothing to replay: {error}") from None
+    starts = table.column("start_unix_ns")
+    table = table.append_column(
+        "due", pc.call_function("add", [starts, pc.fill_null(table.column("intended_at_ns"), 0)])
+    )
+    for row in table.sort_by("due").to_pylist():
+        if row["scenario"] == "preflight" or row["attempt"] != 1:
+            continue
+        models = row["endpoint"].endswith("/models")
+        kind = MODELS if models else CHAT_STREAMED if row["stream"] else CHAT_UNSTREAMED
+        yield Traced(row["due"], row["prompt_tokens"], row["completion_tokens"], kind=kind)
