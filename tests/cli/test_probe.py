@@ -186,9 +186,9 @@ def test_an_interrupted_probe_ends_at_once(environment: dict[str, str], number: 
         (["--config", "none.toml"], "none.toml: it cannot be read: No such file or directory"),
     ],
 )
-def test_a_mistake_is_one_line_and_2(tensorix: Command, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_one_line_and_2(tensorix_here: Command, arguments: list[str], said: str) -> None:
     """What was asked wrongly is said in one line, with nothing sent."""
-    ran = tensorix("probe", "once", *arguments, TENSORIX_API_KEY="")
+    ran = tensorix_here("probe", "once", *arguments, TENSORIX_API_KEY="")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert said in ran.stderr
     assert ran.stderr.count("\n") == 1

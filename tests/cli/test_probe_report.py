@@ -108,11 +108,11 @@ def test_targets_and_locations_can_be_chosen(tensorix: Command, history: Path, t
         (["--history", "postgresql://user:secret-word@127.0.0.1:9/x"], "127.0.0.1"),
     ],
 )
-def test_mistakes(tensorix: Command, history: Path, tmp_path: Path, arguments: list[str], word: str) -> None:
+def test_mistakes(tensorix_here: Command, history: Path, tmp_path: Path, arguments: list[str], word: str) -> None:
     """What cannot be reported is one line that says what to do, exit status 2, and makes no file."""
     (tmp_path / "probes.toml").write_text(_CONFIGURATION)
     before = {path.name for path in tmp_path.iterdir()}
-    ran = tensorix("probe", "report", *arguments)
+    ran = tensorix_here("probe", "report", *arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("tensorix: error: ")
     assert ran.stderr.count("\n") == 1

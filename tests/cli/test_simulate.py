@@ -192,12 +192,12 @@ def test_settings_are_printed_and_read_again(tensorix: Command, tmp_path: Path) 
         (" \n", [], "s.file is empty: for no settings write {}"),
     ],
 )
-def test_a_mistake_is_named(tensorix: Command, tmp_path: Path, file: str, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_named(tensorix_here: Command, tmp_path: Path, file: str, arguments: list[str], said: str) -> None:
     """One line and exit status 2: the file and its line where it is in one, the setting, and what it may be."""
     if file:
         (tmp_path / "s.file").write_text(file)
         arguments = ["--settings", "s.file"]
-    ran = tensorix("simulate", "--port", "0", *arguments)
+    ran = tensorix_here("simulate", "--port", "0", *arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("tensorix: error: ")
     assert said in ran.stderr
