@@ -14,6 +14,8 @@ class Origin:
     scenario: str | None = None
     user_ready_ns: int | None = None
     """From when on the user was free to make it."""
+    held_ns: int | None = None
+    """How long the gate held it back."""
     intended_ns: int | None = None
     """When the schedule wanted it sent; None in a closed loop."""
     schedule_index: int | None = None

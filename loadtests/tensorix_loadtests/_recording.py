@@ -78,6 +78,7 @@ def result_of(attempt: Attempt, *, user_class: str | None, user_id: int | None) 
         start_unix_ns=start_unix,
         intended_at_ns=at(origin.intended_ns),
         user_ready_at_ns=at(origin.user_ready_ns),
+        held_ns=origin.held_ns,
         connect_start_at_ns=at(opened.start_ns) if opened else None,
         dns_done_at_ns=at(opened.dns_done_ns) if opened else None,
         tcp_done_at_ns=at(opened.tcp_done_ns) if opened else None,

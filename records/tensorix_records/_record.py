@@ -69,6 +69,9 @@ class RequestRecord:
     intended_at_ns: int | None = None
     """When the schedule wanted it sent; None in a closed loop."""
     user_ready_at_ns: int | None = None
+    """When there was a user free to send it."""
+    held_ns: int | None = None
+    """How long the caps and the pace that were asked for held it back, before its connection."""
     connect_start_at_ns: int | None = None
     """None, as are the next three, where the connection was reused."""
     dns_done_at_ns: int | None = None

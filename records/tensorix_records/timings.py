@@ -112,6 +112,8 @@ class ScheduleDelay:
 
     waiting_ns: _Floats
     """For a user to be free."""
+    held_ns: _Floats
+    """At the gate, by the caps and the pace that were asked for."""
     connecting_ns: _Floats
     """Opening a connection; 0 where one was reused."""
     dispatch_ns: _Floats
@@ -119,8 +121,9 @@ class ScheduleDelay:
 
 
 def schedule_delay(table: Any) -> ScheduleDelay:
-    """The delay of each request between its intended instant and its start, in three parts."""
+    """The delay of each request between its intended instant and its start, in its parts."""
     ready, intended = _numbers(table, "user_ready_at_ns"), _numbers(table, "intended_at_ns")
+    held = _numbers(table, "held_ns")
     open_loop = ~np.isnan(intended)
     waiting = np.where(open_loop, np.maximum(ready - intended, 0), np.where(np.isnan(ready), np.nan, 0))
     connected = np.full(len(table), np.nan)
@@ -128,7 +131,8 @@ def schedule_delay(table: Any) -> ScheduleDelay:
         connected = np.fmax(connected, _numbers(table, name))
     connecting = connected - _numbers(table, "connect_start_at_ns")
     connecting = np.where(np.isnan(connecting), 0, connecting)
-    return ScheduleDelay(waiting, connecting, -np.fmax(ready, intended) - connecting)
+    held = np.where(np.isnan(held), 0, held)
+    return ScheduleDelay(waiting, held, connecting, -np.fmax(ready, intended) - held - connecting)
 
 
 @dataclass(frozen=True, slots=True)

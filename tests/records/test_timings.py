@@ -77,19 +77,20 @@ def test_latency_from_intended_includes_the_delay(table_of: Callable[..., Any]) 
     assert _list(t.latency_from_intended_ns(table)) == [100, None]
 
 
-def test_schedule_delay_has_three_parts(table_of: Callable[..., Any]) -> None:
-    """Waiting for a user, opening a connection and the client's own dispatch add up to the whole delay."""
+def test_schedule_delay_has_four_parts(table_of: Callable[..., Any]) -> None:
+    """Waiting for a user, the gate, opening a connection and the client's own dispatch add up to the whole delay."""
     delay = t.schedule_delay(
         table_of(
             {"intended_at_ns": -100, "user_ready_at_ns": -70, "connect_start_at_ns": -60, "tls_done_at_ns": -10},
-            {"intended_at_ns": -100, "user_ready_at_ns": -300, "connection_reused": True},
+            {"intended_at_ns": -100, "user_ready_at_ns": -300, "held_ns": 70, "connection_reused": True},
             {"user_ready_at_ns": -40, "connect_start_at_ns": -30, "dns_done_at_ns": -25, "tcp_done_at_ns": -20},
             {},
         )
     )
     assert _list(delay.waiting_ns) == [30, 0, 0, None]
+    assert _list(delay.held_ns) == [0, 70, 0, 0]
     assert _list(delay.connecting_ns) == [50, 0, 10, 0]
-    assert _list(delay.dispatch_ns) == [20, 100, 30, None]
+    assert _list(delay.dispatch_ns) == [20, 30, 30, None]
 
 
 def test_the_steady_state_is_from_warm_up_to_the_last_start(table_of: Callable[..., Any]) -> None:
