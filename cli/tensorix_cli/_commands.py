@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tensorix_api.errors import SettingsError, TensorixError
-from tensorix_api.settings import Settings
+from tensorix_api.errors import TensorixError
 from tensorix_cli import _load_options as option
-from tensorix_cli import _options
 from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._extras import require
+from tensorix_cli._load_command import LoadCommand, load
 from tensorix_cli._nagios import is_for_nagios, say_unknown
 from tensorix_cli._output import complain, say
+from tensorix_cli._places import fresh, place_of
 from tensorix_cli._probe import app as probe
 from tensorix_cli._simulate_help import SimulateCommand
 from tensorix_cli.exit_status import MEANING, ExitStatus
@@ -57,28 +56,6 @@ def run(arguments: list[str]) -> int:
     return int(status or 0)
 
 
-def _place(out: Path) -> Path:
-    """`out`, with the folders above it made where they are missing. Raises SettingsError where they cannot be."""
-    try:
-        str(out).encode()
-    except UnicodeEncodeError:
-        raise SettingsError("the name given with --out is not UTF-8: choose another") from None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{str(out.parent)!r} cannot be made ({reason}): give another place with --out") from None
-    return out.absolute()
-
-
-def _fresh(prefix: str) -> Path:
-    """The path of a run folder under `runs/`, named by the time, that is not there yet."""
-    parent = Path("runs")
-    name = f"{prefix}{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
-    candidates = [parent / name, *(parent / f"{name}-{number}" for number in range(2, 100))]
-    return next((path for path in candidates if not path.exists()), candidates[-1])
-
-
 def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -96,78 +73,7 @@ def _before_every_command(
     pass
 
 
-@app.command()
-def load(
-    base_url: option.BaseUrl = None,
-    model: option.Model = None,
-    out: option.Out = None,
-    users: option.Users = 1,
-    spawn_rate: option.SpawnRate = 1.0,
-    requests: option.Requests = None,
-    duration: option.Duration = None,
-    mix: option.Mix = None,
-    stream: option.Stream = None,
-    prompts: option.Prompts = None,
-    prompt_files: option.PromptFiles = None,
-    max_tokens: option.MaxTokens = 64,
-    temperature: option.Temperature = None,
-    headers: option.Headers = None,
-    body: option.Body = None,
-    ca_bundle: option.CaBundle = None,
-    limit_requests: option.LimitRequests = None,
-    limit_tokens: option.LimitTokens = None,
-    limit_window: option.LimitWindow = None,
-    connect_timeout: option.ConnectTimeout = 10.0,
-    first_token_timeout: option.FirstTokenTimeout = 60.0,
-    chunk_timeout: option.ChunkTimeout = 30.0,
-    timeout: option.Timeout = 300.0,
-    label: option.Label = None,
-    yes: option.Yes = False,
-    report: option.Reported = True,
-) -> None:
-    """Run a load test and report it. The key is read from TENSORIX_API_KEY.
-
-    Each of the users asks, waits for the answer and asks again, until the number of requests or the duration is over.
-    Before anything is sent off this machine, the most that the run can use is printed and agreed to.
-    """
-    require("loadtests", *(["reports"] if report else []))
-    from tensorix_cli._cost import DEFAULT_REQUESTS, agree, bounded
-    from tensorix_cli._load import run_load
-    from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, DEFAULT_PROMPT, Limits, LoadPlan, Timeouts
-    from tensorix_records import Run
-
-    settings = Settings.from_environment(base_url=base_url, model=model)
-    if mix and stream is not None:
-        raise SettingsError("--mix says already what is streamed: leave out --stream and --no-stream")
-    plan = LoadPlan(
-        base_url=settings.base_url,
-        model=settings.model,
-        users=users,
-        spawn_rate=spawn_rate,
-        requests=DEFAULT_REQUESTS if requests is None and duration is None else requests,
-        duration_s=duration,
-        mix=mix or {CHAT_UNSTREAMED if stream is False else CHAT_STREAMED: 1.0},
-        max_tokens=max_tokens,
-        temperature=temperature,
-        prompts=_options.prompts(prompts or [], prompt_files or []) or (DEFAULT_PROMPT,),
-        headers=dict(map(_options.header, headers or [])),
-        body=_options.body(body) if body else {},
-        timeouts=Timeouts(
-            connect_s=connect_timeout, first_token_s=first_token_timeout, chunk_s=chunk_timeout, total_s=timeout
-        ),
-        ca_bundle=None if ca_bundle is None else str(ca_bundle.absolute()),
-        limits=Limits.of(settings.base_url, requests=limit_requests, tokens=limit_tokens, window_s=limit_window),
-        label=label,
-    )
-    if settings.api_key is None and not settings.is_loopback:
-        raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
-    asked, plan = plan, bounded(plan, settings)
-    place = _place(out or _fresh(""))
-    Run.check_creatable(place)
-    if not agree(plan, settings, assumed=yes, capped=plan is not asked):
-        complain("nothing was sent")
-        raise typer.Exit(ExitStatus.MISTAKE)
-    raise typer.Exit(run_load(plan, place, settings.api_key, reported=report))
+app.command(cls=LoadCommand)(load)
 
 
 @app.command()
@@ -210,7 +116,7 @@ def spans(
     from tensorix_cli._spans import run_spans
 
     limits = {"requests": limit_requests, "tokens": limit_tokens, "window_s": limit_window}
-    place = _place(out or _fresh("spans-"))
+    place = place_of(out or fresh("spans-"))
     run_spans(files, place, limits=limits, complete=complete, label=label, reported=report)
 
 
@@ -309,4 +215,4 @@ def demo(
     require("simulator", "loadtests", "reports")
     from tensorix_cli._demo import run_demo
 
-    raise typer.Exit(run_demo(_place(out or _fresh("demo-"))))
+    raise typer.Exit(run_demo(place_of(out or fresh("demo-"))))

@@ -1,0 +1,165 @@
+"""`tensorix load`: the options, a plan's file and an earlier run's manifest become one plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from tensorix_api.errors import SettingsError
+from tensorix_api.settings import Settings
+from tensorix_cli import _load_options as option
+from tensorix_cli import _load_plan_file as plan_file
+from tensorix_cli._extras import require
+from tensorix_cli._output import complain
+from tensorix_cli._places import fresh, place_of
+from tensorix_cli.exit_status import ExitStatus
+
+__all__ = ["LoadCommand", "load"]
+
+# Their values may be secrets, or they say where to write rather than what to do.
+_NOT_REPEATED = {"headers", "out", "yes", "report", "plan", "again", "resume", "help"}
+
+
+class LoadCommand(TyperCommand):
+    """A command whose options are also read from `--plan FILE` or `--again RUN`; the command line goes over them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the options of the file or run as defaults, and remember all that were given, for the manifest."""
+        try:
+            raw, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        except typer.TyperException:
+            # The parsing proper says it better.
+            return super().parse_args(ctx, args)
+        given = self._given(raw)
+        if given is not None:
+            ctx.default_map = given.values
+        texts = (given.values if given else {}) | raw
+        ctx.meta["tensorix.options"] = {
+            name: _kept(name, value) for name, value in texts.items() if name not in _NOT_REPEATED and value is not None
+        }
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            name = getattr(error.param, "name", None)
+            if given is None or name is None or name in raw or (place := given.place(name)) is None:
+                raise
+            raise SettingsError(f"{place}: {error.format_message()}") from None
+
+    def _given(self, raw: dict[str, Any]) -> plan_file.Given | None:
+        if sum(1 for name in ("plan", "again", "resume") if raw.get(name)) > 1:
+            raise SettingsError("--plan, --again and --resume each say what to do: give one of them")
+        if raw.get("plan"):
+            spellings = {
+                spelling.removeprefix("--"): parameter.name or ""
+                for parameter in self.params
+                for spelling in (*parameter.opts, *parameter.secondary_opts)
+                if spelling.startswith("--")
+            }
+            return plan_file.from_file(Path(raw["plan"]), spellings)
+        if folder := raw.get("again") or raw.get("resume"):
+            from tensorix_records import Run
+
+            return plan_file.from_run(Run.open(folder).manifest, Path(folder))
+        return None
+
+
+def _kept(name: str, value: Any) -> Any:
+    """As a later run can read it from another folder."""
+    if name in plan_file.PATHS:
+        return [str(Path(one).absolute()) for one in value] if isinstance(value, list) else str(Path(value).absolute())
+    return list(value) if isinstance(value, tuple) else value
+
+
+def load(
+    ctx: typer.Context,
+    base_url: option.BaseUrl = None,
+    model: option.Model = None,
+    models: option.Models = None,
+    out: option.Out = None,
+    plan: option.PlanFile = None,
+    again: option.Again = None,
+    users: option.Users = 1,
+    spawn_rate: option.SpawnRate = 1.0,
+    requests: option.Requests = None,
+    duration: option.Duration = None,
+    mix: option.Mix = None,
+    stream: option.Stream = None,
+    think_time: option.ThinkTime = None,
+    rate: option.Rate = None,
+    arrivals: option.ArrivalGaps = None,
+    steps: option.Steps = None,
+    ramp: option.Ramp = None,
+    spike: option.Spike = None,
+    replay: option.ReplayFile = None,
+    replay_speed: option.ReplaySpeed = None,
+    max_users: option.MaxUsers = None,
+    seed: option.Seed = None,
+    prompts: option.Prompts = None,
+    prompt_files: option.PromptFiles = None,
+    prompt_format: option.PromptFormat = None,
+    prompt_tokens: option.PromptTokens = None,
+    answer_tokens: option.AnswerTokens = None,
+    turns: option.Turns = None,
+    shared_prefix: option.SharedPrefix = None,
+    unique_prompts: option.UniquePrompts = None,
+    max_tokens: option.MaxTokens = 64,
+    temperature: option.Temperature = None,
+    headers: option.Headers = None,
+    body: option.Body = None,
+    ca_bundle: option.CaBundle = None,
+    limit_requests: option.LimitRequests = None,
+    limit_tokens: option.LimitTokens = None,
+    limit_window: option.LimitWindow = None,
+    limit_share: option.LimitShare = None,
+    cap_requests: option.CapRequests = None,
+    cap_tokens: option.CapTokens = None,
+    cap_cost: option.CapCost = None,
+    prices: option.Prices = None,
+    key_variables: option.KeyVariables = None,
+    keys: option.Keys = None,
+    retries: option.Retries = None,
+    slo: option.Slo = None,
+    good: option.Good = None,
+    stop_on: option.StopOn = None,
+    junit: option.JUnit = None,
+    web: option.Web = None,
+    prometheus: option.PrometheusPage = None,
+    otlp: option.Otlp = None,
+    processes: option.Processes = None,
+    workers: option.Workers = None,
+    bind: option.Bind = None,
+    wait_for_workers: option.WaitForWorkers = None,
+    connect_timeout: option.ConnectTimeout = 10.0,
+    first_token_timeout: option.FirstTokenTimeout = 60.0,
+    chunk_timeout: option.ChunkTimeout = 30.0,
+    timeout: option.Timeout = 300.0,
+    label: option.Label = None,
+    yes: option.Yes = False,
+    report: option.Reported = True,
+) -> None:
+    """Run a load test and report it. The key is read from TENSORIX_API_KEY.
+
+    Each of the users asks, waits for the answer and asks again, until the number of requests or the duration is over.
+    With a rate, steps, a ramp, a spike or a replay requests have times of their own instead, however late answers are.
+    Before anything is sent off this machine, the most that the run can use is printed and agreed to.
+    """
+    require("loadtests", *(["reports"] if report else []))
+    from tensorix_cli._cost import agree, bounded
+    from tensorix_cli._load import run_load
+    from tensorix_cli._load_plan import plan_of
+    from tensorix_records import Run
+
+    settings = Settings.from_environment(base_url=base_url, model=model)
+    asked = plan_of(ctx.params, settings, ctx.meta["tensorix.options"])
+    if settings.api_key is None and not settings.is_loopback:
+        raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
+    load_plan = bounded(asked, settings)
+    place = place_of(out or fresh(""))
+    Run.check_creatable(place)
+    if not agree(load_plan, settings, assumed=yes, capped=load_plan is not asked):
+        complain("nothing was sent")
+        raise typer.Exit(ExitStatus.MISTAKE)
+    raise typer.Exit(run_load(load_plan, place, settings.api_key, reported=report))
