@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from tensorix_records.steady import Steady, without_preflight
 from tensorix_records.timings import Window as CountedWindow
 from tensorix_reports._frames import RunFrames, Window
 
@@ -12,18 +11,12 @@ __all__ = ["counted_window", "instants_of"]
 
 def counted_window(frames: RunFrames) -> Window:
     """From the end of the ramp to the last start of a request; the whole run where that would leave next to nothing."""
-    at = frames.load["at_s"].to_numpy(float)
-    first, last = (float(at.min()), float(at.max())) if len(at) else (0.0, 0.0)
-    if frames.is_traced:
-        return Window(first, last, "all of the spans: a service in production has no ramp")
-    steady = [event["at_s"] for event in frames.of("phase") if event.get("name") == "steady"]
-    if not steady:
-        return Window(first, last, "the whole run: it records no end of its ramp")
-    if np.count_nonzero(at >= steady[0]) < max(2, len(at) // 10):
-        return Window(first, last, "the whole run: nearly all requests started before all users did")
-    if not (at < steady[0]).any():
-        return Window(first, last, "the whole run: no request started before all users had")
-    return Window(float(steady[0]), last, "from when all users had started to the last start of a request")
+    if not len(frames.load):
+        return Window(0.0, 0.0, "the whole run: it records no end of its ramp")
+    steady = Steady.of(without_preflight(frames.table), () if frames.is_traced else frames.events)
+    start, end = frames.at(steady.window.start_unix_ns), frames.at(steady.window.end_unix_ns)
+    why = "all of the spans: a service in production has no ramp" if frames.is_traced else steady.why
+    return Window(start, end, why)
 
 
 def instants_of(window: Window, frames: RunFrames) -> CountedWindow:
