@@ -109,6 +109,12 @@ class RunWriter:
         if (batch := self._gaps.take()) is not None:
             self._append(1, batch)
 
+    def append(self, *, records: Any = None, gaps: Any = None) -> None:
+        """Append batches that another process made (`tensorix_records.parcels`). Raises CannotWriteError."""
+        for file, batch in enumerate((records, gaps)):
+            if batch is not None:
+                self._append(file, batch)
+
     def _append(self, file: int, batch: Any) -> None:
         try:
             self._files[file].append(batch)
