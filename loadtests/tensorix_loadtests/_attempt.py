@@ -19,7 +19,7 @@ from tensorix_loadtests._failure import Failure
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._session import Session
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "always"]
 
 # After [DONE] only the end of the HTTP message is due; a server that withholds it costs the connection, not the result.
 _AFTER_DONE_NS = 2_000_000_000
@@ -31,13 +31,20 @@ class Attempt:
     """One request on its way: opens or reuses a connection, sends, waits within its timeouts."""
 
     def __init__(
-        self, session: Session, call: Call, connection: Connection | None, origin: Origin, key: Secret | None
+        self,
+        session: Session,
+        call: Call,
+        connection: Connection | None,
+        origin: Origin,
+        key: Secret | None,
+        may_resend: Callable[[], bool],
     ) -> None:
         self.session = session
         self.call = call
         self.origin = origin
         self.key = key
         self.connection = connection
+        self._may_resend = may_resend
         self.record_id = session.next_record_id()
         self.request_id = f"{session.run_id}.{self.record_id}"
         self.began_ns = time.monotonic_ns()
@@ -55,7 +62,7 @@ class Attempt:
             if self.connection is not None and self.connection.usable:
                 self.reused = True
                 self._exchange(self.connection)
-                if not self._closed_while_idle():
+                if not self._closed_while_idle() or not self._may_resend():
                     return
                 # The server had closed the idle connection before the request reached it: it goes out again, once, on
                 # a new one.
@@ -170,6 +177,11 @@ class Attempt:
             self.exchange.abort(failure, time.monotonic_ns())
         else:
             self.failure = failure
+
+
+def always() -> bool:
+    """Permission without asking."""
+    return True
 
 
 def _nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tensorix_api.secret import Secret
-from tensorix_loadtests._attempt import Attempt
+from tensorix_loadtests._attempt import Attempt, always
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._connection import Connection
 from tensorix_loadtests._origin import Origin
@@ -44,9 +44,20 @@ class LoadClient:
             self._connection.close()
             self._connection = None
 
-    def send(self, call: Call, origin: Origin = _UNPLANNED, *, key: Secret | None = None) -> Result:
-        """Make one request. Without a key it is sent with the session's."""
-        attempt = Attempt(self._session, call, self._connection, origin, key or self._session.settings.api_key)
+    def send(
+        self,
+        call: Call,
+        origin: Origin = _UNPLANNED,
+        *,
+        key: Secret | None = None,
+        may_resend: Callable[[], bool] = always,
+    ) -> Result:
+        """Make one request. Without a key it is sent with the session's.
+
+        `may_resend` is asked before it goes out once more, since the server had closed the kept connection.
+        """
+        key = key or self._session.settings.api_key
+        attempt = Attempt(self._session, call, self._connection, origin, key, may_resend)
         try:
             attempt.run()
         except BaseException as error:

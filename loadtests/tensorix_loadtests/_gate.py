@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from tensorix_api.budget import Spend
 from tensorix_api.secret import Secret
 from tensorix_loadtests._call import Call
+from tensorix_loadtests._origin import Origin
 from tensorix_records import RequestRecord
 
 __all__ = ["Closed", "Gate", "OpenGate", "Pace", "Passed", "Wait"]
@@ -39,17 +40,40 @@ class Closed:
 
     reason: str
     words: str | None = None
+    in_order: bool = False
+    """It did what was asked: nothing went wrong."""
 
 
 class Gate(Protocol):
-    """Asked before each request, told after it. Times are its own affair (it is given a clock)."""
+    """Asked before each request, told after it. Times are its own affair (it is given a clock).
 
-    def admit(self, call: Call, user_id: int) -> Passed | Wait | Closed: ...
+    All but `lane` and `without` raise RunFolderError where they cannot write down what they let pass.
+    """
 
-    def settle(self, passed: Passed, record: RequestRecord) -> None: ...
+    def lane(self, user_id: int) -> int:
+        """In which queue the user waits: those of one lane pass in the order in which they came."""
+        ...
+
+    def admit(self, call: Call, user_id: int, origin: Origin) -> Passed | Wait | Closed: ...
+
+    def again(self, passed: Passed) -> bool:
+        """Whether it may go out once more now, since its connection was closed under it."""
+        ...
+
+    def settle(self, passed: Passed, record: RequestRecord) -> float | None:
+        """What it cost, at most; None where no prices are known."""
+        ...
 
     def release(self, passed: Passed) -> None:
         """It was never sent."""
+
+    def without(self, key_alias: str | None) -> bool:
+        """Use that key no more; whether there are others to go on with."""
+        ...
+
+    def left(self) -> dict[str, float]:
+        """What is left of each cap, by its kind; what is set aside is not."""
+        ...
 
 
 class Pace(Protocol):
@@ -83,12 +107,29 @@ class OpenGate:
     def __init__(self, key: Secret | None) -> None:
         self._passed = Passed(key=key)
 
-    def admit(self, call: Call, user_id: int) -> Passed | Wait | Closed:
+    def lane(self, user_id: int) -> int:
+        """One is enough where nobody waits."""
+        return 0
+
+    def admit(self, call: Call, user_id: int, origin: Origin) -> Passed | Wait | Closed:
         """Always."""
         return self._passed
 
-    def settle(self, passed: Passed, record: RequestRecord) -> None:
+    def again(self, passed: Passed) -> bool:
+        """Always."""
+        return True
+
+    def settle(self, passed: Passed, record: RequestRecord) -> float | None:
         """Nothing was set aside."""
+        return None
 
     def release(self, passed: Passed) -> None:
         """Nothing was set aside."""
+
+    def without(self, key_alias: str | None) -> bool:
+        """There is no other."""
+        return False
+
+    def left(self) -> dict[str, float]:
+        """There are no caps."""
+        return {}

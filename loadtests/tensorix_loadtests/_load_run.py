@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +24,7 @@ from tensorix_api.settings import Settings
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._gate import Closed, Gate, OpenGate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
+from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._preflight import choose_model
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._session import Session
@@ -31,6 +35,8 @@ from tensorix_records import RequestRecord, Run
 
 __all__ = ["Listener", "LoadRun", "open_session", "part_of"]
 
+logger = logging.getLogger("tensorix_loadtests")
+
 _FLUSH_S = 0.5
 # By status, not by kind: a 403 may be about one model or one prompt, and the next request may pass.
 _STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
@@ -39,7 +45,8 @@ _STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
 def part_of(whole: int, share: tuple[int, int]) -> int:
     """The part of the k-th of n: the parts of all add up to the whole, and differ by one at most."""
     part, parts = share
-    return whole * (part + 1) // parts - whole * part // parts
+    # Of the indexes below `whole` those with index % parts == part, as a schedule is shared.
+    return (whole + parts - 1 - part) // parts
 
 
 def open_session(plan: LoadPlan, key: Secret | None) -> Session:
@@ -91,6 +98,10 @@ class LoadRun:
         self.users: Callable[[], int] = lambda: 0
         self.stopped = Event()
         self.end_reason: str | None = None
+        self.end_words: str | None = None
+        """The line that goes with it."""
+        self.warn: Callable[[str], None] = logger.warning
+        """Says a line to whoever looks on."""
         self.warning: str | None = None
         """What may be wrong with what was asked, in one line."""
         self.trouble: str | None = None
@@ -98,12 +109,13 @@ class LoadRun:
         self.started = 0
         self.finished = 0
         self._sink = sink
-        self._turnstile = BoundedSemaphore()
+        self._turnstiles: defaultdict[int, BoundedSemaphore] = defaultdict(BoundedSemaphore)
         self._room = Event()
         """Set whenever there may be more room at the gate."""
         self._health = Health()
         self._greenlets: list[Any] = []
         self._phases: set[str] = set()
+        self._keys_out: set[str | None] = set()
         self._ended = False
 
     @classmethod
@@ -153,31 +165,47 @@ class LoadRun:
         self.started += 1
         return True
 
-    def enter(self, call: Call, user_id: int) -> Passed | None:
+    def enter(self, call: Call, user_id: int, origin: Origin) -> Passed | None:
         """Wait until one more request may be sent, and count it as started; None where none may any more.
 
-        One waits at the gate at a time and the others behind it, so that they pass in the order in which they came.
-        What was passed is given to `leave` with the record, in the end.
+        One of a lane waits at the gate at a time and the others behind it, so that they pass in the order in which
+        they came. What was passed is given to `leave` with the result, in the end.
         """
-        with self._turnstile:
+        with self._turnstiles[self.gate.lane(user_id)]:
             while not self.stopped.is_set():
-                match self.gate.admit(call, user_id):
-                    case Passed() as passed:
-                        if self.take():
-                            return passed
-                        self.gate.release(passed)
-                        return None
-                    case Wait(seconds):
-                        self._room.clear()
-                        self._room.wait(seconds)
-                    case Closed(reason, words):
-                        self.stop(reason, words)
+                try:
+                    match self.gate.admit(call, user_id, origin):
+                        case Passed() as passed:
+                            if self.take():
+                                return passed
+                            self.gate.release(passed)
+                            return None
+                        case Wait(seconds):
+                            self._room.clear()
+                            self._room.wait(seconds)
+                        case Closed(reason, words, in_order):
+                            self.stop(reason, None if in_order else words, words=words)
+                except RunFolderError as error:
+                    self._write_failed(error)
         return None
 
-    def leave(self, passed: Passed, record: RequestRecord) -> None:
-        """A request that was passed has ended."""
-        self.gate.settle(passed, record)
+    def may_resend(self, passed: Passed) -> bool:
+        """Whether a request whose connection was closed under it may go out once more."""
+        try:
+            return not self.stopped.is_set() and self.gate.again(passed)
+        except RunFolderError as error:
+            self._write_failed(error)
+            return False
+
+    def leave(self, passed: Passed, result: Result) -> Result:
+        """A request that was passed has ended; its result, with what it cost."""
+        try:
+            cost = self.gate.settle(passed, result.record)
+        except RunFolderError as error:
+            self._write_failed(error)
+            cost = None
         self._room.set()
+        return result if cost is None else replace(result, record=replace(result.record, cost=cost))
 
     def on_result(self, result: Result) -> None:
         """Keep what came of a request, and stop the run where it must not go on."""
@@ -193,7 +221,13 @@ class LoadRun:
         except RunFolderError as error:
             self._write_failed(error)
         if reason := _STOPS_AT_ONCE.get(record.status or 0):
-            self.stop(reason, f"the server answered {record.status} ({record.error_kind}): {record.error_message}")
+            said = f"the server answered {record.status} ({record.error_kind}): {record.error_message}"
+            if not self.gate.without(record.key_alias):
+                self.stop(reason, said)
+            elif record.key_alias not in self._keys_out:
+                self._keys_out.add(record.key_alias)
+                self._write_event("key_out", key_alias=record.key_alias, reason=reason, words=said)
+                self.warn(f"{record.key_alias} is used no more, the other keys go on: {said}")
         elif self.requests is not None and self.finished >= self.requests:
             self.stop("requests")
 
@@ -207,14 +241,14 @@ class LoadRun:
         """Requests that were started and have no result yet."""
         return self.started - self.finished
 
-    def stop(self, reason: str, trouble: str | None = None) -> None:
-        """Ask the run to end in order; the first reason stays."""
+    def stop(self, reason: str, trouble: str | None = None, *, words: str | None = None) -> None:
+        """Ask the run to end in order; the first reason stays. `words` say more of an end without trouble."""
         if self.stopped.is_set():
             return
-        self.end_reason, self.trouble = reason, trouble
+        self.end_reason, self.trouble, self.end_words = reason, trouble, words or trouble
         self.stopped.set()
         self._room.set()
-        self._write_event("stop", reason=reason)
+        self._write_event("stop", reason=reason, words=self.end_words)
 
     def phase(self, name: str) -> None:
         """Note that `ramp`, `steady` or `drain` begins; each does so once."""
@@ -246,6 +280,7 @@ class LoadRun:
             "users": self.users(),
             "started": self.started,
             "finished": self.finished,
+            **({"left": left} if (left := self.gate.left()) else {}),
             **health,
         }
         self._write_event("second", **told)

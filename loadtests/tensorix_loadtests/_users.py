@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gevent
@@ -60,6 +61,7 @@ class _ApiUser(User):
         )
         self._back_off = BackOff(run.plan.limits.window_s, random.Random())  # noqa: S311 - spreads waits, hides nothing
         self._ready_ns = time.monotonic_ns()
+        self._logical_numbers = itertools.count()
 
     def on_stop(self) -> None:
         """Close the connection; Locust calls it when the user ends."""
@@ -71,8 +73,24 @@ class _ApiUser(User):
         raise NotImplementedError
 
     def _send(self, call: Call, origin: Origin) -> RequestRecord:
-        """Make a request when it may be made. Raises StopUser where none may any more."""
-        passed = self.run_state.enter(call, self.user_id)
+        """Make a request when it may be made, and again after a 429 as often as the plan says; the last record.
+
+        Raises StopUser where none may be made any more.
+        """
+        retries = self.run_state.plan.spending.most_retries
+        if retries and origin.logical_id is None:
+            logical_id = f"{self.run_state.session.process_id}-u{self.user_id}-{next(self._logical_numbers)}"
+            origin = replace(origin, logical_id=logical_id)
+        record = self._attempt(call, origin)
+        while record.outcome == "throttled" and retries:
+            retries -= 1
+            origin = replace(origin, attempt=record.attempt + 1)
+            record = self._attempt(call, origin)
+        return record
+
+    def _attempt(self, call: Call, origin: Origin) -> RequestRecord:
+        """One attempt, and the wait that it asks for."""
+        passed = self.run_state.enter(call, self.user_id, origin)
         if passed is None:
             raise StopUser
         origin = replace(
@@ -84,7 +102,9 @@ class _ApiUser(User):
         )
         # What was passed is settled with the record, before anybody else hears of it.
         self._passed = passed
-        record = self.client.send(call, origin, key=passed.key).record
+        may_resend = partial(self.run_state.may_resend, passed)
+        self.client.send(call, origin, key=passed.key, may_resend=may_resend)
+        record = self._record
         if wait_s := self._back_off.after(record):
             self._hold_back(wait_s)
         self._ready_ns = time.monotonic_ns()
@@ -101,8 +121,8 @@ class _ApiUser(User):
         self._state = LOCUST_STATE_RUNNING
 
     def _on_result(self, result: Result) -> None:
-        record = result.record
-        self.run_state.leave(self._passed, record)
+        result = self.run_state.leave(self._passed, result)
+        record = self._record = result.record
         # The record first: what a listener of the event does cannot touch it.
         self.run_state.on_result(result)
         exception = None
