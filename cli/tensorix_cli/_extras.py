@@ -25,7 +25,7 @@ NEEDS = {
         "stamina",
         "waitress",
     ),
-    "reports": ("altair", "jinja2", "numpy", "pandas", "pyarrow", "vl_convert"),
+    "reports": ("altair", "jinja2", "junitparser", "numpy", "pandas", "pyarrow", "vl_convert"),
 }
 """The modules of each extra without which its room does not work (uvloop only makes the simulator faster)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tensorix_records._run import Run
 from tensorix_records.figures import Figure, fraction, percentile, rate
-from tensorix_records.objectives import Criterion, Objective, read_goals
+from tensorix_records.objectives import Criterion, Objective, ReadGoals, read_goals
 from tensorix_records.steady import Steady, without_preflight
 from tensorix_records.timings import (
     Window,
@@ -30,7 +30,19 @@ from tensorix_records.timings import (
     ttft_ns,
 )
 
-__all__ = ["COLUMNS", "Goodput", "Judged", "Standing", "Verdict", "good_requests", "judge", "verdict"]
+__all__ = [
+    "COLUMNS",
+    "Goodput",
+    "Judged",
+    "Standing",
+    "Verdict",
+    "asked_goals",
+    "good_requests",
+    "in_words",
+    "judge",
+    "verdict",
+    "verdict_of",
+]
 
 Standing: TypeAlias = Literal["met", "broken", "unknown"]
 
@@ -98,12 +110,12 @@ def _is_chat(table: Any) -> NDArray[np.bool_]:
 
 def _of_each(table: Any, name: str) -> NDArray[np.float64]:
     """A quantity of each request, ns; NaN where it has none."""
-    if name in ("schedule_delay", "dispatch_delay"):
-        delay = schedule_delay(table)
-        parts = delay.waiting_ns + delay.held_ns + delay.connecting_ns + delay.dispatch_ns
+    if name == "schedule_delay":
+        return latency_from_intended_ns(table) - e2e_ns(table)
+    if name == "dispatch_delay":
         # In a closed loop nothing was scheduled.
         scheduled = np.isfinite(latency_from_intended_ns(table))
-        return np.where(scheduled, parts if name == "schedule_delay" else delay.dispatch_ns, np.nan)
+        return np.where(scheduled, schedule_delay(table).dispatch_ns, np.nan)
     functions = {"ttft": ttft_ns, "ttfo": ttfo_ns, "itl": itl_ns, "e2e": e2e_ns}
     return functions.get(name, latency_from_intended_ns)(table)
 
@@ -263,18 +275,27 @@ def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
 
 
+def asked_goals(manifest: Mapping[str, Any]) -> ReadGoals:
+    """The goals that a run's manifest says it was given. Raises SettingsError for those of another version."""
+    asked = manifest.get("asked")
+    goals = asked.get("goals") if isinstance(asked, dict) else None
+    goals = goals if isinstance(goals, dict) else {}
+    return read_goals(_texts(goals.get("objectives")), _texts(goals.get("good")))
+
+
+def verdict_of(table: Any, events: Sequence[Mapping[str, Any]], goals: ReadGoals) -> Verdict:
+    """As `verdict`, of records in the order of their starts that are already read."""
+    steady = Steady.of(without_preflight(table), events)
+    judged, goodput = judge(table, steady.window, goals.objectives, goals.good)
+    return Verdict(judged, goodput, steady.window, steady.why)
+
+
 def verdict(run: Run) -> Verdict:
     """A run held against the objectives that its manifest says it was asked to meet, over its steady state.
 
     A run that ended early, or was killed, is judged by what it recorded. Raises SettingsError for objectives of another
     version that cannot be read.
     """
-    asked = run.manifest.get("asked")
-    goals = asked.get("goals") if isinstance(asked, dict) else None
-    goals = goals if isinstance(goals, dict) else {}
-    read = read_goals(_texts(goals.get("objectives")), _texts(goals.get("good")))
     # In the order of their starts, as intervals of what depends on its neighbours need them.
     table = run.records(COLUMNS).sort_by("start_unix_ns")
-    steady = Steady.of(without_preflight(table), run.events())
-    judged, goodput = judge(table, steady.window, read.objectives, read.good)
-    return Verdict(judged, goodput, steady.window, steady.why)
+    return verdict_of(table, run.events(), asked_goals(run.manifest))

@@ -24,6 +24,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Where the number of tokens is from: the server's own count, or counted chunks if it sent none. "
         "The two are never put together.",
     ),
+    ("goodput", "Successful chat requests a second that each met every criterion given with --good."),
     ("throttled", "Refused with status 429. It is not a failure and not a success, and enters no latency."),
     (
         "window",

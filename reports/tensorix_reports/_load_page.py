@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tensorix_reports._goals import GoalsReport
 from tensorix_reports._html import Section
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import RateLimitReport
@@ -10,14 +11,14 @@ from tensorix_reports._tables import Cell, number
 __all__ = ["SECTIONS", "tiles_of"]
 
 SECTIONS = (
-    Section("Requests and latency", ("outcomes", "latency", "latency-whole", "rates", "throughput")),
+    Section("Requests and latency", ("objectives", "outcomes", "latency", "latency-whole", "rates", "throughput")),
     Section("Rate limits", ("limits", "windows", "episodes")),
     Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
     Section("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
 )
 
 
-def tiles_of(latency: LatencyReport, limits: RateLimitReport) -> list[tuple[str, Cell]]:
+def tiles_of(latency: LatencyReport, limits: RateLimitReport, goals: GoalsReport) -> list[tuple[str, Cell]]:
     """The few figures that stand at the top."""
     totals = limits.totals
     tiles = [
@@ -25,6 +26,7 @@ def tiles_of(latency: LatencyReport, limits: RateLimitReport) -> list[tuple[str,
         ("succeeded", Cell(f"{totals['success']:,}")),
         ("throttled (429)", Cell(f"{totals['throttled']:,}")),
         ("failed", Cell(f"{totals['failed']:,}", tone="problem" if totals["failed"] else None)),
+        *goals.tiles(),
     ]
     for row in latency.rows:
         if row.quantity == "TTFT" and row.figures[50.0].value is not None:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tensorix_reports._frames import PREFLIGHT, RunFrames
+from tensorix_reports._goals import GoalsReport
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
 from tensorix_reports._statement import Statement, counted
@@ -19,11 +20,15 @@ _REASONS = {
     "duration": "the time was over",
     "interrupted": "it was interrupted",
     "stopped": "it was stopped",
+    "brake": "a brake ended it",
     "defect": "a user's task failed before it could send",
     "unauthorised": "the key was refused",
     "payment": "the key is out of credit",
     "write_failed": "its records could not be written",
 }
+
+
+_NO_GOALS = GoalsReport(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,9 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
     text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
     if trust.unfinished:
         text += f" {counted(trust.unfinished, 'request')} started and left no record."
-    stopped = reason in ("unauthorised", "payment", "write_failed", "defect")
+    if reason == "brake" and (words := [str(event["words"]) for event in frames.of("stop") if event.get("words")]):
+        text += f" {words[0][:300]}"
+    stopped = reason in ("unauthorised", "payment", "write_failed", "defect", "brake")
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
 
@@ -226,8 +233,10 @@ def _headline_of_traces(words: dict[str, Statement]) -> str:
     return headline + (", with failures" if words["failures"].word == "failures" else "")
 
 
-def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitReport) -> Verdict:
-    """The verdict of a run from its two reports."""
+def verdict_of(
+    frames: RunFrames, latency: LatencyReport, limits: RateLimitReport, goals: GoalsReport = _NO_GOALS
+) -> Verdict:
+    """The verdict of a run from its reports; what it was asked to reach stands first."""
     if frames.is_traced:
         statements = [
             share_seen(frames),
@@ -240,6 +249,7 @@ def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitRepor
         ]
         return Verdict(_headline(frames, statements), statements)
     statements = [
+        *goals.statements(),
         *_limit(limits),
         *_length(limits),
         _failures(limits, latency),
@@ -248,4 +258,5 @@ def verdict_of(frames: RunFrames, latency: LatencyReport, limits: RateLimitRepor
         _client(latency),
         _run(frames, latency),
     ]
-    return Verdict(_headline(frames, statements), statements)
+    headline = _headline(frames, statements)
+    return Verdict(f"{goals.headline}. {headline}" if goals.headline else headline, statements)

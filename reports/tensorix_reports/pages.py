@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_records import Run
+from tensorix_records.judging import Standing
 from tensorix_reports._csv_files import csv_files
 from tensorix_reports._frames import RunFrames, mapping, read_frames
 from tensorix_reports._glossary import GLOSSARY
+from tensorix_reports._goals import GoalsReport, goals_of
 from tensorix_reports._html import html_of
 from tensorix_reports._latency import LatencyReport, latency_of
 from tensorix_reports._latency_tables import latency_tables
@@ -54,6 +56,8 @@ class ReportPaths:
     page: Path
     summary: Path
     markdown: Path
+    goals: Standing | None = None
+    """What became of the objectives together; None where the run was given none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class _Reports:
     latency: LatencyReport
     limits: RateLimitReport
     rates: list[Rate]
+    goals: GoalsReport
     verdict: Verdict
 
 
@@ -86,6 +91,7 @@ def _summary(reports: _Reports) -> dict[str, Any]:
             "headline": reports.verdict.headline,
             "statements": [asdict(statement) for statement in reports.verdict.statements],
         },
+        "goals": reports.goals.to_dict(),
         "rates": {
             rate.what: {"a_second": rate.a_second, "peak_a_second": rate.peak_a_second} for rate in reports.rates
         },
@@ -120,10 +126,12 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     frames = read_frames(run)
     latency, limits = latency_of(frames), rate_limits_of(frames)
     rates = rates_of(frames, latency.window, limits.seconds)
-    reports = _Reports(frames, latency, limits, rates, verdict_of(frames, latency, limits))
+    goals = goals_of(frames)
+    reports = _Reports(frames, latency, limits, rates, goals, verdict_of(frames, latency, limits, goals))
     drawn: list[Picture] = pictures_of(frames, limits)
     title, subtitle = _title(frames)
     tables = [
+        *goals.tables(),
         *latency_tables(latency),
         rates_table(rates),
         *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
@@ -139,7 +147,7 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
             reports.verdict,
             tables,
             drawn,
-            tiles=tiles_of(latency, limits),
+            tiles=tiles_of(latency, limits, goals),
             sections=SECTIONS,
             glossary=GLOSSARY,
             whole="run",
@@ -157,4 +165,5 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
         page=folder / "report.html",
         summary=folder / "summary.json",
         markdown=folder / "report.md",
+        goals=goals.standing,
     )
