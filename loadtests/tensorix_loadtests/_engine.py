@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from locust.env import Environment
 from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.secret import Redactor, Secret
 from tensorix_api.settings import Settings
+from tensorix_loadtests._arrival_user import ArrivalUser, open_loop
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, users_by_kind
+from tensorix_loadtests.schedules import check_schedule
 
 __all__ = ["main", "run_plan"]
 
@@ -54,7 +57,9 @@ def _log_to(path: Path, redact: Redactor) -> None:
 
 
 def _user_classes(plan: LoadPlan) -> list[type[Any]]:
-    """A class for each kind of the mix that has a share, with its number of users."""
+    """A class for each kind of the mix that has a share, with its number of users; in open loop one for all kinds."""
+    if plan.arrivals is not None:
+        return [ArrivalUser]
     kinds: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
         CHAT_STREAMED: ("ChatUser", ChatUser, {"stream": True}),
         CHAT_UNSTREAMED: ("UnstreamedChatUser", ChatUser, {"stream": False}),
@@ -108,14 +113,29 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
     environment.events.user_error.add_listener(TaskErrors(run, most=1, where=where))
     try:
         run.phase("ramp")
-        runner.start(plan.users, spawn_rate=plan.spawn_rate)
-        run.stopped.wait(plan.duration_s)
+        if plan.arrivals is not None:
+            _send_arrivals(run, environment)
+        else:
+            runner.start(plan.users, spawn_rate=plan.spawn_rate)
+            run.stopped.wait(plan.duration_s)
         run.stop("duration")
         run.phase("drain")
         runner.quit()
     finally:
         run.end()
     return run
+
+
+def _send_arrivals(run: LoadRun, environment: Any) -> None:
+    """Start the schedule and let it run until its end or that of the run's time."""
+    loop = open_loop(run, environment)
+    # The rest of the users are the loop's own affair.
+    environment.runner.start(1, spawn_rate=1)
+    loop.begin(loop.common_start_ns())
+    duration_s = run.plan.duration_s
+    run.stopped.wait(None if duration_s is None else max(0.0, (loop.start_ns - time.monotonic_ns()) / 1e9 + duration_s))
+    if loop.all_taken:
+        run.stop("schedule")
 
 
 def _read_plan(text: str) -> LoadPlan:
@@ -136,7 +156,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         plan = _read_plan(sys.stdin.read())
         key = Settings.from_environment(base_url=plan.base_url).api_key
-        if warning := raise_open_files(plan.users):
+        if plan.arrivals is not None:
+            check_schedule(plan)
+        most_users = plan.users if plan.arrivals is None else plan.arrivals.most_users
+        if warning := raise_open_files(most_users):
             _say(f"warning: {warning}")
         run = run_plan(plan, options.out, key)
     except TensorixError as error:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 import pyarrow as pa
@@ -27,11 +27,15 @@ from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._preflight import choose_model
 from tensorix_loadtests._recording import Result
+from tensorix_loadtests._saturation import Saturation
 from tensorix_loadtests._session import Session
 from tensorix_loadtests._sink import FolderSink, Sink
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import RequestRecord, Run
+
+if TYPE_CHECKING:
+    from tensorix_loadtests._open_loop import OpenLoop
 
 __all__ = ["Listener", "LoadRun", "open_session", "part_of"]
 
@@ -96,6 +100,7 @@ class LoadRun:
         self.listeners: list[Listener] = []
         """Told of each record, and of each second; what they raise is a defect."""
         self.users: Callable[[], int] = lambda: 0
+        self.open_loop: OpenLoop | None = None
         self.stopped = Event()
         self.end_reason: str | None = None
         self.end_words: str | None = None
@@ -113,6 +118,7 @@ class LoadRun:
         self._room = Event()
         """Set whenever there may be more room at the gate."""
         self._health = Health()
+        self._saturation = Saturation(plan.arrivals.most_users if plan.arrivals else None)
         self._greenlets: list[Any] = []
         self._phases: set[str] = set()
         self._keys_out: set[str | None] = set()
@@ -211,6 +217,7 @@ class LoadRun:
         """Keep what came of a request, and stop the run where it must not go on."""
         record = result.record
         self.finished += 1
+        self._saturation.on_record(record)
         for listener in self.listeners:
             listener.on_record(record)
         try:
@@ -235,6 +242,11 @@ class LoadRun:
     def path(self) -> Path | None:
         """The run folder; None where another process writes it."""
         return self._sink.path
+
+    @property
+    def sink(self) -> Sink:
+        """Where what was seen goes."""
+        return self._sink
 
     @property
     def in_flight(self) -> int:
@@ -281,11 +293,19 @@ class LoadRun:
             "started": self.started,
             "finished": self.finished,
             **({"left": left} if (left := self.gate.left()) else {}),
+            **(self.open_loop.second() if self.open_loop else {}),
+            **self._saturation.dispatch(),
             **health,
         }
         self._write_event("second", **told)
+        for found in self._saturation.second(told):
+            self.note("saturated", **self._saturation.event(found))
         for listener in self.listeners:
             listener.on_second(told)
+
+    def note(self, kind: str, **fields: Any) -> None:
+        """Write an event."""
+        self._write_event(kind, **fields)
 
     def _write_event(self, kind: str, **fields: Any) -> None:
         try:
@@ -298,6 +318,10 @@ class LoadRun:
             self._sink.flush()
         except RunFolderError as error:
             self._write_failed(error)
+
+    def write_failed(self, error: RunFolderError) -> None:
+        """Something could not be written: the run ends."""
+        self._write_failed(error)
 
     def _write_failed(self, error: RunFolderError) -> None:
         if not self.stopped.is_set():
@@ -313,6 +337,8 @@ class LoadRun:
             return
         self._ended = True
         gevent.killall(self._greenlets)
+        if self.open_loop:
+            self.open_loop.close()
         self._write_event("run_ended", started=self.started, finished=self.finished, in_flight=self.in_flight)
         try:
             self._sink.close(self.end_reason or "defect")

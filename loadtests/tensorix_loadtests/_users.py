@@ -72,6 +72,11 @@ class _ApiUser(User):
         """The default task."""
         raise NotImplementedError
 
+    def _pause(self, seconds: float) -> float:
+        """A pause that the user makes of its own: until its end it is not ready to send."""
+        self._ready_ns = max(self._ready_ns, time.monotonic_ns() + round(seconds * 1e9))
+        return seconds
+
     def _send(self, call: Call, origin: Origin) -> RequestRecord:
         """Make a request when it may be made, and again after a 429 as often as the plan says; the last record.
 
@@ -81,21 +86,23 @@ class _ApiUser(User):
         if retries and origin.logical_id is None:
             logical_id = f"{self.run_state.session.process_id}-u{self.user_id}-{next(self._logical_numbers)}"
             origin = replace(origin, logical_id=logical_id)
-        record = self._attempt(call, origin)
+        record = self._attempt(call, origin, retries)
         while record.outcome == "throttled" and retries:
             retries -= 1
             origin = replace(origin, attempt=record.attempt + 1)
-            record = self._attempt(call, origin)
+            record = self._attempt(call, origin, retries)
         return record
 
-    def _attempt(self, call: Call, origin: Origin) -> RequestRecord:
+    def _attempt(self, call: Call, origin: Origin, retries: int) -> RequestRecord:
         """One attempt, and the wait that it asks for."""
+        came_ns = time.monotonic_ns()
         passed = self.run_state.enter(call, self.user_id, origin)
         if passed is None:
             raise StopUser
         origin = replace(
             origin,
             user_ready_ns=self._ready_ns,
+            held_ns=time.monotonic_ns() - came_ns,
             reserved_tokens=passed.reserved_tokens,
             ledger_remaining_requests=passed.ledger_remaining_requests,
             ledger_remaining_tokens=passed.ledger_remaining_tokens,
@@ -105,7 +112,9 @@ class _ApiUser(User):
         may_resend = partial(self.run_state.may_resend, passed)
         self.client.send(call, origin, key=passed.key, may_resend=may_resend)
         record = self._record
-        if wait_s := self._back_off.after(record):
+        wait_s = self._back_off.after(record)
+        # What has a time of its own comes then, whatever became of the one before.
+        if wait_s and (origin.schedule_index is None or (retries and record.outcome == "throttled")):
             self._hold_back(wait_s)
         self._ready_ns = time.monotonic_ns()
         return record
@@ -176,9 +185,19 @@ class ChatUser(_ApiUser):
 
         Further keywords are fields of the request's body. Raises StopUser when the run takes no more requests.
         """
+        call = self._call(prompt, stream, max_tokens, body)
+        return self._send(call, Origin(scenario=scenario))
+
+    def _call(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        stream: bool | None,
+        max_tokens: int | None,
+        body: Mapping[str, Any],
+    ) -> Call:
         plan = self.run_state.plan
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        call = Call.chat(
+        return Call.chat(
             messages,
             model=self.model or self.run_state.model,
             stream=self.stream if stream is None else stream,
@@ -187,7 +206,16 @@ class ChatUser(_ApiUser):
             temperature=self.temperature if self.temperature is not None else plan.temperature,
             extra={**plan.body, **(self.body or {}), **body},
         )
-        return self._send(call, Origin(scenario=scenario))
+
+    def wait_time(self) -> float:
+        """Seconds between an answer and the next question: the plan's think time, by default none."""
+        think = self.run_state.plan.think_time
+        if think is None:
+            return 0.0
+        mean_s = think.mean_s
+        if think.kind == "exponential":
+            return self._pause(random.expovariate(1 / mean_s))  # noqa: S311 - a pause is no secret
+        return self._pause(random.uniform(0, 2 * mean_s) if think.kind == "uniform" else mean_s)
 
 
 class ModelListUser(_ApiUser):
@@ -198,7 +226,7 @@ class ModelListUser(_ApiUser):
 
     def wait_time(self) -> float:
         """Seconds between two lists: a list is quick, so without a pause these users would crowd out the rest."""
-        return 1.0
+        return self._pause(1.0)
 
     def ask(self) -> None:
         """List the models."""

@@ -4,6 +4,6 @@ Importing this starts no Locust and patches nothing.
 """
 
 from tensorix_loadtests.schedules._arrival import Arrival
-from tensorix_loadtests.schedules._schedule import Survey, arrivals, survey
+from tensorix_loadtests.schedules._schedule import Survey, arrivals, check_schedule, survey
 
-__all__ = ["Arrival", "Survey", "arrivals", "survey"]
+__all__ = ["Arrival", "Survey", "arrivals", "check_schedule", "survey"]

@@ -15,7 +15,7 @@ from tensorix_loadtests.schedules._recorded import read_run
 from tensorix_loadtests.schedules._stages import staged
 from tensorix_loadtests.schedules._traces import Traced, format_of, read_trace
 
-__all__ = ["Survey", "arrivals", "survey"]
+__all__ = ["Survey", "arrivals", "check_schedule", "survey"]
 
 
 def _kinds(mix: Mapping[str, float], seed: int) -> Iterator[str]:
@@ -82,6 +82,18 @@ def _later(arrival: Arrival, begin_ns: int) -> Arrival:
     )
 
 
+def check_schedule(plan: LoadPlan) -> None:
+    """Whether it can begin: its trace is there and its first thousand lines are right. Raises SettingsError."""
+    if next(arrivals(plan), None) is None:
+        raise _empty(plan)
+
+
+def _empty(plan: LoadPlan) -> SettingsError:
+    asked = plan.arrivals
+    what = f"the trace {asked.replay.path!r}" if asked and asked.replay else "the schedule"
+    return SettingsError(f"{what} holds no request: give a longer duration, a higher rate, or another trace")
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a schedule comes to."""
@@ -118,9 +130,7 @@ def survey(plan: LoadPlan) -> Survey:
             answer_tokens += arrival.answer_tokens
             most_tokens = max(most_tokens, arrival.prompt_tokens + arrival.answer_tokens)
     if not requests:
-        asked = plan.arrivals
-        what = f"the trace {asked.replay.path!r}" if asked and asked.replay else "the schedule"
-        raise SettingsError(f"{what} holds no request: give a longer duration, a higher rate, or another trace")
+        raise _empty(plan)
     return Survey(
         requests,
         span_ns / 1e9,
