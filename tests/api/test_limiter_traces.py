@@ -35,7 +35,7 @@ from tensorix_api.limiters import (
 if TYPE_CHECKING:
     from tests.api.conftest import Charge, History
 
-ARRIVALS = 10_000
+ARRIVALS, MANY = 2_500, 10_000
 WINDOW_NS = 60_000_000_007  # divides nothing
 PHASE_NS = 21_345_678_901
 LIMITS: dict[Resource, int] = {"requests": 13, "tokens": 701}
@@ -257,12 +257,14 @@ class Traffic:
         heapq.heappush(self.ends, (self.now_ns + lasts_ns, number, admitted, ended))
 
 
-def play(pair: Pair, charging: Charging, counting: Counting, seed: int, *, changing: bool = False) -> None:
-    """10,000 arrivals."""
+def play(
+    pair: Pair, charging: Charging, counting: Counting, seed: int, *, arrivals: int = ARRIVALS, changing: bool = False
+) -> None:
+    """So many arrivals."""
     rng = random.Random(seed)
     traffic = Traffic(pair, charging, counting, rng)
     arrivals_a_window = 20
-    for number in range(ARRIVALS):
+    for number in range(arrivals):
         if number % 64 == 0:
             arrivals_a_window = rng.choice((8, 20, 50))
             pair.look_ahead(traffic.now_ns, rng)
@@ -292,7 +294,6 @@ def is_quick(number: int) -> bool:
 
 
 FEW = [combination for number, combination in enumerate(EVERY) if is_quick(number)]
-MANY = [combination for number, combination in enumerate(EVERY) if not is_quick(number)]
 
 
 def name_of(value: object) -> str:
@@ -303,38 +304,43 @@ def name_of(value: object) -> str:
 
 
 def compare(
-    make: MakeHistory, kind: str, resources: tuple[Resource, ...], charging: Charging, counting: Counting
+    make: MakeHistory,
+    kind: str,
+    resources: tuple[Resource, ...],
+    charging: Charging,
+    counting: Counting,
+    arrivals: int,
 ) -> None:
     parts = [limited(make, kind, resource, LIMITS[resource], WINDOW_NS, resource) for resource in resources]
     limiter = parts[0].limiter if len(parts) == 1 else AllOf([part.limiter for part in parts])
     pair = Pair(limiter, parts)
-    play(pair, charging, counting, seed=EVERY.index((kind, resources, charging, counting)))
-    assert min(pair.admitted, sum(pair.refused.values())) > 500, (pair.admitted, pair.refused)
+    play(pair, charging, counting, seed=EVERY.index((kind, resources, charging, counting)), arrivals=arrivals)
+    assert min(pair.admitted, sum(pair.refused.values())) > arrivals / 20, (pair.admitted, pair.refused)
 
 
 @pytest.mark.parametrize(("kind", "resources", "charging", "counting"), FEW, ids=name_of)
-def test_ten_thousand_arrivals_are_decided_as_the_oracles_do(
+def test_arrivals_are_decided_as_the_oracles_do(
     history: MakeHistory, kind: str, resources: tuple[Resource, ...], charging: Charging, counting: Counting
 ) -> None:
-    """Decision, remaining, time to come back and reset are equal on each of 10,000 arrivals."""
-    compare(history, kind, resources, charging, counting)
+    """Decision, remaining, time to come back and reset are equal on each of 2,500 arrivals."""
+    compare(history, kind, resources, charging, counting, ARRIVALS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "resources", "charging", "counting"), MANY, ids=name_of)
-def test_every_other_combination_is_decided_as_the_oracles_do(
+@pytest.mark.parametrize(("kind", "resources", "charging", "counting"), EVERY, ids=name_of)
+def test_ten_thousand_arrivals_of_every_combination_are_decided_as_the_oracles_do(
     history: MakeHistory, kind: str, resources: tuple[Resource, ...], charging: Charging, counting: Counting
 ) -> None:
-    """The same for the rest of kinds, resources, charging and counting policies."""
-    compare(history, kind, resources, charging, counting)
+    """The same for all kinds, resources, charging and counting policies, four times as long."""
+    compare(history, kind, resources, charging, counting, MANY)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_limits_that_change_under_way_are_followed(history: MakeHistory, kind: str) -> None:
-    """10,000 arrivals with a limit that is changed 200 times: what was used stays used."""
+    """5,000 arrivals with a limit that is changed 100 times: what was used stays used."""
     parts = [limited(history, kind, resource, limit, WINDOW_NS, resource) for resource, limit in LIMITS.items()]
     pair = Pair(AllOf([part.limiter for part in parts]), parts)
-    play(pair, Charging.RESERVE, Counting(models=True), KINDS.index(kind), changing=True)
+    play(pair, Charging.RESERVE, Counting(models=True), KINDS.index(kind), arrivals=5_000, changing=True)
     assert min(pair.admitted, *pair.refused.values()) > 100, (pair.admitted, pair.refused)
 
 
@@ -354,9 +360,9 @@ def test_limiters_of_every_kind_hold_together(history: MakeHistory, charging: Ch
     model = AllOf([model_tokens.limiter, model_requests.limiter], name="model")
     together = AllOf([second.limiter, model, minute.limiter, day.limiter, in_flight])
     pair = Pair(together, [second, model_tokens, model_requests, minute, day], in_flight)
-    play(pair, charging, counting, seed=5)
+    play(pair, charging, counting, seed=5, arrivals=5_000)
     assert set(pair.refused) >= {"second", "model tokens", "model requests", "day", "in_flight"}
-    assert pair.admitted > 1_000
+    assert pair.admitted > 500
     assert in_flight.running == len(pair.running) > 0
 
 

@@ -207,10 +207,12 @@ def test_a_mistake_is_one_line_and_2(tensorix_here: Command, arguments: list[str
         (["--accept", "foo"], "--accept: 'foo' is no assertion"),
     ],
 )
-def test_a_mistake_is_unknown_to_nagios(once: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_unknown_to_nagios(
+    tensorix_here: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     """Whatever is wrong with a command for Nagios, it is UNKNOWN, with the reason in the one line it reads."""
     (tmp_path / "two.toml").write_text("locaton = 1\nbogus = 2\n")
-    ran = once("--nagios", *arguments, TENSORIX_BASE_URL="http://127.0.0.1:1/v1")
+    ran = tensorix_here("probe", "once", "--nagios", *arguments, TENSORIX_BASE_URL="http://127.0.0.1:1/v1")
     assert (ran.returncode, ran.stderr, ran.stdout.count("\n")) == (3, "", 1)
     assert ran.stdout.startswith(f"TENSORIX UNKNOWN - {said}")
 
@@ -272,13 +274,13 @@ def test_a_target_by_hand_has_a_readable_name(once: Command, address: str, name:
     assert ran.stdout.split(" - ")[1].split()[0] == (name or "localhost")
 
 
-def test_every_mistake_of_a_configuration_is_a_line(tensorix: Command, tmp_path: Path) -> None:
+def test_every_mistake_of_a_configuration_is_a_line(tensorix_here: Command, tmp_path: Path) -> None:
     """`once` and `check-config` name each with its place, status 2, and show no key; for Nagios it is UNKNOWN."""
     file = write(
         tmp_path, "[[target]]\nname = 'a'\napi_key = 'sk-0123456789abcdef'\n[target.timeouts]\nconnect = '5 apples'\n"
     )
     for command in (["check-config", file], ["once", "--config", file]):
-        ran = tensorix("probe", *command)
+        ran = tensorix_here("probe", *command)
         assert (ran.returncode, ran.stdout) == (2, "")
         first, second = ran.stderr.splitlines()
         assert first.startswith('tensorix: error: probes.toml, line 3: target 1 ("a"), api_key: a key does not belong')

@@ -1,4 +1,4 @@
-"""10,000 random streams, each labelled by the generator that wrote it: read, judged, and sent through real sockets."""
+"""Random streams, each labelled by the generator that wrote it: read, judged, and sent through real sockets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import httpx_sse
 import openai
+import pytest
 
 from tensorix_api.chat import DONE, ERROR, MALFORMED, TOKEN, ChatStream
 from tensorix_api.sse import SSEReader
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.loadtests.conftest import Client, Peer, Server
 
 STREAMS = 10_000
+HOW_MANY = pytest.mark.parametrize("streams", [2_000, pytest.param(STREAMS, marks=pytest.mark.slow)])
 ON_SOCKETS = 400
 SNIPPETS = [
     *("a", "Hello", " world", "é", "日本", "😀", "\u2028", "\x85", "\ufeff", " " * 40, "x" * 300),
@@ -281,10 +283,11 @@ def read_independently(stream: Stream) -> list[bytes]:
     return events
 
 
-def test_ten_thousand_streams_are_read_as_they_were_written() -> None:
+@HOW_MANY
+def test_streams_are_read_as_they_were_written(streams: int) -> None:
     """Each is classified as its label says; valid ones give the texts that httpx-sse reads, however they were split."""
     labels: Counter[str] = Counter()
-    for seed in range(STREAMS):
+    for seed in range(streams):
         stream = write(seed)
         outcome, chat, events, tokens = read(stream)
         assert outcome == stream.label, seed
@@ -296,7 +299,7 @@ def test_ten_thousand_streams_are_read_as_they_were_written() -> None:
             if stream.usage and chat.reply.usage:
                 assert chat.reply.usage.prompt_tokens == stream.usage["prompt_tokens"], seed
     assert len(labels) == 4
-    assert min(labels.values()) > STREAMS / 20
+    assert min(labels.values()) > streams / 20
 
 
 def framed(stream: Stream) -> list[bytes]:
@@ -323,9 +326,10 @@ def framed(stream: Stream) -> list[bytes]:
     return [piece for piece in reads if piece]
 
 
-def test_ten_thousand_answers_are_judged_as_they_were_written() -> None:
+@HOW_MANY
+def test_answers_are_judged_as_they_were_written(streams: int) -> None:
     """The same streams as HTTP answers, in any framing and any reads: the outcome is the label, tokens are stamped."""
-    for seed in range(STREAMS):
+    for seed in range(streams):
         stream = write(seed)
         ends: list[str] = []
         exchange = Exchange(stream=True, finish=partial(ends.append, "finished"))

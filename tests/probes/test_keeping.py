@@ -336,8 +336,11 @@ for line in sys.stdin:
 """
 
 
-def test_what_was_reported_as_written_survives_a_kill(path: Path, subprocess_environment: dict[str, str]) -> None:
-    """Twenty times killed with SIGKILL while it writes: each round that counted as written is there, and whole."""
+@pytest.mark.parametrize("kills", [6, pytest.param(40, marks=pytest.mark.slow)])
+def test_what_was_reported_as_written_survives_a_kill(
+    path: Path, subprocess_environment: dict[str, str], kills: int
+) -> None:
+    """So many times killed with SIGKILL while it writes: each round that counted as written is there, and whole."""
     process = subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(Path.cwd())],
         env=subprocess_environment,
@@ -348,7 +351,7 @@ def test_what_was_reported_as_written_survives_a_kill(path: Path, subprocess_env
     assert process.stdin is not None
     assert process.stdout is not None
     with process:
-        for kill in range(20):
+        for kill in range(kills):
             process.stdin.write(f"{path}\n")
             process.stdin.flush()
             pid, reported = 0, 0

@@ -27,7 +27,7 @@ _SLOW_S = 0.4
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(300, id="few"),
+        pytest.param(150, id="few"),
         pytest.param(10_000, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(1_800)]),
     ],
 )

@@ -256,14 +256,33 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(_MODERATE, max_examples=200)
-@given(
+_TRIED = given(
     steps=st.lists(_STEP, max_size=8), keep=st.tuples(st.integers(0, 9), st.integers(0, 12)), since=st.integers(0, 9)
 )
+
+
+@settings(_MODERATE, max_examples=50)
+@_TRIED
 def test_hours_are_the_sums_of_all_rounds_whenever_they_were_rolled_up(
     empty: Path, tmp_path: Path, steps: list[Any], keep: tuple[int, int], since: int
 ) -> None:
     """Late rounds, a clock that steps back, maintenance at any time: as a plain model with lists has it."""
+    _hours_are_those_of_a_model(empty, tmp_path, steps, keep, since)
+
+
+@pytest.mark.slow
+@settings(_MODERATE, max_examples=1_000)
+@_TRIED
+def test_a_thousand_histories_have_the_hours_of_the_model(
+    empty: Path, tmp_path: Path, steps: list[Any], keep: tuple[int, int], since: int
+) -> None:
+    """The same, twenty times as often."""
+    _hours_are_those_of_a_model(empty, tmp_path, steps, keep, since)
+
+
+def _hours_are_those_of_a_model(
+    empty: Path, tmp_path: Path, steps: list[Any], keep: tuple[int, int], since: int
+) -> None:
     path = shutil.copy(empty, tmp_path / "history.db")
     kept = {"keep_results_s": keep[0] * 3600.0, "keep_hours_s": keep[1] * 3600.0}
     model, number = _Model(), 0
