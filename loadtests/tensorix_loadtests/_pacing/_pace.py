@@ -1,0 +1,325 @@
+"""The pace of one key: when the next request may go, by what was sent, what it cost, and what the server said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from tensorix_api.budget import Spend, share_of
+from tensorix_loadtests._pacing._charges import Charging, Ratio, charge_of, read_usage
+from tensorix_loadtests._pacing._flow import Flow
+from tensorix_loadtests._pacing._refusals import Hint, read_hint
+from tensorix_loadtests._pacing._tally import Sent, Tally
+from tensorix_loadtests.plan import Limits
+from tensorix_records import RequestRecord
+
+__all__ = ["KeyPace"]
+
+_SECOND_NS = 1_000_000_000
+# A count that comes so near to the limit explains a refusal by itself.
+_NEAR = 0.9
+# What ended and what is held for requests under way is never more of a limit of tokens.
+_FULL = 0.99
+# Another way of charging explains a refusal where it comes to so much more.
+_TELLING = 1.15
+
+
+def _requests(one: Sent) -> float:
+    return one.requests
+
+
+def _likely(one: Sent) -> float:
+    return one.likely_tokens
+
+
+def _held(one: Sent) -> float:
+    return one.held_tokens
+
+
+class KeyPace:
+    """Keeps one key within a share of its limits.
+
+    Of requests at most that share goes in any window, and evenly. Tokens too, by what a request is likely to be
+    charged: what it was once it has ended, and before that what those before it were. Besides, what has ended and what
+    is held for those under way stays below the limit itself, for servers that reserve the most that may be generated.
+    """
+
+    def __init__(self, limits: Limits, share: float, *, parts: int = 1) -> None:
+        """`parts`: as many processes use the key, each with an equal part of the share."""
+        self._limits = limits
+        self._share = share
+        self._parts = parts
+        self._window_ns = round(limits.window_s * 1e9)
+        self._requests: Flow | None = None
+        self._tokens: Flow | None = None
+        self._held = Tally(self._window_ns, _held)
+        self._all = Tally(self._window_ns, _requests)
+        self._more: list[tuple[str, Flow]] = []
+        self._most_in_flight: int | None = None
+        self._in_flight = 0
+        self._number = 0
+        self._began_ns: int | None = None
+        self._last_ns: int | None = None
+        self._hold_until_ns = 0
+        self._learned_ns = -1
+        self._charging = Charging.USED
+        self._likely, self._reserved = Ratio(), Ratio()
+        self._reserve_share = 1.0
+        """How much of what might still be generated is held for requests under way."""
+        self._words: list[str] = []
+        if limits.requests is not None:
+            self._limit_requests(limits.requests)
+        if limits.tokens is not None:
+            self._limit_tokens(limits.tokens)
+
+    # asked by the gate
+
+    @property
+    def knows_a_limit(self) -> bool:
+        """Whether there is anything to keep to: without, nothing is held back."""
+        return self._requests is not None or self._tokens is not None
+
+    def wait_ns(self, now_ns: int, worst: Spend) -> int:
+        """How long to wait before a request that uses this at worst may be sent; 0: it may go now. Takes nothing."""
+        if self._most_in_flight is not None and self._in_flight >= self._most_in_flight:
+            # Waiting alone does not help: whoever waits asks again when a request has ended.
+            return _SECOND_NS
+        wait_ns = max(0, self._hold_until_ns - now_ns)
+        likely, held = self._estimates(worst.tokens)
+        if self._requests is not None:
+            wait_ns = max(wait_ns, self._requests.wait_ns(now_ns, 1))
+        if self._tokens is not None and worst.tokens:
+            wait_ns = max(wait_ns, self._tokens.wait_ns(now_ns, likely))
+            wait_ns = max(wait_ns, self._held.fits_at_ns(now_ns, held, self._tokens.limit * _FULL) - now_ns)
+        for what, flow in self._more:
+            wait_ns = max(wait_ns, flow.wait_ns(now_ns, 1 if what == "requests" else likely))
+        return wait_ns
+
+    def sent(self, now_ns: int, worst: Spend) -> Sent:
+        """It goes. What comes back is given to `settle`."""
+        likely, held = self._estimates(worst.tokens)
+        one = Sent(now_ns, self._number, worst.tokens, likely, held, in_flight_then=self._in_flight)
+        self._number += 1
+        self._in_flight += 1
+        self._began_ns = now_ns if self._began_ns is None else self._began_ns
+        for flow in self._flows():
+            flow.take(now_ns, one)
+        self._held.add(one)
+        self._all.add(one)
+        one.likely_then = self._tokens.tally.at(now_ns) if self._tokens else 0.0
+        one.held_then = self._held.at(now_ns)
+        return one
+
+    def settle(self, now_ns: int, token: Sent, actual: Spend | None, record: RequestRecord) -> None:
+        """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""
+        self._in_flight -= 1
+        token.ended = True
+        read_usage(token, record)
+        if token.prompt_tokens is None and actual is not None:
+            token.prompt_tokens, token.completion_tokens = actual.tokens, 0
+        if record.outcome == "success" and token.prompt_tokens is not None and token.worst_tokens:
+            self._likely.add(charge_of(self._charging, token), token.worst_tokens)
+            self._reserved.add(charge_of(Charging.RESERVED, token), token.worst_tokens)
+        self._cost(token, charge_of(self._charging, token))
+        if record.outcome == "throttled":
+            self._refused(now_ns, token, record)
+
+    def release(self, now_ns: int, token: Sent) -> None:
+        """It was never sent."""
+        self._in_flight -= 1
+        token.ended = True
+        self._cost(token, 0.0)
+        for flow in self._flows("requests"):
+            flow.correct(token, -token.requests)
+        self._all.correct(token, -token.requests)
+        token.requests = 0
+
+    def seen(self, now_ns: int, record: RequestRecord) -> None:
+        """A response to a request that did not pass here, such as the look before the run."""
+
+    def remaining(self, now_ns: int) -> tuple[int | None, int | None]:
+        """The requests and tokens that are left of the share by its own ledger; None of a kind without a limit."""
+        requests, tokens = self._requests, self._tokens
+        return (requests.left(now_ns) if requests else None, tokens.left(now_ns) if tokens else None)
+
+    def words(self) -> list[str]:
+        """What was learned about the limits since the last call, a line each."""
+        words, self._words = self._words, []
+        return words
+
+    # what is counted
+
+    def _flows(self, what: str | None = None) -> list[Flow]:
+        main = (("requests", self._requests), ("tokens", self._tokens), *self._more)
+        return [flow for kind, flow in main if flow is not None and what in (None, kind)]
+
+    def _estimates(self, worst_tokens: int) -> tuple[float, float]:
+        """What a request will probably be charged, and what is held for it until that is known."""
+        likely = worst_tokens * min(1.0, self._likely.value)
+        reserved = worst_tokens * min(1.0, self._reserved.value)
+        return likely, likely + self._reserve_share * max(0.0, reserved - likely)
+
+    def _cost(self, one: Sent, tokens: float) -> None:
+        """It has cost so much in the end."""
+        more, more_held = tokens - one.likely_tokens, tokens - one.held_tokens
+        one.likely_tokens = one.held_tokens = tokens
+        for flow in self._flows("tokens"):
+            flow.correct(one, more)
+        self._held.correct(one, more_held)
+
+    def _limit_requests(self, limit: int, *, at_most: float | None = None) -> None:
+        most = max(1.0, (share_of(limit, self._share) if at_most is None else at_most) / self._parts)
+        if self._requests is None:
+            self._requests = Flow(limit, most, self._window_ns, _requests)
+            self._carry_over(self._requests)
+        else:
+            self._requests.set(limit, most)
+
+    def _limit_tokens(self, limit: int, *, at_most: float | None = None) -> None:
+        most = max(1.0, (share_of(limit, self._share) if at_most is None else at_most) / self._parts)
+        if self._tokens is None:
+            self._tokens = Flow(limit / self._parts, most, self._window_ns, _likely)
+            self._carry_over(self._tokens)
+        else:
+            self._tokens.set(limit / self._parts, most)
+
+    def _carry_over(self, flow: Flow) -> None:
+        """What was sent before a limit was known counts."""
+        for one in reversed(self._all.since(0)):
+            flow.tally.add(one)
+
+    # what a refusal teaches
+
+    def _refused(self, now_ns: int, one: Sent, record: RequestRecord) -> None:
+        if one.at_ns <= self._learned_ns:
+            # It went before the last lesson was learned, and teaches the same.
+            return
+        self._learned_ns = now_ns
+        hint = read_hint(record)
+        waits_ns = record.retry_after_ns
+        # Whoever says a whole window or more does not know better: LiteLLM always does.
+        known_ns = waits_ns if waits_ns is not None and waits_ns < self._window_ns else None
+        if hint.what == "in flight" and one.in_flight_then:
+            self._most_in_flight = one.in_flight_then
+            self._say(f"at most {one.in_flight_then} requests in flight: one more was refused")
+        elif hint.amount is not None and hint.window_s is not None and self._is_another(hint):
+            self._obey(now_ns, hint, known_ns)
+        elif self._is_of_tokens(one, hint):
+            self._refused_tokens(now_ns, one, known_ns)
+        else:
+            self._refused_requests(now_ns, one, known_ns)
+
+    def _is_another(self, hint: Hint) -> bool:
+        """Whether a limit that was stated allows less than is sent now."""
+        flow = self._requests if hint.what == "requests" else self._tokens
+        assert hint.amount is not None
+        assert hint.window_s is not None
+        return flow is None or hint.amount / hint.window_s < flow.limit / (self._window_ns / 1e9) * 0.999
+
+    def _obey(self, now_ns: int, hint: Hint, known_ns: int | None) -> None:
+        """The server stated another limit: keep to that too."""
+        assert hint.amount is not None
+        assert hint.window_s is not None
+        assert hint.what is not None
+        window_ns = round(hint.window_s * 1e9)
+        most = max(1.0, hint.amount * self._share / self._parts)
+        flow = Flow(hint.amount / self._parts, most, window_ns, _requests if hint.what == "requests" else _likely)
+        self._carry_over(flow)
+        self._more.append((hint.what, flow))
+        self._hold_until_ns = now_ns + (known_ns if known_ns is not None else min(window_ns, self._window_ns))
+        self._say(f"a limit of {hint.amount} {hint.what} in {hint.window_s:g} s besides: the server stated it")
+
+    def _is_of_tokens(self, one: Sent, hint: Hint) -> bool:
+        if self._tokens is None or hint.what == "requests":
+            return False
+        if hint.what == "tokens" or self._requests is None:
+            return True
+        requests = self._counted(one, _requests) / self._requests.limit
+        return requests < _NEAR and self._counted(one, self._reserved_of) / self._tokens.limit > requests
+
+    def _counted(self, one: Sent, amount: Callable[[Sent], float]) -> float:
+        """The sum over those of the last window before one that the server refused."""
+        return sum(amount(other) for other in self._all.since(one.at_ns - self._window_ns) if other.number < one.number)
+
+    def _reserved_of(self, one: Sent) -> float:
+        """What a server that never gives back has charged for it."""
+        if one.ended:
+            return charge_of(Charging.RESERVED, one)
+        return one.worst_tokens * min(1.0, self._reserved.value)
+
+    def _refused_tokens(self, now_ns: int, one: Sent, known_ns: int | None) -> None:
+        tokens = self._tokens
+        assert tokens is not None
+        own = self._reserved_of(one) or one.worst_tokens
+        held = self._counted(one, lambda other: other.likely_tokens if other.ended else self._reserved_of(other)) + own
+        kept = self._counted(one, self._reserved_of) + own
+        near = _NEAR * tokens.limit
+        if self._reserve_share < 1 and held >= near:
+            self._reserve_share = 1.0
+            self._say("tokens are reserved until a request has ended")
+        elif self._charging is not Charging.RESERVED and kept >= _TELLING * held:
+            self._charge(Charging.RESERVED)
+            self._say("tokens are charged as reserved: the most that might be generated, whatever is")
+        elif self._charging is Charging.PROMPT:
+            self._charge(Charging.USED)
+            self._say("generated tokens are charged after all")
+        else:
+            self._miscounted(now_ns, one, "tokens", tokens, held, known_ns)
+
+    def _charge(self, charging: Charging) -> None:
+        """From now on, and for what was sent before, another count."""
+        self._charging = charging
+        self._likely = Ratio()
+        for one in reversed(self._all.since(0)):
+            if one.ended:
+                one.likely_tokens = one.held_tokens = charge_of(charging, one)
+                if one.prompt_tokens is not None and one.worst_tokens and one.prompt_tokens:
+                    self._likely.add(one.likely_tokens, one.worst_tokens)
+        for flow in self._flows("tokens"):
+            flow.tally.recount()
+        self._held.recount()
+
+    def _refused_requests(self, now_ns: int, one: Sent, known_ns: int | None) -> None:
+        requests = self._requests
+        if requests is None:
+            return
+        count = self._counted(one, _requests)
+        before = next((other for other in self._all.since(0) if other.number < one.number), None)
+        gap_ns = one.at_ns - before.at_ns if before else self._window_ns
+        if count < _NEAR * requests.limit and gap_ns < self._window_ns / requests.most and not requests.strict:
+            requests.strict = True
+            self._say("requests are spaced without making up for lost time")
+            self._hold_until_ns = now_ns + (known_ns or round(self._window_ns / requests.most))
+        elif requests.strict and count < _NEAR * requests.limit:
+            self._slower("requests", requests, 0.8)
+        else:
+            self._miscounted(now_ns, one, "requests", requests, count, known_ns)
+
+    def _miscounted(self, now_ns: int, one: Sent, what: str, flow: Flow, counted: float, known_ns: int | None) -> None:
+        """The server's count is another than ours."""
+        assert self._began_ns is not None
+        age_ns = one.at_ns - self._began_ns
+        if counted >= _NEAR * flow.limit:
+            # Ours is nearly right: somebody's clock, a refused request that counts.
+            self._slower(what, flow, 0.97)
+            self._hold_until_ns = now_ns + (known_ns if known_ns is not None else self._window_ns // 20)
+        elif known_ns is not None and known_ns > _SECOND_NS and age_ns < self._window_ns:
+            self._hold_until_ns = now_ns + known_ns
+            self._say(f"the key's {what} were used before this run: waiting as long as the server said")
+        elif what == "requests" and age_ns < min(1.5 * _SECOND_NS, self._window_ns / 2) and counted >= 1:
+            second = max(1, sum(1 for other in self._all.since(one.at_ns - _SECOND_NS) if other.number < one.number))
+            self._obey(now_ns, Hint("requests", second, 1.0), None)
+        elif age_ns < self._window_ns:
+            # Whatever was used before this run is forgotten a window after it began.
+            self._hold_until_ns = self._began_ns + self._window_ns
+            self._say(f"the key's {what} were used before this run: waiting until that is over")
+        else:
+            self._slower(what, flow, max(0.1, counted / flow.most))
+            self._hold_until_ns = now_ns + (known_ns or 0)
+
+    def _slower(self, what: str, flow: Flow, factor: float) -> None:
+        flow.set(flow.limit, max(1.0, flow.most * min(1.0, factor)))
+        self._say(f"{what} are limited sooner than was thought: at most {math.floor(flow.most)} in a window")
+
+    def _say(self, words: str) -> None:
+        self._words.append(words)
