@@ -21,6 +21,7 @@ from gevent.lock import BoundedSemaphore
 from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
+from tensorix_loadtests._brakes import Brakes
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._gate import Closed, Gate, OpenGate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
@@ -99,6 +100,8 @@ class LoadRun:
         self.gate: Gate = OpenGate(session.settings.api_key)
         self.listeners: list[Listener] = []
         """Told of each record, and of each second; what they raise is a defect."""
+        if plan.goals.brakes:
+            self.listeners.append(Brakes(plan.goals.read(), lambda words: self.stop("brake", words), part=1 / share[1]))
         self.users: Callable[[], int] = lambda: 0
         self.open_loop: OpenLoop | None = None
         self.stopped = Event()

@@ -21,6 +21,7 @@ from tensorix_records.timings import (
     e2e_ns,
     itl_ns,
     latency_from_intended_ns,
+    later_than_intended_ns,
     outcome_is,
     output_tokens_in,
     schedule_delay,
@@ -40,6 +41,7 @@ __all__ = [
     "good_requests",
     "in_words",
     "judge",
+    "quantity_of_each",
     "verdict",
     "verdict_of",
 ]
@@ -108,13 +110,13 @@ def _is_chat(table: Any) -> NDArray[np.bool_]:
     return ~np.asarray(lists.to_numpy(), dtype=np.bool_)
 
 
-def _of_each(table: Any, name: str) -> NDArray[np.float64]:
+def quantity_of_each(table: Any, name: str) -> NDArray[np.float64]:
     """A quantity of each request, ns; NaN where it has none."""
     if name == "schedule_delay":
-        return latency_from_intended_ns(table) - e2e_ns(table)
+        return later_than_intended_ns(table)
     if name == "dispatch_delay":
         # In a closed loop nothing was scheduled.
-        scheduled = np.isfinite(latency_from_intended_ns(table))
+        scheduled = np.isfinite(later_than_intended_ns(table))
         return np.where(scheduled, schedule_delay(table).dispatch_ns, np.nan)
     functions = {"ttft": ttft_ns, "ttfo": ttfo_ns, "itl": itl_ns, "e2e": e2e_ns}
     return functions.get(name, latency_from_intended_ns)(table)
@@ -141,7 +143,7 @@ def good_requests(table: Any, criteria: Sequence[Criterion]) -> tuple[NDArray[np
     good = np.ones(len(table), dtype=np.bool_)
     not_asked = np.zeros(len(table), dtype=np.bool_)
     for one in criteria:
-        values = _of_each(table, one.name)
+        values = quantity_of_each(table, one.name)
         unknown = np.isnan(values)
         within = values < one.bound if one.below else values > one.bound
         good &= unknown | within | (one.inclusive & (values == one.bound))
@@ -206,7 +208,7 @@ def _rate(inside: _Inside, name: str) -> tuple[Figure, str]:
 
 def _time(inside: _Inside, objective: Objective) -> tuple[Figure, str]:
     table, note = _mainly_counted(inside.chat) if objective.name == "itl" else (inside.chat, "")
-    values = _of_each(table, objective.name)
+    values = quantity_of_each(table, objective.name)
     values = values[np.isfinite(values)]
     if not values.size:
         return Figure(None, None, None, 0, "none", "not enough data: no successful request has it"), note

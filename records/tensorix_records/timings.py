@@ -24,6 +24,7 @@ __all__ = [
     "error_rate",
     "itl_ns",
     "latency_from_intended_ns",
+    "later_than_intended_ns",
     "outcome_is",
     "output_tokens_in",
     "output_tokens_per_second",
@@ -104,6 +105,11 @@ def e2e_ns(table: Any) -> _Floats:
 def latency_from_intended_ns(table: Any) -> _Floats:
     """The whole wait of a user who came on time: the schedule's own delay and the request. NaN in a closed loop."""
     return _numbers(table, "end_at_ns") - _numbers(table, "intended_at_ns")
+
+
+def later_than_intended_ns(table: Any) -> _Floats:
+    """How much later than the schedule wanted each request was sent, in all. NaN in a closed loop."""
+    return -_numbers(table, "intended_at_ns")
 
 
 @dataclass(frozen=True, slots=True)
