@@ -124,7 +124,9 @@ class FolderSink:
         except RunFolderError as error:
             trouble = error
         try:
-            self.run.update_manifest(ended_unix_ns=time.time_ns(), end_reason=end_reason)
+            # Of all processes that wrote here.
+            saturated = [event for event in self.run.events() if event.get("kind") == "saturated"]
+            self.run.update_manifest(ended_unix_ns=time.time_ns(), end_reason=end_reason, saturated=saturated)
             self.run.compact()
         except TensorixError as error:
             # What is there can be reported all the same; it only stays in its streams.

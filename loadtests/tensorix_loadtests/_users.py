@@ -214,8 +214,10 @@ class ChatUser(_ApiUser):
             return 0.0
         mean_s = think.mean_s
         if think.kind == "exponential":
-            return self._pause(random.expovariate(1 / mean_s))  # noqa: S311 - a pause is no secret
-        return self._pause(random.uniform(0, 2 * mean_s) if think.kind == "uniform" else mean_s)
+            return self._pause(random.expovariate(1 / mean_s))
+        if think.kind == "uniform":
+            return self._pause(random.uniform(0, 2 * mean_s))  # noqa: S311 - a pause is no secret
+        return self._pause(mean_s)
 
 
 class ModelListUser(_ApiUser):
