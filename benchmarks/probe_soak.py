@@ -12,12 +12,13 @@ other, as shares of the time:
                  since libfaketime, which makes it so, takes several times the processor time of the probe itself
     0.90         SIGKILL, and a new start; 1.00 SIGTERM
 
-Each slot of the twenty has to bring a request within 100 ms, or be counted as missed; none of them may be called down;
-no round may be lost; resident memory may not grow from the first to the last third of 0.36 - 0.90 (by then, of half an
-hour, what is kept of ten minutes is full, and written what had waited for the database); and the processor time has to
-stay below a tenth of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and the name
-server need root (a mount namespace), the clock `libfaketime` (Debian: faketime). What is missing is left out, and the
-table says so.
+Each slot of the twenty has to bring a request within 100 ms, or be counted as missed; where a round began in time by
+the probe's own clock and its request reached a busy simulator later, that is said apart. None of them may be called
+down; no round may be lost; resident memory may not grow from the first to the last third of 0.36 - 0.90 (by then, of
+half an hour, what is kept of ten minutes is full, and written what had waited for the database); and the processor
+time has to stay below a tenth of a core. Prints a table, and ends with 1 where something failed. Linux; the disk and
+the name server need root (a mount namespace), the clock `libfaketime` (Debian: faketime). What is missing is left out,
+and the table says so.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from contextlib import ExitStack
 from glob import glob
 from pathlib import Path
 
-from probe_soak_judging import Row, first_requests, harm, keeping, kept, punctual, punctuality, resources
+from probe_soak_judging import Row, begun_in_time, first_requests, harm, keeping, kept, punctual, punctuality, resources
 from probe_soak_serving import configuration, kill_all, start
 from probe_soak_troubles import Trouble, left_out, mount, silent_servers, timetable
 from tensorix_simulator import Simulator
@@ -94,8 +95,8 @@ def soak(minutes: float, targets: int, folder: Path, faked: str | None) -> list[
         truth = simulator.truth("arrival")
     arrivals = first_requests(truth)
     return [
-        *punctual("healthy", punctuality(arrivals, lives, healthy), lives, healthy),
-        *(punctual("set clock", punctuality(arrivals, stepped, apart), stepped, apart) if stepped else ()),
+        *punctual("healthy", punctuality(arrivals, lives, healthy, begun_in_time(folder)), lives, healthy),
+        *(punctual("set clock", punctuality(arrivals, stepped, apart, {}), stepped, apart) if stepped else ()),
         *harm(lives, stepped, [*healthy, *apart]),
         *resources(lives[0], begin + 0.36 * whole_s),
         *keeping(lives, before, after, kept(folder), ended),
