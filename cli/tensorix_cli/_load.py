@@ -12,11 +12,11 @@ from typing import Any
 
 from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_api.secret import Secret
-from tensorix_cli._engine import Engine
 from tensorix_cli._output import complain, say
 from tensorix_cli._progress import Progress
 from tensorix_cli._view import View, view
 from tensorix_cli.exit_status import ExitStatus
+from tensorix_loadtests.engine_process import Engine
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import Run
 

@@ -13,9 +13,9 @@ import pytest
 from tensorix_api.errors import TensorixError
 from tensorix_api.secret import Secret
 from tensorix_cli import _load
-from tensorix_cli._engine import Engine
 from tensorix_cli._progress import Progress
 from tensorix_cli._view import PlainView
+from tensorix_loadtests.engine_process import Engine
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import Run
 from tensorix_simulator import Simulator
