@@ -13,17 +13,30 @@ from tensorix_loadtests.plan import (
     CHAT_STREAMED,
     CHAT_UNSTREAMED,
     DEFAULT_PROMPT,
+    Arrivals,
     Goals,
     Limits,
     LoadPlan,
     Machines,
+    Prompting,
+    Spending,
     Timeouts,
     Watching,
+    arrivals_of,
+    parse_key_variables,
+    read_lengths,
+    read_models,
+    read_prices,
+    read_think_time,
 )
+from tensorix_loadtests.schedules import check_schedule
 
 __all__ = ["plan_of"]
 
 T = TypeVar("T")
+
+# Files of these names are no plain lines of text.
+_STRUCTURED = {".jsonl", ".json", ".csv", ".ndjson"}
 
 
 def plan_of(given: Mapping[str, Any], settings: Settings, texts: Mapping[str, Any]) -> LoadPlan:
@@ -33,13 +46,48 @@ def plan_of(given: Mapping[str, Any], settings: Settings, texts: Mapping[str, An
     """
     if given["mix"] and given["stream"] is not None:
         raise SettingsError("--mix says already what is streamed: leave out --stream and --no-stream")
+    arrivals = arrivals_of(
+        rate=given["rate"],
+        steps=given["steps"],
+        ramp=given["ramp"],
+        spike=given["spike"],
+        replay=given["replay"],
+        speed=given["replay_speed"],
+        gaps=given["arrivals"],
+        seed=given["seed"],
+        most_users=given["max_users"],
+        duration_s=given["duration"],
+        requests=given["requests"],
+    )
     requests = given["requests"]
-    if requests is None and given["duration"] is None:
+    if requests is None and given["duration"] is None and arrivals is None:
         requests = DEFAULT_REQUESTS
-    prompts = _options.prompts(given["prompts"] or [], given["prompt_files"] or [])
+    source, prompts = _prompting(given)
+    models = _read("--models", read_models, given["models"]) or {}
+    plan = _plan(given, settings, requests, arrivals, source, prompts, models, dict(texts))
+    if arrivals is not None and arrivals.replay is not None:
+        check_schedule(plan)
+    return plan
+
+
+def _plan(
+    given: Mapping[str, Any],
+    settings: Settings,
+    requests: int | None,
+    arrivals: Arrivals | None,
+    source: Prompting,
+    prompts: tuple[str, ...],
+    models: dict[str, float],
+    texts: dict[str, Any],
+) -> LoadPlan:
     return LoadPlan(
         base_url=settings.base_url,
-        model=settings.model,
+        model=None if models else settings.model,
+        models=models,
+        arrivals=arrivals,
+        think_time=_read("--think-time", read_think_time, given["think_time"]),
+        prompting=source,
+        spending=_spending(given),
         users=given["users"],
         spawn_rate=given["spawn_rate"],
         requests=requests,
@@ -78,7 +126,50 @@ def plan_of(given: Mapping[str, Any], settings: Settings, texts: Mapping[str, An
                 wait_s=given["wait_for_workers"],
             )
         ),
-        options=dict(texts),
+        options=texts,
+    )
+
+
+def _prompting(given: Mapping[str, Any]) -> tuple[Prompting, tuple[str, ...]]:
+    """Where prompts come from, and the texts that are taken in turn. A file of plain lines adds to the texts."""
+    files = list(given["prompt_files"] or [])
+    form = given["prompt_format"] or "auto"
+    path = None
+    if form != "text" and len(files) == 1 and (form != "auto" or files[0].suffix.lower() in _STRUCTURED):
+        path = str(files.pop().absolute())
+    elif form not in ("auto", "text"):
+        raise SettingsError(f"--prompt-format {form} is for one --prompt-file: give one")
+    if path and given["prompts"]:
+        raise SettingsError("--prompt and a --prompt-file that is no plain text are two sources: leave one out")
+    source = Prompting(
+        path=path,
+        **_told(
+            format=form if path else None,
+            prompt_tokens=_read("--prompt-tokens", read_lengths, given["prompt_tokens"]),
+            answer_tokens=_read("--answer-tokens", read_lengths, given["answer_tokens"]),
+            turns=_read("--turns", read_lengths, given["turns"]),
+            shared_prefix_tokens=given["shared_prefix"],
+            unique=given["unique_prompts"],
+            seed=given["seed"],
+        ),
+    )
+    return source, _options.prompts(given["prompts"] or [], files)
+
+
+def _spending(given: Mapping[str, Any]) -> Spending:
+    if given["keys"] not in (None, "spread", "pinned"):
+        raise SettingsError(f"--keys {given['keys']}: write spread or pinned")
+    return Spending(
+        **_told(
+            most_requests=given["cap_requests"],
+            most_tokens=given["cap_tokens"],
+            most_money=given["cap_cost"],
+            prices=read_prices(given["prices"]) if given["prices"] else None,
+            limit_share=given["limit_share"],
+            key_variables=parse_key_variables(given["key_variables"] or ()),
+            keys=given["keys"],
+            most_retries=given["retries"],
+        )
     )
 
 

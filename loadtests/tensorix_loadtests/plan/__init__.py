@@ -12,6 +12,7 @@ from tensorix_loadtests.plan._limits import Limits
 from tensorix_loadtests.plan._load_plan import DEFAULT_PROMPT, LoadPlan
 from tensorix_loadtests.plan._machines import Machines
 from tensorix_loadtests.plan._prices import Price, read_prices
+from tensorix_loadtests.plan._prompt_texts import read_lengths, read_models
 from tensorix_loadtests.plan._prompting import Lengths, Prompting
 from tensorix_loadtests.plan._spending import Spending, parse_key_variables, parse_money
 from tensorix_loadtests.plan._timeouts import Timeouts
@@ -41,6 +42,8 @@ __all__ = [
     "check_body",
     "parse_key_variables",
     "parse_money",
+    "read_lengths",
+    "read_models",
     "read_prices",
     "read_rate",
     "read_think_time",
