@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from tensorix_api.errors import SettingsError
 from tensorix_api.secret import Secret
 
-__all__ = ["DEFAULT_BASE_URL", "Settings"]
+__all__ = ["DEFAULT_BASE_URL", "Settings", "fits_a_header"]
 
 DEFAULT_BASE_URL = "https://api.tensorix.ai/v1"
 
@@ -39,7 +39,8 @@ def _parse_base_url(text: str) -> SplitResult:
     return parts
 
 
-def _fits_a_header(key: Secret) -> bool:
+def fits_a_header(key: Secret) -> bool:
+    """Whether it can stand in the `Authorization` header."""
     return all(0x21 <= ord(character) <= 0x7E for character in key.reveal())
 
 
@@ -74,7 +75,7 @@ class Settings:
         model = model or environ.get("TENSORIX_MODEL") or None
         # Whatever raises from here on has no locals that hold the key in the clear.
         del environ
-        if not _fits_a_header(key):
+        if not fits_a_header(key):
             raise SettingsError("TENSORIX_API_KEY holds a character that no header can carry: set it again")
         return cls(base_url=base_url, api_key=key or None, model=model)
 

@@ -62,6 +62,9 @@ def open_loop(run: LoadRun, environment: Any) -> OpenLoop:
     Raises SettingsError where the trace to replay cannot be read.
     """
     runner = environment.runner
+    # A run that is resumed goes on behind what it has sent.
+    past = run.past
+    schedule = arrivals(run.plan, share=run.share, first_index=past.first_index, without=past.indexes)
     add: Callable[[Any], Any] = environment.user_classes[0]
 
     def add_users(number: int) -> None:
@@ -69,4 +72,4 @@ def open_loop(run: LoadRun, environment: Any) -> OpenLoop:
         for _ in range(number):
             add(environment).start(runner.user_greenlets)
 
-    return OpenLoop(run, arrivals(run.plan, share=run.share), add_users=add_users)
+    return OpenLoop(run, schedule, add_users=add_users)

@@ -28,7 +28,7 @@ from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, users_by_kind
 from tensorix_loadtests.schedules import check_schedule
 
-__all__ = ["main", "run_plan"]
+__all__ = ["log_to", "main", "run_plan", "user_classes"]
 
 # Past every timeout of a request: those in flight end by themselves first.
 _DRAIN_MARGIN_S = 5.0
@@ -45,7 +45,7 @@ class _RedactingFormatter(logging.Formatter):
         return "\n".join(self._redact(line, 2000) for line in super().format(record).splitlines())
 
 
-def _log_to(path: Path, redact: Redactor) -> None:
+def log_to(path: Path, redact: Redactor) -> None:
     """Locust's and our own log goes into the run folder; how much, `TENSORIX_LOG_LEVEL` says."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(_RedactingFormatter(redact))
@@ -56,7 +56,7 @@ def _log_to(path: Path, redact: Redactor) -> None:
     logging.raiseExceptions = False
 
 
-def _user_classes(plan: LoadPlan) -> list[type[Any]]:
+def user_classes(plan: LoadPlan) -> list[type[Any]]:
     """A class for each kind of the mix that has a share, with its number of users; in open loop one for all kinds."""
     if plan.arrivals is not None:
         return [ArrivalUser]
@@ -72,12 +72,17 @@ def _user_classes(plan: LoadPlan) -> list[type[Any]]:
     return classes
 
 
-def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
+def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = False) -> LoadRun:
     """Run the plan into the folder `out`; returns when the last request has ended and the folder is compacted.
 
-    Raises TensorixError where it could not begin, KeyboardInterrupt where it was not let. SIGINT and SIGTERM end it in
-    order; a second one of either, or a SIGTERM after a SIGINT, cancels what is in flight.
+    With `resume` the run in that folder goes on. Raises TensorixError where it could not begin, KeyboardInterrupt where
+    it was not let. SIGINT and SIGTERM end it in order; a second one of either, or a SIGTERM after a SIGINT, cancels
+    what is in flight.
     """
+    if plan.machines.processes or plan.machines.workers:
+        from tensorix_loadtests._distributed._master_engine import run_shared
+
+        return run_shared(plan, out, key, say=_say)
     this = gevent.getcurrent()
     run: LoadRun | None = None
     runner: Any = None
@@ -93,12 +98,13 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, interrupt)
-    run = LoadRun.begin(plan, out, key)
+    run = (LoadRun.resume if resume else LoadRun.begin)(plan, out, key)
+    run.warn = lambda text: _say(f"warning: {text}")
     if run.warning:
         _say(f"warning: {run.warning}")
-    _log_to(out / "engine.log", run.session.redact)
+    log_to(out / "engine.log", run.session.redact)
     environment: Any = Environment(
-        user_classes=_user_classes(plan),
+        user_classes=user_classes(plan),
         events=events,
         host=plan.base_url,
         stop_timeout=plan.timeouts.total_s + plan.timeouts.connect_s + _DRAIN_MARGIN_S,
@@ -117,7 +123,7 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
             _send_arrivals(run, environment)
         else:
             runner.start(plan.users, spawn_rate=plan.spawn_rate)
-            run.stopped.wait(plan.duration_s)
+            run.stopped.wait(run.duration_s)
         run.stop("duration")
         run.phase("drain")
         runner.quit()
@@ -132,7 +138,7 @@ def _send_arrivals(run: LoadRun, environment: Any) -> None:
     # The rest of the users are the loop's own affair.
     environment.runner.start(1, spawn_rate=1)
     loop.begin(loop.common_start_ns())
-    duration_s = run.plan.duration_s
+    duration_s = run.duration_s
     run.stopped.wait(None if duration_s is None else max(0.0, (loop.start_ns - time.monotonic_ns()) / 1e9 + duration_s))
     if loop.all_taken:
         run.stop("schedule")
@@ -149,9 +155,14 @@ def _read_plan(text: str) -> LoadPlan:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The program; returns its exit status."""
+    """The program; returns its exit status. With `worker` as its first argument it is one of a run of several."""
+    if arguments[:1] == ["worker"]:
+        from tensorix_loadtests._distributed import _worker_engine
+
+        return _worker_engine.main(arguments[1:], say=_say)
     parser = argparse.ArgumentParser(prog="python -m tensorix_loadtests", description="Run a load test's plan.")
     parser.add_argument("--out", type=Path, required=True, help="the run folder to make")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     options = parser.parse_args(arguments)
     try:
         plan = _read_plan(sys.stdin.read())
@@ -161,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
         most_users = plan.users if plan.arrivals is None else plan.arrivals.most_users
         if warning := raise_open_files(most_users):
             _say(f"warning: {warning}")
-        run = run_plan(plan, options.out, key)
+        run = run_plan(plan, options.out, key, resume=options.resume)
     except TensorixError as error:
         _say(f"error: {error}")
         return 2

@@ -75,6 +75,10 @@ class Gate(Protocol):
         """What is left of each cap, by its kind; what is set aside is not."""
         ...
 
+    def words(self) -> list[str]:
+        """What there is to say of the keys since it was last asked, each in one line."""
+        ...
+
 
 class Pace(Protocol):
     """Keeps what is sent with one key within a share of its limits. Times are monotonic ns.
@@ -96,8 +100,15 @@ class Pace(Protocol):
     def release(self, now_ns: int, token: Any) -> None:
         """It was never sent."""
 
+    def seen(self, now_ns: int, record: RequestRecord) -> None:
+        """A response to a request that did not pass here, such as the look before the run."""
+
     def remaining(self, now_ns: int) -> tuple[int | None, int | None]:
         """The requests and tokens that are left of the share by its own ledger; None of a kind without a limit."""
+        ...
+
+    def words(self) -> list[str]:
+        """What it has noticed since it was last asked, each in one line."""
         ...
 
 
@@ -133,3 +144,7 @@ class OpenGate:
     def left(self) -> dict[str, float]:
         """There are no caps."""
         return {}
+
+    def words(self) -> list[str]:
+        """Nothing."""
+        return []

@@ -18,12 +18,13 @@ import pyarrow as pa
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from tensorix_api.errors import RunFolderError, TensorixError
+from tensorix_api.budget import Spend
+from tensorix_api.errors import RunFolderError, SettingsError, TensorixError
 from tensorix_api.secret import Secret
 from tensorix_api.settings import Settings
 from tensorix_loadtests._brakes import Brakes
 from tensorix_loadtests._call import Call
-from tensorix_loadtests._gate import Closed, Gate, OpenGate, Passed, Wait
+from tensorix_loadtests._gate import Closed, Gate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._preflight import choose_model
@@ -33,12 +34,13 @@ from tensorix_loadtests._session import Session
 from tensorix_loadtests._sink import FolderSink, Sink
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
+from tensorix_loadtests.spending import Journal, Past, SpendingGate, left_of, open_gate, read_journal, read_keys
 from tensorix_records import RequestRecord, Run
 
 if TYPE_CHECKING:
     from tensorix_loadtests._open_loop import OpenLoop
 
-__all__ = ["Listener", "LoadRun", "open_session", "part_of"]
+__all__ = ["Listener", "LoadRun", "gate_of", "open_session", "part_of"]
 
 logger = logging.getLogger("tensorix_loadtests")
 
@@ -54,18 +56,31 @@ def part_of(whole: int, share: tuple[int, int]) -> int:
     return (whole + parts - 1 - part) // parts
 
 
-def open_session(plan: LoadPlan, key: Secret | None) -> Session:
-    """What the users share. Raises SettingsError for an address, proxy or CA bundle that cannot be used."""
-    settings = Settings(base_url=plan.base_url, api_key=key, model=plan.model)
+def gate_of(plan: LoadPlan, session: Session, journal: Journal | None, share: tuple[int, int] = (0, 1)) -> SpendingGate:
+    """The gate that a plan asks for, with the session's keys, for the k-th of n processes."""
+    keys = [(key, session.alias_of(key)) for key in (session.settings.api_key, *session.more_keys)]
+    return open_gate(plan, keys, journal=journal, share=share, process_id=session.process_id)
+
+
+def open_session(
+    plan: LoadPlan, key: Secret | None, *, run_id: str | None = None, process_id: str | None = None
+) -> Session:
+    """What the users share. Where the plan names keys of its own, `key` is not used.
+
+    Raises SettingsError for an address, proxy, CA bundle or key that cannot be used.
+    """
+    keys = read_keys(plan.spending.key_variables) or (key,)
+    settings = Settings(base_url=plan.base_url, api_key=keys[0], model=plan.model)
     return Session(
         settings,
         Target.of(settings, plan.ca_bundle),
         plan.timeouts,
         {name: Secret(value) for name, value in plan.headers.items()},
-        run_id=time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6],
-        process_id=f"p{os.getpid()}",
+        run_id=run_id or time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6],
+        process_id=process_id or f"p{os.getpid()}",
         host=socket.gethostname(),
         keep_gaps=plan.keep_gaps,
+        more_keys=[one for one in keys[1:] if one],
     )
 
 
@@ -97,13 +112,19 @@ class LoadRun:
         """The instant, by this machine's clock, from which the schedules of all processes count; None: by oneself."""
         self.session = session
         self.model = model
-        self.gate: Gate = OpenGate(session.settings.api_key)
+        self.duration_s = plan.duration_s
+        """What is left of the duration asked for."""
+        self.past = Past()
+        """What was sent before, in a run that is resumed."""
+        self.gate: Gate = gate_of(plan, session, None, share)
         self.listeners: list[Listener] = []
         """Told of each record, and of each second; what they raise is a defect."""
         if plan.goals.brakes:
             self.listeners.append(Brakes(plan.goals.read(), lambda words: self.stop("brake", words), part=1 / share[1]))
         self.users: Callable[[], int] = lambda: 0
         self.open_loop: OpenLoop | None = None
+        self.asked_ns = 0
+        """When the gate was last asked: who was let pass then was held until then, and the rest is the gate's work."""
         self.stopped = Event()
         self.end_reason: str | None = None
         self.end_words: str | None = None
@@ -125,6 +146,7 @@ class LoadRun:
         self._greenlets: list[Any] = []
         self._phases: set[str] = set()
         self._keys_out: set[str | None] = set()
+        self._journal: Journal | None = None
         self._ended = False
 
     @classmethod
@@ -148,9 +170,48 @@ class LoadRun:
         model, preflight, warning = choose_model(session, plan.ca_bundle)
         sink = FolderSink.create(out, plan, session, model, user_classes=user_classes)
         self = cls(plan, session, sink, model)
+        self._journal = Journal(sink.run.path, session.process_id, new=True)
+        self.gate = gate = gate_of(plan, session, self._journal)
+        gate.charge(Spend(1))
+        gate.seen(preflight)
         self.warning = warning
         sink.add(preflight)
         self._write_event("run_started")
+        self.watch()
+        return self
+
+    @classmethod
+    def resume(cls, plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
+        """Go on with a run that was killed or has ended, in its own folder: its caps, its number of requests, its
+        duration and its schedule go on where they were. `plan`: see `plan_of_run`; it may ask for more than before.
+
+        Raises TensorixError where it cannot go on: another engine runs it, or nothing is left to do.
+        """
+        run = Run.open(out)
+        pa.array([0], pa.int64())
+        # A process's number may come again; how often the run was begun does not.
+        process_id = f"p{os.getpid()}-{read_journal(run.path).engines + 1}"
+        manifest = run.manifest
+        session = open_session(plan, key, run_id=str(manifest["run_id"]), process_id=process_id)
+        journal = Journal(run.path, process_id)
+        try:
+            past, duration_s = journal.past, left_of(plan, run, journal.past)
+            gate = gate_of(plan, session, journal)
+            if not gate.charge(Spend(1)):
+                raise SettingsError(f"the cap of {plan.spending.most_requests} requests is used up: raise it")
+            model, preflight, warning = choose_model(session, plan.ca_bundle)
+            sink = FolderSink.resume(run, session)
+        except BaseException:
+            journal.close()
+            raise
+        self = cls(plan, session, sink, model)
+        self.gate, self.past, self.duration_s = gate, past, duration_s
+        self._journal = journal
+        self.started = self.finished = past.sent
+        gate.seen(preflight)
+        self.warning = warning
+        sink.add(preflight)
+        self._write_event("run_resumed", sent=past.sent)
         self.watch()
         return self
 
@@ -182,6 +243,7 @@ class LoadRun:
         """
         with self._turnstiles[self.gate.lane(user_id)]:
             while not self.stopped.is_set():
+                self.asked_ns = time.monotonic_ns()
                 try:
                     match self.gate.admit(call, user_id, origin):
                         case Passed() as passed:
@@ -301,6 +363,8 @@ class LoadRun:
             **health,
         }
         self._write_event("second", **told)
+        for words in self.gate.words():
+            self._write_event("pace", words=words)
         for found in self._saturation.second(told):
             self.note("saturated", **self._saturation.event(found))
         for listener in self.listeners:
@@ -342,7 +406,16 @@ class LoadRun:
         gevent.killall(self._greenlets)
         if self.open_loop:
             self.open_loop.close()
-        self._write_event("run_ended", started=self.started, finished=self.finished, in_flight=self.in_flight)
+        left = self.gate.left()
+        self._write_event(
+            "run_ended",
+            started=self.started,
+            finished=self.finished,
+            in_flight=self.in_flight,
+            **({"left": left} if left else {}),
+        )
+        if self._journal is not None:
+            self._journal.close()
         try:
             self._sink.close(self.end_reason or "defect")
         except TensorixError as error:

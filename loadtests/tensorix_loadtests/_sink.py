@@ -111,6 +111,23 @@ class FolderSink:
         )
         return cls(run, session.process_id)
 
+    @classmethod
+    def resume(cls, run: Run, session: Session) -> FolderSink:
+        """Go on in a folder that is there; its manifest says so. Raises RunFolderError."""
+        self = cls(run, session.process_id)
+        manifest = run.manifest
+        resumed = {
+            "at_unix_ns": time.time_ns(),
+            "process": os.getpid(),
+            "ended_unix_ns": manifest.get("ended_unix_ns"),
+            "end_reason": manifest.get("end_reason"),
+        }
+        before = manifest.get("resumed")
+        run.update_manifest(
+            resumed=[*(before if isinstance(before, list) else []), resumed], ended_unix_ns=None, end_reason=None
+        )
+        return self
+
     @property
     def path(self) -> Path:
         """The run folder."""

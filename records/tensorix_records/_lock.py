@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows: there an open file cannot be replaced or removed anyway
     fcntl = None  # type: ignore[assignment,unused-ignore]
 
-__all__ = ["close_unlocked", "is_held", "lock_for_life", "locked"]
+__all__ = ["close_unlocked", "is_held", "lock_for_life", "locked", "try_lock_for_life"]
 
 
 @contextlib.contextmanager
@@ -33,6 +33,16 @@ def lock_for_life(fd: int) -> None:
     """Hold a file until `close_unlocked`, or until this process ends."""
     if fcntl is not None:
         fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def try_lock_for_life(fd: int) -> bool:
+    """As `lock_for_life`, but without waiting: whether nobody else holds the file."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def close_unlocked(fd: int) -> None:
