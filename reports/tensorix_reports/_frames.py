@@ -31,7 +31,7 @@ _NUMBERS = (
     *("first_chunk_at_ns", "first_token_at_ns", "first_output_at_ns", "last_token_at_ns", "end_at_ns"),
     *("lag_first_token_ns", "lag_max_ns", "chunks_in_first_read", "max_chunks_in_a_read", "chunks", "status"),
     *("prompt_tokens", "completion_tokens", "reasoning_tokens", "n", "limit_requests", "limit_tokens"),
-    *("dns_done_at_ns", "tcp_done_at_ns", "tls_done_at_ns", "held_ns"),
+    *("dns_done_at_ns", "tcp_done_at_ns", "tls_done_at_ns", "held_ns", "schedule_index"),
     *("remaining_requests", "remaining_tokens", "reset_requests_ns", "reset_tokens_ns", "retry_after_ns"),
 )
 COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")

@@ -13,9 +13,18 @@ import pandas as pd
 from tensorix_records import Run
 from tensorix_records.figures import NEEDED_BEYOND, Figure, percentiles
 from tensorix_records.gaps import gap_percentile_ns
-from tensorix_records.timings import e2e_ns, itl_ns, output_tokens_in, output_tokens_per_second, ttfo_ns, ttft_ns
+from tensorix_records.timings import (
+    e2e_ns,
+    itl_ns,
+    latency_from_intended_ns,
+    output_tokens_in,
+    output_tokens_per_second,
+    ttfo_ns,
+    ttft_ns,
+)
 from tensorix_reports._failures import Failure, failures_of
 from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, Window, kind_order, read_frames
+from tensorix_reports._schedule import ScheduleReport, schedule_of
 from tensorix_reports._steady import counted_window, instants_of
 from tensorix_reports._trust import Trust, trust_of
 
@@ -31,7 +40,7 @@ class Measured:
     request: str
     """The kind of request; with the model behind it where a run asked several."""
     quantity: str
-    """TTFT, TTFO, ITL, ICL, E2E or `tokens/s, a user`."""
+    """TTFT, TTFO, ITL, ICL, E2E, `E2E from intended`, `TTFT from intended` or `tokens/s, a user`."""
     unit: str
     """`ms` or `tokens/s`."""
     token_source: str | None
@@ -76,6 +85,8 @@ class LatencyReport:
     """A row a kind of request: how many, and what became of them, over the whole run."""
     failures: list[Failure]
     trust: Trust
+    schedule: ScheduleReport | None = None
+    """None in a closed loop."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
@@ -90,6 +101,7 @@ class LatencyReport:
             ],
             "failures": [asdict(failure) for failure in self.failures],
             "trust": self.trust.to_dict(),
+            "schedule": None if self.schedule is None else self.schedule.to_dict(),
         }
 
 
@@ -141,6 +153,11 @@ def _rows(frames: RunFrames, requests: pd.DataFrame) -> list[Measured]:
             # Spans of other instrumentations tell of no token.
             rows.append(_measured(name, "first chunk", "ms", group["first_chunk_at_ns"].to_numpy(float) / 1e6))
         rows.append(_measured(name, "E2E", "ms", e2e_ns(table) / 1e6))
+        intended = latency_from_intended_ns(table)
+        if np.isfinite(intended).any():
+            waited = intended - e2e_ns(table)
+            rows += [_measured(name, "TTFT from intended", "ms", (first + waited) / 1e6)] if streamed else []
+            rows.append(_measured(name, "E2E from intended", "ms", intended / 1e6))
         for source, part in group.groupby("token_source", sort=False):
             rows += _token_rows(name, str(source), frames.table.take(part.index.to_numpy()), part, streamed)
     return rows
@@ -244,6 +261,7 @@ def latency_of(frames: RunFrames) -> LatencyReport:
         outcomes=_outcomes(requests),
         failures=failures_of(requests),
         trust=trust_of(frames),
+        schedule=schedule_of(frames, window),
     )
 
 

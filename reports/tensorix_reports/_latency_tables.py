@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tensorix_records.figures import Figure
 from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
+from tensorix_reports._schedule import schedule_table
 from tensorix_reports._tables import NOTHING, Cell, Table, cell, figure_cell, number, row_of, seconds
 
 __all__ = ["latency_tables"]
@@ -106,6 +107,8 @@ def latency_tables(report: LatencyReport) -> list[Table]:
         whole = "The same over the whole run, the ramp included."
         title = "Latency over the whole run"
         tables.append(_measured_table("latency-whole", title, report.whole_run, whole, folded=True))
+    if report.schedule is not None:
+        tables.append(schedule_table(report.schedule))
     return [*tables, failures]
 
 

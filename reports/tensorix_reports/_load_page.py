@@ -11,7 +11,10 @@ from tensorix_reports._tables import Cell, number
 __all__ = ["SECTIONS", "tiles_of"]
 
 SECTIONS = (
-    Section("Requests and latency", ("objectives", "outcomes", "latency", "latency-whole", "rates", "throughput")),
+    Section(
+        "Requests and latency",
+        ("objectives", "outcomes", "latency", "latency-whole", "schedule", "rates", "throughput"),
+    ),
     Section("Rate limits", ("limits", "windows", "episodes")),
     Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
     Section("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),

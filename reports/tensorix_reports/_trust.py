@@ -44,6 +44,8 @@ class Trust:
     """Requests in flight when the client last said how many: within a second of the end, for a run that was killed."""
     heard_until_s: float | None
     """When that was."""
+    saturated: list[dict[str, str]]
+    """What the client said of itself while it ran: the `words` and the `advice` of each cause, once."""
     reasons: list[str]
     """Why the figures are to be taken with care; empty where nothing was seen."""
     level: str
@@ -115,6 +117,7 @@ def trust_of(frames: RunFrames) -> Trust:
         unfinished=unfinished,
         in_flight_last=in_flight,
         heard_until_s=heard,
+        saturated=_saturated(frames),
         reasons=[],
         level="unknown",
     )
@@ -124,8 +127,18 @@ def trust_of(frames: RunFrames) -> Trust:
     return replace(trust, reasons=reasons, level=level)
 
 
+def _saturated(frames: RunFrames) -> list[dict[str, str]]:
+    """Each cause once: several processes may have met the same."""
+    causes = {
+        str(event.get("what")): {name: str(event[name]) for name in ("words", "advice")}
+        for event in frames.of("saturated")
+        if isinstance(event.get("words"), str) and isinstance(event.get("advice"), str)
+    }
+    return list(causes.values())
+
+
 def _reasons(trust: Trust, ttft_ns: float | None) -> list[str]:
-    reasons = []
+    reasons = [cause["words"] for cause in trust.saturated]
     by_program = trust.stamps.get("user", 0)
     if by_program:
         share = by_program / sum(trust.stamps.values())

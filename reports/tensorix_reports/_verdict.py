@@ -9,6 +9,7 @@ from tensorix_reports._frames import PREFLIGHT, RunFrames
 from tensorix_reports._goals import GoalsReport
 from tensorix_reports._latency import LatencyReport
 from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
+from tensorix_reports._schedule import schedule_statements
 from tensorix_reports._statement import Statement, counted
 from tensorix_reports._traces import ended_here, limit_of_a_share, measured_in_the_service, read_from, share_seen
 from tensorix_reports._windows import LimiterWindow
@@ -18,6 +19,8 @@ __all__ = ["Statement", "Verdict", "verdict_of"]
 _REASONS = {
     "requests": "all requests were made",
     "duration": "the time was over",
+    "schedule": "every scheduled request was sent and answered",
+    "schedule_broken": "its trace could not be read to the end",
     "interrupted": "it was interrupted",
     "stopped": "it was stopped",
     "brake": "a brake ended it",
@@ -70,7 +73,7 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
         text += f" {counted(trust.unfinished, 'request')} started and left no record."
     if reason == "brake" and (words := [str(event["words"]) for event in frames.of("stop") if event.get("words")]):
         text += f" {words[0][:300]}"
-    stopped = reason in ("unauthorised", "payment", "write_failed", "defect", "brake")
+    stopped = reason in ("unauthorised", "payment", "write_failed", "defect", "brake", "schedule_broken")
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
 
@@ -194,6 +197,10 @@ def _latency(latency: LatencyReport) -> list[Statement]:
 
 def _client(latency: LatencyReport) -> Statement:
     trust = latency.trust
+    if trust.saturated:
+        text = f"The client itself was a bottleneck: {'; '.join(trust.reasons)}. What helps: "
+        text += "; ".join(dict.fromkeys(cause["advice"] for cause in trust.saturated)) + "."
+        return Statement("client", "problem", "saturated", text)
     if trust.reasons:
         return Statement("client", "problem", "with care", f"Take the figures with care: {'; '.join(trust.reasons)}.")
     if trust.level == "unknown":
@@ -222,6 +229,8 @@ def _headline(frames: RunFrames, statements: list[Statement]) -> str:
         headline = "Limit reached" if limit.word == "reached" else "Limit not reached"
     if words["failures"].word == "failures":
         headline += ", with failures"
+    if words["client"].word == "saturated":
+        headline += ", measured by a saturated client"
     return headline + ("" if frames.ended else " (incomplete run)")
 
 
@@ -255,8 +264,11 @@ def verdict_of(
         _failures(limits, latency),
         *_cancelled(limits),
         *_latency(latency),
+        *schedule_statements(latency.schedule),
         _client(latency),
         _run(frames, latency),
     ]
+    # A client that was the bottleneck measured itself: that comes before all that it measured.
+    statements.sort(key=lambda statement: statement.word != "saturated")
     headline = _headline(frames, statements)
     return Verdict(f"{goals.headline}. {headline}" if goals.headline else headline, statements)
