@@ -85,6 +85,11 @@ class Outbox:
             self._moved_ns = now_ns
 
     @property
+    def parcels(self) -> int:
+        """How many there were."""
+        return self._next
+
+    @property
     def empty(self) -> bool:
         """Whether all of it was acknowledged."""
         return not self._waiting
