@@ -25,7 +25,7 @@ __all__ = ["run_load"]
 _POLL_S = 0.25
 # A terminal's Ctrl-C can come twice: to the whole group, and once more from a parent that passes it on.
 _SAME_PRESS_S = 0.3
-_ORDERLY_ENDS = ("requests", "duration", "interrupted")
+_ORDERLY_ENDS = ("requests", "duration", "schedule", "budget", "interrupted")
 _STOPPING = (
     "interrupted: no new requests, waiting for those in flight (Ctrl-C again cancels them)",
     "interrupted again: cancelling the requests in flight (once more kills the engine)",
@@ -136,8 +136,10 @@ def _follow(out: Path) -> Any:
         return None
 
 
-def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True) -> ExitStatus:
-    """Run the plan into the folder `out` and report it.
+def run_load(
+    plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True, junit: Path | None = None
+) -> ExitStatus:
+    """Run the plan into the folder `out`, report it, and hold it against its objectives; `junit` gets them as XML.
 
     Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report. What
     kept it from being shown ends the run, and is raised when that has been reported.
@@ -178,7 +180,28 @@ def run_load(plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = 
         raise unshown
     if interrupts.count:
         return ExitStatus.INTERRUPTED
-    return ExitStatus.NOT_DONE if trouble or not progress.succeeded else ExitStatus.DONE
+    standing = _standing(run, plan, junit, told=reported)
+    if trouble or not progress.succeeded or standing == "broken":
+        return ExitStatus.NOT_DONE
+    return ExitStatus.INCONCLUSIVE if standing == "unknown" else ExitStatus.DONE
+
+
+def _standing(run: Run, plan: LoadPlan, junit: Path | None, *, told: bool) -> str | None:
+    """What became of the objectives: met, broken, unknown; None where there are none. Written and said where asked."""
+    if junit is not None:
+        from tensorix_reports.junit import write_junit
+
+        write_junit(run, junit)
+        say(f"JUnit: {junit}")
+    if not plan.goals.objectives:
+        return None
+    from tensorix_records.judging import verdict
+
+    found = verdict(run)
+    if not told:
+        for one in found.judged:
+            say(f"{one.objective.text}: {one.standing} ({one.reason})")
+    return found.standing
 
 
 def _compact(run: Run) -> None:

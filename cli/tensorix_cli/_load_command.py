@@ -146,7 +146,7 @@ def load(
     With a rate, steps, a ramp, a spike or a replay requests have times of their own instead, however late answers are.
     Before anything is sent off this machine, the most that the run can use is printed and agreed to.
     """
-    require("loadtests", *(["reports"] if report else []))
+    require("loadtests", *(["reports"] if report or junit else []))
     from tensorix_cli._cost import agree, bounded
     from tensorix_cli._load import run_load
     from tensorix_cli._load_plan import plan_of
@@ -159,7 +159,9 @@ def load(
     load_plan = bounded(asked, settings)
     place = place_of(out or fresh(""))
     Run.check_creatable(place)
+    if junit is not None:
+        place_of(junit)
     if not agree(load_plan, settings, assumed=yes, capped=load_plan is not asked):
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)
-    raise typer.Exit(run_load(load_plan, place, settings.api_key, reported=report))
+    raise typer.Exit(run_load(load_plan, place, settings.api_key, reported=report, junit=junit))
