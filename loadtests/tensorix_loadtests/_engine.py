@@ -82,6 +82,8 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = Fa
     if plan.machines.processes or plan.machines.workers:
         from tensorix_loadtests._distributed._master_engine import run_shared
 
+        if resume:
+            raise SettingsError(f"{out} was shared by several processes: only a run of one process can be resumed")
         return run_shared(plan, out, key, say=_say)
     this = gevent.getcurrent()
     run: LoadRun | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,8 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
+from tensorix_loadtests._distributed._master import Master
+from tensorix_loadtests._distributed._worker import Worker
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
@@ -36,6 +39,8 @@ _ENDED_BY_LOCUST = {"duration", "interrupted", "stopped"}
 _RUN_TIME_MARGIN_S = 0.5
 # So many exceptions of tasks, with no request in between, are no accident any more.
 _MOST_TASK_ERRORS = 10
+# How long a worker that has come may take to say who it is.
+_HELLO_S = 10.0
 
 
 def _add_options(parser: Any, **_: Any) -> None:
@@ -80,7 +85,21 @@ def _begin(environment: Any) -> LoadRun:
         item.__name__: {"fixed_count": item.fixed_count} if item.fixed_count else {"weight": item.weight}
         for item in environment.user_classes
     }
-    return LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+    master: Master | None = environment.tensorix_master
+    if master is not None:
+        master.gather_all(_HELLO_S)
+        master.prepare(plan, settings.api_key is not None, f"p{os.getpid()}")
+    run = LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+    run.users = lambda: environment.runner.user_count
+    if master is not None:
+        try:
+            master.begin(run)
+        except SettingsError as error:
+            run.stop("defect", str(error))
+            master.end()
+            run.end()
+            raise
+    return run
 
 
 def _new_folder() -> Path:
@@ -111,8 +130,12 @@ def _check_class(user_class: type[Any]) -> None:
 
 
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
-    if isinstance(runner, MasterRunner | WorkerRunner):
-        _refuse("a run folder is written by one process: start locust without --master, --worker or --processes")
+    environment.tensorix_run = environment.tensorix_master = environment.tensorix_worker = None
+    environment.tensorix_interrupted = False
+    if isinstance(runner, MasterRunner):
+        environment.tensorix_master = Master(runner)
+    elif isinstance(runner, WorkerRunner):
+        environment.tensorix_worker = _worker(environment, runner)
     environment.events.spawning_complete.add_listener(lambda **_: _on_spawning_complete(environment))
     environment.events.user_error.add_listener(lambda exception, **_: _on_user_error(environment, exception))
     # A class that a subclass in the locustfile specialises is there to be inherited from, not to run beside it.
@@ -123,9 +146,42 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
             environment.user_classes.remove(base)
 
 
-def _refuse(why: str) -> None:
-    sys.stderr.write(f"tensorix: error: {why}\n")
-    raise SystemExit(2)
+def _worker(environment: Any, runner: Any) -> Worker:
+    """This process as one of a run of several: the master says when a run begins."""
+    first: Any = get_hub().parent
+    watchers: list[Any] = []
+
+    def interrupt() -> None:
+        run = environment.tensorix_run
+        if run is None or run.stopped.is_set():
+            runner.user_greenlets.kill(block=False)
+        else:
+            environment.tensorix_interrupted = True
+            run.stop("interrupted")
+
+    def on_run(run: LoadRun) -> None:
+        environment.tensorix_run = run
+        environment.tensorix_interrupted = False
+        where = "the worker's log has the details"
+        environment.tensorix_task_errors = TaskErrors(run, most=_MOST_TASK_ERRORS, where=where)
+        before = signal.getsignal(signal.SIGINT)
+        watchers.append((gevent.signal_handler(signal.SIGINT, interrupt), before))
+
+    def on_over(run: LoadRun) -> None:
+        environment.tensorix_run = None
+        watcher, before = watchers.pop()
+        watcher.cancel()
+        signal.signal(signal.SIGINT, before)
+        if run.trouble:
+            sys.stderr.write(f"tensorix: error: {run.trouble}\n")
+        if environment.tensorix_interrupted:
+            gevent.kill(first, KeyboardInterrupt)
+
+    def on_plan(_: LoadPlan) -> None:
+        for user_class in environment.user_classes:
+            _check_class(user_class)
+
+    return Worker(runner, headers={}, on_plan=on_plan, on_run=on_run, on_over=on_over)
 
 
 class _Interrupts:
@@ -158,6 +214,8 @@ class _Interrupts:
 
 
 def _on_test_start(environment: Any, **_: Any) -> None:
+    if environment.tensorix_worker is not None:
+        return  # its run began when the master said so
     environment.tensorix_run = None
     environment.tensorix_began_s = time.monotonic()
     environment.tensorix_interrupted = False
@@ -179,7 +237,6 @@ def _on_test_start(environment: Any, **_: Any) -> None:
     environment.tensorix_run = run
     environment.tensorix_task_errors = TaskErrors(run, most=_MOST_TASK_ERRORS, where="Locust's log has the details")
     runner = environment.runner
-    run.users = lambda: runner.user_count
     if not environment.stop_timeout:
         # Locust's default, 0, would cut off what is in flight; it is drained, as in a run of our own engine.
         environment.stop_timeout = run.plan.timeouts.connect_s + run.plan.timeouts.total_s
@@ -241,10 +298,19 @@ def _on_test_stopping(environment: Any, **_: Any) -> None:
     if run is not None:
         run.stop(_why_stopped(environment))
         run.phase("drain")
+        if environment.tensorix_master is not None:
+            # Before Locust tells its workers to quit, and forgets them half a second later.
+            environment.tensorix_master.end()
 
 
 def _on_test_stop(environment: Any, **_: Any) -> None:
     run = getattr(environment, "tensorix_run", None)
+    if environment.tensorix_worker is not None:
+        # It has drained by itself; Locust would wait as long again before it says that it is ready for the next test.
+        environment.stop_timeout = 0.0
+        if run is not None and environment.tensorix_interrupted:
+            environment.tensorix_worker.over.wait(run.plan.timeouts.total_s)
+        return
     if run is None:
         return
     environment.tensorix_run = None

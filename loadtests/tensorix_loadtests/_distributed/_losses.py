@@ -40,7 +40,7 @@ def manifest_of(member: Member, part: Part, boot: str) -> dict[str, Any]:
     }
 
 
-def losses(parts: Sequence[tuple[Member, Part]], plan: LoadPlan) -> list[str]:
+def losses(parts: Sequence[tuple[Member, Part]], plan: LoadPlan, end_reason: str | None) -> list[str]:
     """What is not there of each worker's part, in words; empty where all brought all of it."""
     found = []
     for member, part in parts:
@@ -55,7 +55,7 @@ def losses(parts: Sequence[tuple[Member, Part]], plan: LoadPlan) -> list[str]:
         missing = int(part.done["records"]) - part.records
         if missing > 0:
             found.append(f"{member.name} made {missing:,} records for which it found no room: the master was too slow")
-        elif part.stopping in ("interrupted", "master_gone"):
+        elif part.stopping in ("interrupted", "master_gone") and part.stopping != end_reason:
             why = "was interrupted" if part.stopping == "interrupted" else "heard nothing of the master"
             found.append(f"{member.name} {why} and ended its part early{_unsent(part, plan)}")
     return found

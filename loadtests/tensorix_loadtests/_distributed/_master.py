@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from locust.runners import STATE_MISSING
 
 from tensorix_api.errors import RunFolderError, SettingsError
 from tensorix_loadtests._distributed import _wire as wire
 from tensorix_loadtests._distributed._losses import losses, manifest_of
 from tensorix_loadtests._distributed._member import Member, Part
+from tensorix_loadtests._gate import OpenGate
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._sink import FolderSink
 from tensorix_loadtests.plan import LoadPlan
@@ -34,6 +36,19 @@ _PREPARE_S = 30.0
 _DELIVERY_S = 30.0
 # For all to have the word of it before the first arrival is due.
 _NOTICE_NS = 500_000_000
+
+
+class _SharedGate(OpenGate):
+    """The gates are the workers'; this one knows what is left of all of them."""
+
+    def __init__(self, parts: Callable[[], list[dict[str, float]]]) -> None:
+        super().__init__(None)
+        self._parts = parts
+
+    def left(self) -> dict[str, float]:
+        """Of each cap, the sum of what is left of its parts."""
+        parts = self._parts()
+        return {kind: sum(part.get(kind, 0.0) for part in parts) for part in parts for kind in part}
 
 
 class Master:
@@ -64,6 +79,7 @@ class Master:
             runner.register_message(kind, self._known(handler))
         self._clocks = gevent.spawn(self._compare_clocks)
         self._watching: Any = None
+        self._ended: Event | None = None
 
     def close(self) -> None:
         """Stop what goes on in the background."""
@@ -90,6 +106,16 @@ class Master:
                 )
             gevent.sleep(0.02)
 
+    def gather_all(self, seconds: float) -> None:
+        """Wait until all workers that Locust knows have said hello. Raises SettingsError where one does not."""
+        deadline = time.monotonic() + seconds
+        while unknown := [one for one in self._runner.clients if one not in self.members]:
+            if time.monotonic() > deadline:
+                raise SettingsError(
+                    f"the worker {unknown[0]} does not write records: start it from the same locustfile"
+                )
+            gevent.sleep(0.02)
+
     def claim(self, processes: Sequence[Any]) -> None:
         """These are processes of our own: how they end is seen at once."""
         by_id = {process.pid: process for process in processes}
@@ -106,9 +132,10 @@ class Master:
         present = [member for member in self._all() if self._is_alive(member)]
         if not present:
             raise SettingsError("no worker is there: start some with --worker, from the same locustfile")
-        if plan.arrivals is None and plan.users < len(present):
+        capped = plan.requests or plan.spending.most_requests or plan.spending.most_tokens or plan.spending.most_money
+        if plan.arrivals is None and capped and plan.users < len(present):
             raise SettingsError(
-                f"{plan.users} users cannot be divided among {len(present)} workers: give at least one for each"
+                f"{plan.users} users cannot be divided among {len(present)} workers: give at least one to each"
             )
         for number, member in enumerate(present):
             if reason := wire.disagreement(self._me["versions"], member.about.get("versions")):
@@ -127,6 +154,7 @@ class Master:
             part.writer = sink.run.writer(part.process_id)
         self.run = run
         run.users = lambda: sum(part.users for _, part in self._parts() if not part.missing)
+        run.gate = _SharedGate(lambda: [part.left for _, part in self._parts()])
         begins = run.begins_unix_ns = time.time_ns() + _NOTICE_NS
         self.describe()
         for member, _ in self._parts():
@@ -164,6 +192,19 @@ class Master:
         run = self.run
         if run is None:
             return
+        if self._ended is not None:
+            # Locust may say twice that a test stops.
+            self._ended.wait()
+            return
+        self._ended = Event()
+        try:
+            self._collect(run)
+            self._finish(run)
+        finally:
+            self._ended.set()
+            self._ended = None
+
+    def _collect(self, run: LoadRun) -> None:
         timeouts = run.plan.timeouts
         deadline = time.monotonic() + timeouts.connect_s + timeouts.total_s + _DELIVERY_S
         told_s = 0.0
@@ -177,7 +218,6 @@ class Master:
                     if part.done is None:
                         self._send(wire.STOP, {"reason": run.end_reason or "stopped"}, member)
             gevent.sleep(0.02)
-        self._finish(run)
 
     def _finish(self, run: LoadRun) -> None:
         if self._watching is not None:
@@ -189,7 +229,7 @@ class Master:
                     part.writer.close()
             except RunFolderError as error:
                 run.write_failed(error)
-        lost = losses([(member, part) for member, part in self._parts()], run.plan)
+        lost = losses(self._parts(), run.plan, run.end_reason)
         self._count(run)
         self.describe(lost=lost)
         if lost and run.trouble is None:
@@ -321,6 +361,7 @@ class Master:
     def _write(self, member: Member, part: Part, run: LoadRun, data: Mapping[str, Any]) -> None:
         late = -self._offset(member)
         part.started, part.finished, part.users = int(data["started"]), int(data["finished"]), int(data["users"])
+        part.left = {str(kind): float(amount) for kind, amount in data["left"].items()}
         part.said_ns = time.monotonic_ns()
         if data["records"]:
             batch = shifted(unpack_records(data["records"]), late)

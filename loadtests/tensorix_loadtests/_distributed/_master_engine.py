@@ -19,7 +19,6 @@ from locust.env import Environment
 
 from tensorix_api.errors import SettingsError
 from tensorix_api.secret import Secret
-from tensorix_api.settings import Settings
 from tensorix_loadtests._distributed._master import Master
 from tensorix_loadtests._engine import log_to, user_classes
 from tensorix_loadtests._load_run import LoadRun
@@ -144,8 +143,8 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
     try:
         master.gather(wanted, machines.wait_s, failed=workers.failed)
         master.claim(workers.processes)
-        settings = Settings(base_url=plan.base_url, api_key=key)
-        master.prepare(plan, settings.api_key is not None, f"p{os.getpid()}")
+        # Keys of other variables each worker asks for by itself.
+        master.prepare(plan, key is not None and not plan.spending.key_variables, f"p{os.getpid()}")
         run = LoadRun.begin(plan, out, key)
         run.warn = lambda text: say(f"warning: {text}")
         if run.warning:

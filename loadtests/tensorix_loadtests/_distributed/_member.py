@@ -28,6 +28,8 @@ class Part:
     started: int = 0
     finished: int = 0
     users: int = 0
+    left: dict[str, float] = field(default_factory=dict)
+    """Of its part of each cap."""
     said_ns: int | None = None
     """When it last said these numbers."""
     stopping: str | None = None

@@ -37,7 +37,8 @@ class Worker:
     """Speaks with the master over Locust's `runner`. One part of a run after the other; `over` is set after each.
 
     `headers` are the values of extra headers that this process was given: the plan names them only. `on_run` is told of
-    the run when it begins, before its users start; `on_plan` of the plan when it has come.
+    the run when it begins, before its users start, `on_over` when all of it was brought; `on_plan` of the plan when it
+    has come.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Worker:
         headers: Mapping[str, str],
         on_plan: Callable[[LoadPlan], None] = lambda plan: None,
         on_run: Callable[[LoadRun], None] = lambda run: None,
+        on_over: Callable[[LoadRun], None] = lambda run: None,
     ) -> None:
         self.run: LoadRun | None = None
         self.over = Event()
@@ -56,6 +58,7 @@ class Worker:
         self._headers = {name.lower(): value for name, value in headers.items()}
         self._on_plan_come = on_plan
         self._on_run = on_run
+        self._on_over = on_over
         self._parent = os.getppid()
         self._welcomed = False
         self._plan: LoadPlan | None = None
@@ -158,7 +161,7 @@ class Worker:
         session.run_id = str(data["run"])
         sink = WorkerSink(session.run_id, self._outbox, self._parcels.set)
         run = LoadRun(plan, session, sink, str(data["model"]), share=self._share)
-        sink.counts = lambda: {"started": run.started, "finished": run.finished, "users": run.users()}
+        sink.counts = lambda: self._counts(run)
         run.users = lambda: self._runner.user_count
         run.begins_unix_ns = int(data["begins_unix_ns"])
         self.run = run
@@ -176,6 +179,10 @@ class Worker:
         self._background = [gevent.spawn(self._pump), gevent.spawn(self._look_after_master, run)]
         gevent.spawn(self._follow, run)
         self._send(wire.READY, {})
+
+    def _counts(self, run: LoadRun) -> dict[str, Any]:
+        counts = {"started": run.started, "finished": run.finished, "users": run.users()}
+        return counts | {"left": run.gate.left()}
 
     # while it runs
 
@@ -233,6 +240,7 @@ class Worker:
         gevent.killall(self._background)
         self.trouble = run.trouble
         self.run = self._plan = None
+        self._on_over(run)
         self.over.set()
 
     def _deliver(self, run: LoadRun, told: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from tensorix_records.parcels import Gathering
 __all__ = ["WorkerSink"]
 
 # What is said of the whole run in the master's words has another name in a worker's.
-_RENAMED = {"second": "worker_second", "stop": "worker_stop", "run_ended": "worker_ended"}
+_RENAMED = {"second": "worker_second", "stop": "worker_stop", "run_ended": "worker_ended", "phase": "worker_phase"}
 
 
 class WorkerSink:
@@ -32,7 +32,7 @@ class WorkerSink:
         self._on_parcels = on_parcels
         self._gathering = Gathering(PARCEL_BYTES)
         self._events: list[str] = []
-        self.counts: Callable[[], dict[str, int]] = dict
+        self.counts: Callable[[], dict[str, Any]] = dict
         """What each parcel says of the run so far."""
         self.add = self._gathering.add
         self.add_gaps: Callable[[str | None, Sequence[int]], None] = self._gathering.add_gaps
