@@ -25,7 +25,10 @@ def rows(*changes: dict[str, Any]) -> pa.Table:
         "start_unix_ns": START,
         "end_at_ns": S // 2,
         "first_token_at_ns": S // 4,
+        "last_token_at_ns": S // 2,
         "completion_tokens": 10,
+        "intended_at_ns": None,
+        "cost": None,
         "remaining_requests": None,
         "remaining_tokens": None,
     }

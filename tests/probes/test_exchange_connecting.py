@@ -63,7 +63,7 @@ def test_a_resolver_that_stalls(serve: Serve, target_at: TargetAt) -> None:
     for _ in range(3):
         began = time.monotonic()
         answer = _models(exchange)
-        assert 0.09 < time.monotonic() - began < 3
+        assert 0.09 < time.monotonic() - began < 4.5
         assert _said(answer) == (None, "timeout", "dns")
         assert answer.phases.dns_ns is None
     assert stalling.asked == 1
@@ -151,18 +151,18 @@ def test_a_server_that_takes_nobody(full: int, target_at: TargetAt) -> None:
         began = time.monotonic()
         answer = _models(Exchange(target_at(f"http://127.0.0.1:{full}/v1", timeouts=timeouts)))
         assert _said(answer) == (None, "timeout", "connect")
-        assert 0.19 < time.monotonic() - began < 3
+        assert 0.19 < time.monotonic() - began < 4.5
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(full: int, serve: Serve, target_at: TargetAt) -> None:
     """Half of `connect_s` is the first's, and the second succeeds."""
     port = serve(_taking)
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (full, port)]
-    target = target_at("http://two.example/v1", timeouts=Timeouts(connect_s=0.4))
+    target = target_at("http://two.example/v1", timeouts=Timeouts(connect_s=1.0))
     answer = _models(Exchange(target, lookup=Lookup(lambda *_, **__: found)))
     assert _said(answer) == (200,)
     assert answer.phases.connect_ns is not None
-    assert 190_000_000 < answer.phases.connect_ns < 400_000_000
+    assert 490_000_000 < answer.phases.connect_ns < 1_000_000_000
 
 
 def test_cancel_while_connecting(full: int, target_at: TargetAt) -> None:
@@ -171,7 +171,7 @@ def test_cancel_while_connecting(full: int, target_at: TargetAt) -> None:
     threading.Timer(0.1, exchange.cancel).start()
     began = time.monotonic()
     assert _said(_models(exchange)) == (None, "cancelled", "connect")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4.5
 
 
 def test_an_address_without_a_route(target_at: TargetAt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,10 +282,11 @@ def test_a_collector_that_fails(
     began = time.monotonic()
     for _ in range(50):
         otlp.see(made, target)
-    assert time.monotonic() - began < 1
+    # One that waited would take the two seconds of the timeout, fifty times.
+    assert time.monotonic() - began < 10
     began = time.monotonic()
     otlp.close(0.3)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1.9
 
 
 def test_serve_sends_them_where_it_is_told_to(

@@ -249,7 +249,7 @@ def test_a_round_that_is_cut_short_is_not_down(
     began = time.monotonic()
     process.send(signal.SIGTERM)
     assert process.end() == 0
-    assert 0.9 < time.monotonic() - began < 10
+    assert 0.9 < time.monotonic() - began < 40
     [row] = _stored(process.folder)
     assert row.state == "inconclusive", row
     assert "the next signal ends at once" in process.said()
@@ -271,7 +271,7 @@ def test_the_second_signal_ends_at_once(silent: str, write: Callable[..., Path],
     began = time.monotonic()
     process.send(signal.SIGTERM)
     assert process.end() == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_busy_port(simulator: Simulator, write: Callable[..., Path], run: Callable[..., Process]) -> None:

@@ -185,7 +185,8 @@ def test_a_handshake_that_takes_too_long(serve: Serve, tls_at: TargetAt) -> None
     for handler in (lambda peer: peer.wait_for_end(), drips):
         began = time.monotonic()
         result = _check(tls_at(f"https://127.0.0.1:{serve(handler)}/v1", timeouts=Timeouts(tls_s=0.3)))
-        assert 0.29 < time.monotonic() - began < 3
+        # Without `tls_s` it would be 45 s.
+        assert 0.29 < time.monotonic() - began < 20
         assert (result.state, result.error_kind, result.error_phase) == (State.DOWN, "timeout", "tls")
     over.set()
 

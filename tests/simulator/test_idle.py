@@ -38,7 +38,8 @@ def the_only(simulator: Simulator, event: str) -> dict[str, Any]:
 
 def test_a_connection_that_says_nothing_is_closed(start: Start, connect: Connect, wire_request: WireRequest) -> None:
     """After so long from its opening or from its last answer, not before; what came meanwhile counts."""
-    simulator = start(idle_s=0.3)
+    # Longer than a busy machine may take between an answer and the next question.
+    simulator = start(idle_s=0.7)
     begun = asked = time.monotonic()
     silent, spoken = connect(simulator), connect(simulator)
     while asked < begun + 0.15:
@@ -46,9 +47,9 @@ def test_a_connection_that_says_nothing_is_closed(start: Start, connect: Connect
         spoken.send(wire_request(method="GET", path="/v1/models"))
         assert spoken.read_response()[0] == 200
     silent.read_all()
-    assert 0.3 <= time.monotonic() - begun < 2
+    assert 0.7 <= time.monotonic() - begun < 10
     spoken.read_all()
-    assert 0.3 <= time.monotonic() - asked < 2
+    assert 0.7 <= time.monotonic() - asked < 10
 
 
 def test_a_response_under_way_is_not_idle(
@@ -83,10 +84,10 @@ def test_it_is_set_and_unset_while_connections_are_open(
     assert early.read_response()[0] == 200
     simulator.change(idle_s=0.1)
     seconds_until_closed(early.socket)
-    simulator.change(idle_s=0.2)
+    simulator.change(idle_s=0.7)
     kept = connect(simulator)
     simulator.change(idle_s=None)
-    kept.socket.settimeout(0.5)
+    kept.socket.settimeout(1.0)
     with pytest.raises(TimeoutError):
         kept.socket.recv(1)
     kept.socket.settimeout(10)
@@ -102,4 +103,4 @@ def test_many_are_closed_in_one_go(start: Start) -> None:
     for sock in socks:
         assert sock.recv(1) == b""
         sock.close()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20

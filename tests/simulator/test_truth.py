@@ -84,7 +84,7 @@ def test_a_stream_in_the_truth(start: Callable[..., Simulator], connect: Any, wi
         end["end_ns"],
     ]
     assert stamps == sorted(stamps)
-    assert end["last_sent_ns"] < after_ns + 50_000_000
+    assert end["last_sent_ns"] < after_ns + 2_000_000_000
     assert len(end["chunk_sent_ns"]) == len(end["lateness_ns"]) == 5
     assert end["first_token_sent_ns"] == end["chunk_sent_ns"][0]
     assert abs(arrival["arrival_unix_ns"] - before_unix_ns - (arrival["arrival_ns"] - before_ns)) < 5_000_000
