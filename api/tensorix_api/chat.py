@@ -85,6 +85,8 @@ class ChatReply:
     tool_calls: int = 0
     usage: Usage | None = None
     error: ErrorBody | None = None
+    text: str | None = None
+    """What the first choice says, reasoning apart; of a stream only where it was to be kept."""
 
     @property
     def finish_reasons(self) -> list[str]:
@@ -162,6 +164,15 @@ def _choices(value: dict[str, Any]) -> list[dict[str, Any]]:
     return choices
 
 
+def _text_of(content: Any) -> str:
+    """The text of a message's content, which may be a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in ("text", None)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def _generated(delta: dict[str, Any]) -> int:
     """TOKEN and OUTPUT as a delta holds them."""
     flags = 0
@@ -195,12 +206,17 @@ class ChatStream:
 
     reply: ChatReply = field(default_factory=ChatReply)
     malformed_because: str | None = None
+    pieces: list[bytes] | None = None
+    """The text of the first choice as insides of JSON strings, where it is to be kept; None: it is not."""
+    keeps_pattern: bool = False
+    """What lies within `pattern` belongs to `pieces`."""
     _open: set[int] = field(default_factory=set)
     _closed: set[int] = field(default_factory=set)
     _tools: set[tuple[int, int]] = field(default_factory=set)
     _prefix: bytes | None = None
     _suffix: bytes = b""
     _flags: int = 0
+    _kept: bool = False
 
     @property
     def pattern(self) -> tuple[bytes, bytes, int] | None:
@@ -216,6 +232,21 @@ class ChatStream:
         """Whether the model said that it was through."""
         return bool(self._closed) and not self._open
 
+    def keep_text(self) -> None:
+        """From now on keep the text of the first choice, for `text`."""
+        self.pieces = []
+
+    @property
+    def text(self) -> str | None:
+        """What the first choice said so far, reasoning apart; None where it is not kept."""
+        if self.pieces is None:
+            return None
+        try:
+            said: str = json.loads(b'"' + b"".join(self.pieces) + b'"', strict=False)
+        except ValueError:
+            return None
+        return said.encode("utf-8", "replace").decode()
+
     def feed(self, data: bytes, event_type: bytes = b"") -> int:
         """What an event means, as flags. Never raises; 0 for an event that says nothing here."""
         prefix = self._prefix
@@ -223,6 +254,8 @@ class ChatStream:
             text = data[len(prefix) : len(data) - len(self._suffix)]
             # Where prefix and suffix overlap the text comes out short or empty, and is decoded in full.
             if len(data) > len(prefix) + len(self._suffix) and is_json_text(text):
+                if self.keeps_pattern and self.pieces is not None:
+                    self.pieces.append(text)
                 return self._flags
         return self._feed_decoded(data, event_type)
 
@@ -250,6 +283,7 @@ class ChatStream:
     def _read_chunk(self, value: dict[str, Any]) -> int:
         reply = self.reply
         flags = CHUNK if "choices" in value else 0
+        self._kept = False
         for choice in _choices(value):
             flags |= self._read_choice(choice)
         if usage := _read_usage(value.get("usage")):
@@ -268,6 +302,9 @@ class ChatStream:
         if not isinstance(delta, dict):
             raise MalformedError("delta is no object")
         flags = _generated(delta)
+        if self.pieces is not None and index == 0 and (said := _text_of(delta.get("content"))):
+            self.pieces.append(json.dumps(said)[1:-1].encode())
+            self._kept = isinstance(delta["content"], str)
         # A delta with anything in it shows a choice that is yet to finish; the usage chunk's choice has an empty one.
         if delta and index not in self._closed:
             self._open.add(index)
@@ -295,6 +332,7 @@ class ChatStream:
             self._prefix = None
             return
         self._prefix, self._suffix, self._flags = data[: found.start(1)], data[found.end(1) :], flags
+        self.keeps_pattern = self._kept
 
 
 def parse_reply(body: bytes) -> ChatReply:
@@ -314,6 +352,8 @@ def parse_reply(body: bytes) -> ChatReply:
         message = choice.get("message")
         if not isinstance(message, dict):
             raise MalformedError("a choice without a message: not a chat completion")
+        if index == 0:
+            reply.text = _text_of(message.get("content")).encode("utf-8", "replace").decode()
         if reason := _name(choice.get("finish_reason")):
             reply.finished_choice(index, reason)
         calls = message.get("tool_calls")

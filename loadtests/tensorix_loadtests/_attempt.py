@@ -105,7 +105,7 @@ class Attempt:
     def _exchange(self, connection: Connection) -> None:
         """Send and wait for the end of the answer."""
         done = Event()
-        exchange = self.exchange = Exchange(stream=self.call.stream, finish=done.set)
+        exchange = self.exchange = Exchange(stream=self.call.stream, finish=done.set, keep_text=self.call.keep_text)
         connection.receiver = exchange
         wire = self.session.wire(self.call, self.request_id, self.key)
         self.request_bytes = len(wire)

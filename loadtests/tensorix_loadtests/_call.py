@@ -23,6 +23,10 @@ class Call:
     n: int | None = None
     prompt_id: str | None = None
     prompt_chars: int | None = None
+    prompt_tokens: int | None = None
+    """About how many its text is, where its source says so."""
+    keep_text: bool = False
+    """The text of the answer is wanted."""
 
     @property
     def is_models(self) -> bool:
@@ -40,6 +44,8 @@ class Call:
         include_usage: bool = True,
         temperature: float | None = None,
         extra: Mapping[str, Any] | None = None,
+        prompt_tokens: int | None = None,
+        keep_text: bool = False,
     ) -> Call:
         """A chat completion. `extra` are further fields of the body and go over the ones made here.
 
@@ -65,6 +71,8 @@ class Call:
             # Tells prompts apart in a table; two that share 32 bits of checksum do no harm there.
             f"{zlib.crc32(text.encode()):08x}",
             len(text),
+            prompt_tokens,
+            keep_text,
         )
 
     @classmethod

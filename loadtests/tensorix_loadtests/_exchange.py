@@ -40,6 +40,7 @@ class Exchange:
         "_eof_ends_body",
         "_finish",
         "_informational",
+        "_keeps",
         "_lead",
         "_parser",
         "_pattern",
@@ -72,7 +73,7 @@ class Exchange:
         "user_stamps",
     )
 
-    def __init__(self, *, stream: bool, finish: Callable[[], None]) -> None:
+    def __init__(self, *, stream: bool, finish: Callable[[], None], keep_text: bool = False) -> None:
         self.stream = stream
         self._finish = finish
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -86,7 +87,10 @@ class Exchange:
         self._between_chunks = False
         self._pattern: tuple[bytes, bytes, int] | None = None
         self._lead = self._tail = b""
+        self._keeps = False
         self.chat = ChatStream()
+        if keep_text:
+            self.chat.keep_text()
         self.body = bytearray()
         self.headers: list[tuple[str, str]] = []
         self.content_type = ""
@@ -164,6 +168,7 @@ class Exchange:
         if pattern is not None and (b"\n" in pattern[0] or b"\n" in pattern[1]):
             # An event of several data lines: behind one `data: ` it would be another.
             pattern = None
+        self._keeps = self.chat.keeps_pattern
         # What was not output before might be now, and that has a stamp of its own.
         if pattern is None or not self.first_output_ns or sse is None or not sse.idle:
             self._pattern = None
@@ -181,7 +186,7 @@ class Exchange:
         size_end = read.find(b"\r\n", 0, 8)
         lead, tail = self._lead, self._tail
         start, end = size_end + 2 + len(lead), len(read) - len(tail)
-        return (
+        repeats = (
             size_end > 0
             and start < end
             and read.startswith(lead, size_end + 2)
@@ -189,6 +194,10 @@ class Exchange:
             and read[:size_end] == b"%x" % (len(read) - size_end - 4)
             and is_json_text(read[start:end])
         )
+        if repeats and self._keeps:
+            assert self.chat.pieces is not None
+            self.chat.pieces.append(read[start:end])
+        return repeats
 
     def ended(self, error: OSError | None, now_ns: int) -> None:
         """The connection is over; see `_connection.Receiver`."""

@@ -29,6 +29,8 @@ class Result:
     """When each chunk with something generated arrived, Unix ns."""
     models: tuple[str, ...] = ()
     """The names that a model list held."""
+    text: str | None = None
+    """What the answer said, where the call wanted it kept."""
 
 
 def result_of(attempt: Attempt, *, user_class: str | None, user_id: int | None) -> Result:
@@ -74,6 +76,7 @@ def result_of(attempt: Attempt, *, user_class: str | None, user_id: int | None) 
         n=call.n,
         prompt_id=call.prompt_id,
         prompt_chars=call.prompt_chars,
+        prompt_tokens_planned=call.prompt_tokens,
         request_bytes=attempt.request_bytes or None,
         start_unix_ns=start_unix,
         intended_at_ns=at(origin.intended_ns),
@@ -121,7 +124,14 @@ def result_of(attempt: Attempt, *, user_class: str | None, user_id: int | None) 
         **_said(verdict, exchange, session.redact),
     )
     offset = session.clock.offset_ns
-    return Result(record, [stamp + offset for stamp in chunks], verdict.models)
+    return Result(record, [stamp + offset for stamp in chunks], verdict.models, _text(attempt, exchange, verdict))
+
+
+def _text(attempt: Attempt, exchange: Exchange, verdict: Verdict) -> str | None:
+    """The answer's text, where it was wanted and came whole."""
+    if not attempt.call.keep_text or verdict.outcome != "success":
+        return None
+    return exchange.chat.text if exchange.is_event_stream else verdict.reply.text if verdict.reply else None
 
 
 def _ended_exchange(attempt: Attempt) -> Exchange:

@@ -62,6 +62,8 @@ class RequestRecord:
     n: int | None = None
     prompt_id: str | None = None
     prompt_chars: int | None = None
+    prompt_tokens_planned: int | None = None
+    """About how many tokens its text is, as its source says: an estimate, in words of one token or by bytes."""
     request_bytes: int | None = None
 
     # time
