@@ -102,7 +102,7 @@ class _ApiUser(User):
         origin = replace(
             origin,
             user_ready_ns=self._ready_ns,
-            held_ns=time.monotonic_ns() - came_ns,
+            held_ns=self.run_state.asked_ns - came_ns,
             reserved_tokens=passed.reserved_tokens,
             ledger_remaining_requests=passed.ledger_remaining_requests,
             ledger_remaining_tokens=passed.ledger_remaining_tokens,
