@@ -114,6 +114,9 @@ def _watch(engine: Engine, interrupts: _Interrupts, out: Path, progress: Progres
                 rows, events = follower.poll()
                 progress.feed(rows, events, now_ns)
             lines.show_new(screen)
+            for note in progress.notes:
+                screen.note(note)
+            progress.notes.clear()
             for text in _STOPPING[told : interrupts.count]:
                 screen.note(text)
             told = interrupts.count

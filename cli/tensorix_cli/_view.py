@@ -20,6 +20,7 @@ from tensorix_cli._progress import Progress
 __all__ = ["LiveView", "PlainView", "View", "view"]
 
 _LEAST_COLUMNS = 72
+_COLUMNS = 4
 _PLAIN_EVERY_S = 2.0
 
 
@@ -65,20 +66,47 @@ def _progress_words(progress: Progress, now_ns: int) -> str:
     return f"{done}, {time}{about}"
 
 
-def _figures(progress: Progress, now_ns: int) -> list[tuple[str, str]]:
-    """What is shown of a run: names and values, in both views the same."""
-    ttft = progress.ttft_s()
-    return [
-        ("users", f"{progress.users}"),
-        ("in flight", f"{progress.in_flight}"),
-        ("requests/s", f"{progress.requests_a_second(now_ns):.1f}"),
-        ("TTFT p50", "-" if ttft is None else f"{ttft:.3f} s"),
-        ("tokens/s", f"{progress.tokens_a_second(now_ns):,.0f}"),
-        ("succeeded", f"{progress.succeeded}"),
-        ("429s", f"{progress.throttled}"),
-        ("failed", f"{progress.failed}"),
-        ("remaining", _remaining(progress)),
+def _figures(progress: Progress, now_ns: int) -> list[list[tuple[str, str]]]:
+    """What is shown of a run: rows of names and values, in both views the same."""
+    rows = [
+        [
+            ("users", f"{progress.users}"),
+            ("in flight", f"{progress.in_flight}"),
+            ("requests/s", f"{progress.requests_a_second(now_ns):.1f}"),
+            ("successful/s", f"{progress.successes_a_second(now_ns):.1f}"),
+        ],
+        [
+            ("TTFT p50", _seconds(progress.ttft_s())),
+            ("p95", _seconds(progress.ttft_s(0.95))),
+            ("ITL p50", _milliseconds(progress.itl_s())),
+            ("tokens/s", f"{progress.tokens_a_second(now_ns):,.0f}"),
+        ],
+        [
+            ("succeeded", f"{progress.succeeded}"),
+            ("429s", f"{progress.throttled}"),
+            ("failed", f"{progress.failed}"),
+        ],
+        [("remaining", _remaining(progress))],
     ]
+    client = []
+    if (cpu := progress.client_cpu()) is not None:
+        many = f" of {progress.processes} processes" if progress.processes > 1 else ""
+        client.append(("client CPU", f"{cpu:.0%}{many}"))
+    if (lag := progress.client_lag_s()) is not None:
+        client.append(("loop lag", _milliseconds(lag)))
+    if (late := progress.late_s()) is not None:
+        client.append(("sent late p95", _milliseconds(late)))
+    if progress.spent is not None:
+        client.append(("spent", f"{progress.spent:.4g}"))
+    return [*rows, client] if client else rows
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1e3:.1f} ms"
 
 
 def _remaining(progress: Progress) -> str:
@@ -109,7 +137,7 @@ class PlainView:
         if progress.started_ns is None or now_ns < self._next_ns:
             return
         self._next_ns = now_ns + round(_PLAIN_EVERY_S * 1e9)
-        figures = "; ".join(f"{name} {value}" for name, value in _figures(progress, now_ns))
+        figures = "; ".join(f"{name} {value}" for row in _figures(progress, now_ns) for name, value in row)
         say(f"{_progress_words(progress, now_ns)}; {figures}")
 
     def note(self, text: str) -> None:
@@ -126,7 +154,7 @@ class _Console(Console):
 
 
 class LiveView:
-    """A block of five lines that renews itself. It owns no thread: it is drawn when it is told to."""
+    """A block of a few lines that renews itself. It owns no thread: it is drawn when it is told to."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -142,20 +170,21 @@ class LiveView:
 
     def draw(self, progress: Progress, now_ns: int) -> None:
         """Renew the block."""
+        rows = _figures(progress, now_ns)
         figures = Table.grid(padding=(0, 3))
-        named = _figures(progress, now_ns)
-        for _ in range(4):
+        for _ in range(_COLUMNS):
             figures.add_column(no_wrap=True)
         # What remains is wide: on a row of its own the block fits a terminal of 80 columns.
-        for row in (named[:4], named[4:8]):
+        for row in rows[:3]:
             figures.add_row(*(_cell(name, value) for name, value in row))
+        below = [Text("   ").join(_cell(name, value) for name, value in row) for row in rows[3:]]
         bar = ProgressBar(total=1.0, completed=progress.share_done(now_ns), width=min(60, self._console.width - 2))
         lines = Table.grid()
         # A row each: a bar alone does not end its line.
         lines.add_row(bar)
         lines.add_row(Text(_progress_words(progress, now_ns)))
         with self._without_reader():
-            self._live.update(Group(lines, figures, _cell(*named[8])), refresh=True)
+            self._live.update(Group(lines, figures, *below), refresh=True)
 
     def note(self, text: str) -> None:
         """Print it above the block."""

@@ -124,10 +124,25 @@ def test_the_end_is_told_from_the_drain() -> None:
     assert progress.in_flight == 0
 
 
+def test_what_is_to_be_said_once_is_taken_from_the_events() -> None:
+    """A client that is a bottleneck, a key that went out and why a run ends are notes, each once."""
+    progress = started()
+    saturated = {"kind": "saturated", "words": "its loop is late", "advice": "take more processes"}
+    out = {"kind": "key_out", "words": "key-1 was refused"}
+    progress.feed(None, [saturated, out, {"kind": "stop", "reason": "budget", "words": "the cap is used up"}], START + S)
+    assert progress.notes == [
+        "warning: the client is saturated: its loop is late; take more processes",
+        "key-1 was refused",
+        "ending (budget): the cap is used up",
+    ]
+
+
 def test_the_block_fits_eighty_columns() -> None:
     """With large numbers in every place no line of the live view is cut on a usual terminal."""
-    progress = started(duration_s=3600.0, users=1000, in_flight=1000, remaining_requests=60, remaining_tokens=2_000_000)
-    progress.feed(rows(*[{"completion_tokens": 1000}] * 5000), [], START + S)
+    progress = started(duration_s=3600.0, remaining_requests=60, remaining_tokens=2_000_000)
+    second = {"kind": "second", "users": 500, "in_flight": 500, "cpu_share": 0.99, "loop_lag_max_ns": 20 * S}
+    many = [{"completion_tokens": 1000, "intended_at_ns": -90 * S, "cost": 123.4}] * 5000
+    progress.feed(rows(*many), [second | {"process_id": name} for name in ("p1w1", "p1w2")], START + S)
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with LiveView(console) as live:
         live.draw(progress, START + S)
@@ -138,6 +153,7 @@ def test_the_block_fits_eighty_columns() -> None:
         "tokens/s 5,000,000",
         "succeeded 5000",
         "60 requests, 2,000,000 tokens",
+        "client CPU 99% of 2 processes   loop lag 20000.0 ms   sent late p95 90000.0 ms",
     ):
         assert text in shown
     assert "…" not in shown
