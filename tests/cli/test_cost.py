@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tensorix_api.settings import Settings
-from tensorix_cli._cost import agree, bounded
-from tensorix_loadtests.plan import Limits, LoadPlan
+from tensorix_cli._cost import agree, bounded, most_of
+from tensorix_loadtests.plan import Arrivals, Limits, LoadPlan, Price, Spending, Stage
 
 FAR = Settings(base_url="https://far.example/v1")
 NEAR = Settings(base_url="http://127.0.0.1:8000/v1")
@@ -55,3 +55,20 @@ def test_the_most_is_said_before_it_is_used(capsys: pytest.CaptureFixture[str]) 
     assert "far.example" in said
     assert f"{requests} requests" in said
     assert f"{requests * tokens:,} tokens" in said
+
+
+def test_a_schedule_bounds_its_run() -> None:
+    """An open loop has as many requests as its schedule, and each may be tried again as often as was asked."""
+    arrivals = Arrivals(stages=(Stage(duration_s=10.0, rate=5.0),), gaps="constant")
+    plan = LoadPlan(base_url=FAR.base_url, arrivals=arrivals, spending=Spending(most_retries=2))
+    assert bounded(plan, FAR) is plan
+    assert most_of(plan).requests == 50 * 3 + 1
+
+
+def test_caps_bound_what_a_run_can_use(capsys: pytest.CaptureFixture[str]) -> None:
+    """The smallest of what is asked for and of the caps is said, money by the prices."""
+    prices = {"*": Price(prompt=1.0, completion=4.0)}
+    spending = Spending(most_requests=20, most_tokens=1000, most_money=0.003, prices=prices)
+    plan = LoadPlan(base_url=FAR.base_url, requests=99, spending=spending)
+    assert agree(plan, FAR, assumed=True)
+    assert "at most 20 requests and 1,000 tokens, and costs at most 0.003 by the prices given" in capsys.readouterr().out
