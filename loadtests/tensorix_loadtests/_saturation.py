@@ -41,12 +41,13 @@ class Saturation:
         self._told: set[str] = set()
 
     def on_record(self, record: RequestRecord) -> None:
-        """Take its dispatch delay: from when it was due, had a user, passed the gate and had a connection."""
-        if record.attempt != 1 or record.headers_at_ns is None or record.user_ready_at_ns is None:
+        """Take its dispatch delay: from when it was due, had a user, passed the gate and had a connection.
+
+        Only of scheduled ones: what a user of a closed loop does between two requests is its own affair.
+        """
+        if record.attempt != 1 or record.headers_at_ns is None or record.intended_at_ns is None:
             return
-        due = record.user_ready_at_ns
-        if record.intended_at_ns is not None:
-            due = max(due, record.intended_at_ns)
+        due = max(record.user_ready_at_ns or record.intended_at_ns, record.intended_at_ns)
         connecting = 0
         if record.connect_start_at_ns is not None:
             stamps = (record.tls_done_at_ns, record.tcp_done_at_ns, record.dns_done_at_ns)
