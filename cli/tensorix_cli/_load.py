@@ -148,7 +148,8 @@ def run_load(
     kept it from being shown ends the run, and is raised when that has been reported.
     """
     Run.check_creatable(out)
-    progress = Progress(requests=plan.requests, duration_s=plan.duration_s)
+    scheduled_s = plan.arrivals.duration_s if plan.arrivals is not None else None
+    progress = Progress(requests=plan.requests, duration_s=plan.duration_s or scheduled_s)
     unshown: Exception | None = None
     with _interrupts() as interrupts:
         engine = Engine(plan, out, key)

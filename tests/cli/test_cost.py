@@ -71,4 +71,5 @@ def test_caps_bound_what_a_run_can_use(capsys: pytest.CaptureFixture[str]) -> No
     spending = Spending(most_requests=20, most_tokens=1000, most_money=0.003, prices=prices)
     plan = LoadPlan(base_url=FAR.base_url, requests=99, spending=spending)
     assert agree(plan, FAR, assumed=True)
-    assert "at most 20 requests and 1,000 tokens, and costs at most 0.003 by the prices given" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "at most 20 requests and 1,000 tokens, and costs at most 0.003 by the prices given" in said

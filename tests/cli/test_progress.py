@@ -129,7 +129,8 @@ def test_what_is_to_be_said_once_is_taken_from_the_events() -> None:
     progress = started()
     saturated = {"kind": "saturated", "words": "its loop is late", "advice": "take more processes"}
     out = {"kind": "key_out", "words": "key-1 was refused"}
-    progress.feed(None, [saturated, out, {"kind": "stop", "reason": "budget", "words": "the cap is used up"}], START + S)
+    stop = {"kind": "stop", "reason": "budget", "words": "the cap is used up"}
+    progress.feed(None, [saturated, out, stop], START + S)
     assert progress.notes == [
         "warning: the client is saturated: its loop is late; take more processes",
         "key-1 was refused",
