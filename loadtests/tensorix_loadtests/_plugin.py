@@ -134,6 +134,8 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     environment.tensorix_interrupted = False
     if isinstance(runner, MasterRunner):
         environment.tensorix_master = Master(runner)
+        # Added behind Locust's own, so that it is called before it: that one stops the test.
+        environment.events.quitting.add_listener(_on_quitting)
     elif isinstance(runner, WorkerRunner):
         environment.tensorix_worker = _worker(environment, runner)
     environment.events.spawning_complete.add_listener(lambda **_: _on_spawning_complete(environment))

@@ -182,14 +182,17 @@ class Run:
         return EventReader(self.path / EVENTS_NAME).events()
 
     def findings(self) -> list[str]:
-        """What is not as an orderly run leaves it, in plain words: cut files, lines left out, a missing end."""
+        """What is not as an orderly run leaves it, in plain words: cut files, lines left out, a missing end, and what
+        its own processes know to be lost.
+        """
         events = EventReader(self.path / EVENTS_NAME)
         events.events()
         found = read_rows(self.path, "records", SCHEMA)[1] + read_rows(self.path, "gaps", GAP_SCHEMA)[1]
         found += events.findings()
-        if self.manifest.get("ended_unix_ns") is None:
+        manifest = self.manifest
+        if manifest.get("ended_unix_ns") is None:
             found.append(f"{_MANIFEST} holds no end: the run was killed, or is still going on")
-        return found
+        return found + [str(text) for text in manifest.get("losses") or ()]
 
     def compact(self) -> None:
         """Move records and gap counts into Parquet files and remove the streams; any number of times, at any time.

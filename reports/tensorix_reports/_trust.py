@@ -100,7 +100,9 @@ def trust_of(frames: RunFrames) -> Trust:
     reads = requests.loc[firsts, "chunks_in_first_read"].dropna()
     seconds = frames.of("second")
     unfinished, in_flight, heard = _unfinished(frames, seconds)
-    rss = _largest(seconds, "rss_bytes")
+    # Of a run of several processes the workers send, and the master only writes.
+    sending = frames.of("worker_second") or seconds
+    rss = _largest(sending, "rss_bytes")
     ttft = requests.loc[requests["outcome"] == "success", "first_token_at_ns"].dropna().to_numpy(float)
     trust = Trust(
         stamps=stamps,
@@ -110,8 +112,8 @@ def trust_of(frames: RunFrames) -> Trust:
         lag_max_ns=float(max(lag_max.max(initial=0.0), lag.max(initial=0.0))) if len(lag) + len(lag_max) else None,
         first_tokens=int(firsts.sum()),
         merged_first_reads=int((reads > 1).sum()) if len(reads) else None,
-        loop_lag_max_ns=_largest(seconds, "loop_lag_max_ns"),
-        cpu_share_max=_largest(seconds, "cpu_share"),
+        loop_lag_max_ns=_largest(sending, "loop_lag_max_ns"),
+        cpu_share_max=_largest(sending, "cpu_share"),
         rss_max_bytes=None if rss is None else int(rss),
         ended=frames.ended,
         unfinished=unfinished,

@@ -28,6 +28,7 @@ _REASONS = {
     "unauthorised": "the key was refused",
     "payment": "the key is out of credit",
     "write_failed": "its records could not be written",
+    "workers_lost": "no worker was left",
 }
 
 
@@ -64,8 +65,14 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
         return Statement("run", "problem", "incomplete", text)
     reason = str(frames.manifest.get("end_reason") or "").strip()
     known = _REASONS.get(reason, reason or "the run does not say why")
-    if frames.findings:
-        text = f"The run ended ({known}), but its folder is damaged: {frames.findings[0]}"
+    lost = [str(text) for text in frames.manifest.get("losses") or ()]
+    damage = [text for text in frames.findings if text not in lost]
+    if lost and not damage:
+        text = f"The run ended ({known}), but without all of what its workers did: {lost[0]}"
+        more = len(lost) - 1
+        return Statement("run", "problem", "worker lost", text + (f" (and {more} more)." if more else "."))
+    if damage:
+        text = f"The run ended ({known}), but its folder is damaged: {damage[0]}"
         more = len(frames.findings) - 1
         return Statement("run", "problem", "damaged", text + (f" (and {more} more)." if more else "."))
     text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
@@ -73,7 +80,15 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
         text += f" {counted(trust.unfinished, 'request')} started and left no record."
     if reason == "brake" and (words := [str(event["words"]) for event in frames.of("stop") if event.get("words")]):
         text += f" {words[0][:300]}"
-    stopped = reason in ("unauthorised", "payment", "write_failed", "defect", "brake", "schedule_broken")
+    stopped = reason in (
+        "unauthorised",
+        "payment",
+        "write_failed",
+        "defect",
+        "brake",
+        "schedule_broken",
+        "workers_lost",
+    )
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
 
@@ -231,6 +246,8 @@ def _headline(frames: RunFrames, statements: list[Statement]) -> str:
         headline += ", with failures"
     if words["client"].word == "saturated":
         headline += ", measured by a saturated client"
+    if words["run"].word == "worker lost":
+        headline += ", without all of its workers"
     return headline + ("" if frames.ended else " (incomplete run)")
 
 
@@ -268,7 +285,7 @@ def verdict_of(
         _client(latency),
         _run(frames, latency),
     ]
-    # A client that was the bottleneck measured itself: that comes before all that it measured.
-    statements.sort(key=lambda statement: statement.word != "saturated")
+    # A client that was the bottleneck measured itself, and one that was lost did not: that comes before all figures.
+    statements.sort(key=lambda statement: statement.word not in ("saturated", "worker lost"))
     headline = _headline(frames, statements)
     return Verdict(f"{goals.headline}. {headline}" if goals.headline else headline, statements)
