@@ -1,0 +1,99 @@
+"""What the report says of an open loop: the delay in its parts, latency from intended, and what was never sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tensorix_records import RequestRecord
+from tensorix_reports import latency_report
+from tensorix_reports.pages import write_report
+
+_MS = 1_000_000
+
+RequestAt = Callable[..., RequestRecord]
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def stalled(request_at: RequestAt, make_run: MakeRun) -> Path:
+    """1,000 arrivals 10 ms apart: all but 100 at once, these 2 s late for want of a user; 40 more were never sent."""
+    records = []
+    for number in range(1000):
+        late_ms = 2_000 if 500 <= number < 600 else 0
+        records.append(
+            request_at(
+                number,
+                number / 100 + late_ms / 1000 + 0.003,
+                schedule_index=number,
+                intended_at_ns=-(late_ms + 3) * _MS,
+                # Free for long, or only 3 ms before the start; then 1 ms at the gate.
+                user_ready_at_ns=-(3 if late_ms else 900) * _MS,
+                held_ns=_MS,
+            )
+        )
+    # A retry is no arrival, and its delay is the first attempt's doing.
+    records.append(request_at(1000, 12.5, schedule_index=7, attempt=2, intended_at_ns=-12_000 * _MS))
+    events: list[tuple[float, str, dict[str, Any]]] = [
+        (0.0, "phase", {"name": "ramp"}),
+        (0.0, "phase", {"name": "steady"}),
+        (14.0, "schedule_ended", {"sent": 1000, "not_sent": 40, "at_least": False}),
+    ]
+    return make_run(records, events)
+
+
+def test_the_delay_is_in_its_parts(stalled: Path) -> None:
+    """Waiting for a user, the gate and the client's own dispatch stand apart, of each arrival once."""
+    report = latency_report(stalled).schedule
+    assert report is not None
+    assert (report.sent, report.not_sent) == (1000, 40)
+    found = {part.part: part for part in report.parts}
+    assert all(part.count == 1000 for part in report.parts)
+    waiting = found["waiting for a user"]
+    assert (waiting.figures[50.0].value, waiting.figures[99.0].value, waiting.most) == (0, 2000, 2000)
+    assert found["held at the gate"].figures[50.0].value == 1
+    assert found["own dispatch"].figures[99.0].value == 2
+    assert found["in all"].figures[99.0].value == 2003
+
+
+def test_latency_from_intended_has_the_wait_and_e2e_has_not(stalled: Path) -> None:
+    """E2E says that the service was as quick as ever; from the intended instant the wait is in it."""
+    rows = {row.quantity: row for row in latency_report(stalled).rows}
+    assert rows["E2E"].figures[95.0].value == pytest.approx(201)
+    assert rows["E2E from intended"].figures[50.0].value == pytest.approx(204)
+    assert rows["E2E from intended"].figures[95.0].value == pytest.approx(2204)
+    assert rows["TTFT from intended"].figures[95.0].value == pytest.approx(2103)
+
+
+def test_the_page_says_what_was_not_sent(stalled: Path) -> None:
+    """The verdict says that the schedule was cut short and that requests waited, and the tables have both."""
+    paths = write_report(stalled)
+    text = "\n".join(paths.verdict)
+    assert "1,000 scheduled requests sent, each once, and 40 not" in text
+    assert "1 % of them 2,000 ms or longer" in text
+    markdown = paths.markdown.read_text(encoding="utf-8")
+    assert "## Kept to the schedule" in markdown
+    assert "E2E from intended" in markdown
+
+
+def test_a_closed_loop_has_no_schedule(request_at: RequestAt, make_run: MakeRun) -> None:
+    """Without a schedule nothing is said of one."""
+    run = make_run([request_at(number, number / 10) for number in range(20)])
+    report = latency_report(run)
+    assert report.schedule is None
+    assert not [row for row in report.rows if "intended" in row.quantity]
+    assert "Kept to the schedule" not in write_report(run).markdown.read_text(encoding="utf-8")
+
+
+def test_a_saturated_client_is_said_first(request_at: RequestAt, make_run: MakeRun) -> None:
+    """What the client said of itself while it ran stands before all that it measured, with what helps."""
+    said = {"what": "cpu", "words": "it used 97% of its core for several seconds", "advice": "take more processes"}
+    events = [(4.0, "saturated", said), (5.0, "saturated", said | {"process_id": "another"})]
+    paths = write_report(make_run([request_at(number, number / 10) for number in range(20)], events))
+    assert "saturated client" in paths.verdict[0]
+    assert "SATURATED" in paths.verdict[1]
+    assert paths.verdict[1].count("97% of its core") == 1
+    assert "What helps: take more processes." in paths.verdict[1]
