@@ -30,6 +30,7 @@ _REASONS = {
     "write_failed": "its records could not be written",
     "workers_lost": "no worker was left",
 }
+_STOPPED = ("unauthorised", "payment", "write_failed", "defect", "brake", "schedule_broken", "workers_lost")
 
 
 _NO_GOALS = GoalsReport(None)
@@ -80,15 +81,7 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
         text += f" {counted(trust.unfinished, 'request')} started and left no record."
     if reason == "brake" and (words := [str(event["words"]) for event in frames.of("stop") if event.get("words")]):
         text += f" {words[0][:300]}"
-    stopped = reason in (
-        "unauthorised",
-        "payment",
-        "write_failed",
-        "defect",
-        "brake",
-        "schedule_broken",
-        "workers_lost",
-    )
+    stopped = reason in _STOPPED
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
 

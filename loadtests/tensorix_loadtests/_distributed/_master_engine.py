@@ -88,20 +88,16 @@ class LocalWorkers:
         self.end()
 
 
-def _address(machines: Machines) -> tuple[str, int]:
-    host, _, port = machines.bind.rpartition(":")
-    return host.strip("[]") or "*", int(port)
-
-
 def _listen(environment: Any, machines: Machines) -> Any:
     """Locust's master, listening. Raises SettingsError where it cannot."""
-    host, port = _address(machines)
+    host, port = machines.address
+    where = machines.bind or f"{host}:{port}"
     try:
         return environment.create_master_runner(host, port)
     except SystemExit:
-        raise SettingsError(f"{machines.bind} is in use: choose another port with --bind") from None
+        raise SettingsError(f"{where} is in use: choose another port with --bind") from None
     except Exception as error:  # noqa: BLE001  ZMQ's, by way of Locust's
-        raise SettingsError(f"the master cannot listen on {machines.bind!r}: {error}") from None
+        raise SettingsError(f"the master cannot listen on {where!r}: {error}") from None
 
 
 def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[str], None]) -> LoadRun:
@@ -136,7 +132,7 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
     runner = _listen(environment, machines)
     wanted = machines.processes + machines.workers
     if machines.workers:
-        say(f"listening on {machines.bind.rpartition(':')[0]}:{runner.server.port} for {machines.workers} workers")
+        say(f"warning: waiting for {machines.workers} workers at {machines.address[0]}:{runner.server.port}")
     master = Master(runner)
     workers = LocalWorkers(machines.processes, runner.server.port, plan)
     begun = False
