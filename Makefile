@@ -36,8 +36,11 @@ help:
 demo: $(FOR_USE)
 	$(BIN)/tensorix demo
 
+# With CI=true what fails is tried once more; what passed only then is named at the end.
+RERUNS := $(if $(filter true 1,$(CI)),--reruns 1 --rerun-show-tracebacks -raR)
+
 test: $(FOR_WORK)
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(RERUNS)
 
 test-slow: $(FOR_WORK)
 	$(BIN)/python -m pytest -m slow
