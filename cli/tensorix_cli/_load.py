@@ -94,7 +94,7 @@ class _Lines:
             self.last = line
             if line.startswith("error: "):
                 self.error = line
-            elif line.startswith("warning: "):
+            elif line.startswith(("warning: ", "note: ")):
                 screen.note(line)
 
 
@@ -140,19 +140,27 @@ def _follow(out: Path) -> Any:
 
 
 def run_load(
-    plan: LoadPlan, out: Path, key: Secret | None, *, reported: bool = True, junit: Path | None = None
+    plan: LoadPlan,
+    out: Path,
+    key: Secret | None,
+    *,
+    reported: bool = True,
+    junit: Path | None = None,
+    resume: bool = False,
 ) -> ExitStatus:
     """Run the plan into the folder `out`, report it, and hold it against its objectives; `junit` gets them as XML.
+    With `resume` the run in that folder goes on.
 
     Raises TensorixError, with the engine's own line, where it could not begin: then there is no run to report. What
     kept it from being shown ends the run, and is raised when that has been reported.
     """
-    Run.check_creatable(out)
+    if not resume:
+        Run.check_creatable(out)
     scheduled_s = plan.arrivals.duration_s if plan.arrivals is not None else None
     progress = Progress(requests=plan.requests, duration_s=plan.duration_s or scheduled_s)
     unshown: Exception | None = None
     with _interrupts() as interrupts:
-        engine = Engine(plan, out, key)
+        engine = Engine(plan, out, key, resume=resume)
         lines = _Lines(engine)
         interrupts.go_to(engine)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -12,14 +12,20 @@ from tensorix_api.errors import SettingsError
 from tensorix_api.settings import Settings
 from tensorix_cli import _load_options as option
 from tensorix_cli import _load_plan_file as plan_file
+from tensorix_cli import _options
 from tensorix_cli._extras import require
 from tensorix_cli._output import complain
 from tensorix_cli._places import fresh, place_of
 from tensorix_cli.exit_status import ExitStatus
 
+if TYPE_CHECKING:
+    from tensorix_loadtests.plan import LoadPlan
+
 __all__ = ["LoadCommand", "load"]
 
 # Their values may be secrets, or they say where to write rather than what to do.
+_CHANGED_BY_RESUMING = ("requests", "duration", "cap_requests", "cap_tokens", "cap_cost")
+_BESIDE_A_RESUMED_RUN = ("resume", "yes", "report", "junit")
 _NOT_REPEATED = {"headers", "out", "yes", "report", "plan", "again", "resume", "help"}
 
 
@@ -59,7 +65,7 @@ class LoadCommand(TyperCommand):
                 if spelling.startswith("--")
             }
             return plan_file.from_file(Path(raw["plan"]), spellings)
-        if folder := raw.get("again") or raw.get("resume"):
+        if folder := raw.get("again"):
             from tensorix_records import Run
 
             return plan_file.from_run(Run.open(folder).manifest, Path(folder))
@@ -81,6 +87,7 @@ def load(
     out: option.Out = None,
     plan: option.PlanFile = None,
     again: option.Again = None,
+    resume: option.Resume = None,
     users: option.Users = 1,
     spawn_rate: option.SpawnRate = 1.0,
     requests: option.Requests = None,
@@ -152,6 +159,13 @@ def load(
     from tensorix_cli._load_plan import plan_of
     from tensorix_records import Run
 
+    if resume is not None:
+        load_plan, settings = _resumed(ctx, resume)
+        if not agree(load_plan, settings, assumed=yes):
+            complain("nothing was sent")
+            raise typer.Exit(ExitStatus.MISTAKE)
+        folder = resume.absolute()
+        raise typer.Exit(run_load(load_plan, folder, settings.api_key, reported=report, junit=junit, resume=True))
     settings = Settings.from_environment(base_url=base_url, model=model)
     asked = plan_of(ctx.params, settings, ctx.meta["tensorix.options"])
     if settings.api_key is None and not settings.is_loopback:
@@ -165,3 +179,38 @@ def load(
         complain("nothing was sent")
         raise typer.Exit(ExitStatus.MISTAKE)
     raise typer.Exit(run_load(load_plan, place, settings.api_key, reported=report, junit=junit))
+
+
+def _resumed(ctx: typer.Context, folder: Path) -> tuple[LoadPlan, Settings]:
+    """The plan of a run that is to go on, with the little of it that may be changed."""
+    from dataclasses import replace
+
+    from tensorix_loadtests.spending import plan_of_run
+
+    given = {
+        name: value
+        for name, value in ctx.params.items()
+        if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE" and name not in _BESIDE_A_RESUMED_RUN
+    }
+    if fixed := sorted(set(given) - {"headers", *_CHANGED_BY_RESUMING}):
+        spelling = next(one.opts[0] for one in ctx.command.params if one.name == fixed[0])
+        raise SettingsError(
+            f"--resume goes on as the run was asked for: leave out {spelling}, or repeat the run with --again"
+        )
+    plan = plan_of_run(folder, headers=dict(map(_options.header, given.get("headers") or [])))
+    plan = replace(
+        plan,
+        **{
+            field: given[name]
+            for name, field in (("requests", "requests"), ("duration", "duration_s"))
+            if name in given
+        },
+    )
+    caps = {
+        "cap_requests": "most_requests",
+        "cap_tokens": "most_tokens",
+        "cap_cost": "most_money",
+    }
+    changed = {field: given[name] for name, field in caps.items() if name in given}
+    plan = replace(plan, spending=replace(plan.spending, **changed))
+    return plan, Settings.from_environment(base_url=plan.base_url, model=plan.model)

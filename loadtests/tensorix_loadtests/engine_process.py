@@ -21,7 +21,7 @@ __all__ = ["Engine"]
 _ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-def _start(out: Path, key: Secret | None, said: IO[bytes]) -> subprocess.Popen[bytes] | str:
+def _start(out: Path, key: Secret | None, said: IO[bytes], *, resume: bool) -> subprocess.Popen[bytes] | str:
     """The process, or why there is none: no exception, since its frames would hold the key in the clear."""
     environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
     environment.pop("TENSORIX_API_KEY", None)
@@ -30,7 +30,7 @@ def _start(out: Path, key: Secret | None, said: IO[bytes]) -> subprocess.Popen[b
     try:
         return subprocess.Popen(  # noqa: S603  our own module
             # -P: a file in the current folder that is named like a library must not stand in for it.
-            [sys.executable, "-P", "-m", "tensorix_loadtests", "--out", str(out)],
+            [sys.executable, "-P", "-m", "tensorix_loadtests", "--out", str(out), *(["--resume"] if resume else [])],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
@@ -47,11 +47,11 @@ class Engine:
     It outlives this process if it must: what it says goes to an unnamed file, never to a pipe that could break.
     """
 
-    def __init__(self, plan: LoadPlan, out: Path, key: Secret | None) -> None:
+    def __init__(self, plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = False) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self._read = 0
         self._stops = 0
-        started = _start(out, key, self._said)
+        started = _start(out, key, self._said, resume=resume)
         if isinstance(started, str):
             self.close()
             raise TensorixError(
