@@ -70,6 +70,7 @@ class Progress:
     stop_reason: str | None = None
     ended: bool = False
     _remaining_at_ns: int = 0
+    _last_event_ns: int = 0
     _recent: deque[_Ended] = field(default_factory=deque)
     _seconds: dict[Any, dict[str, Any]] = field(default_factory=dict)
     """The last word of each process on itself."""
@@ -120,9 +121,18 @@ class Progress:
             self._recent.popleft()
 
     def _take_event(self, event: dict[str, Any]) -> None:
+        self._take_kind(event)
+        self._last_event_ns = event.get("t_unix_ns") or self._last_event_ns
+
+    def _take_kind(self, event: dict[str, Any]) -> None:
         match event.get("kind"):
             case "run_started":
                 self.started_ns = event.get("t_unix_ns")
+            case "run_resumed" if self.started_ns is not None:
+                # The time in which nobody ran it does not count.
+                self.started_ns += event.get("t_unix_ns", 0) - self._last_event_ns
+                self.ended, self.stop_reason = False, None
+                self._seconds.clear()
             case "second":
                 self._seconds[event.get("process_id")] = event
             case "phase" if event.get("step") is not None:

@@ -138,6 +138,15 @@ def test_what_is_to_be_said_once_is_taken_from_the_events() -> None:
     ]
 
 
+def test_a_resumed_run_goes_on_where_it_was() -> None:
+    """The time between the last word of a killed run and its resumption does not count, nor do its processes."""
+    progress = started(duration_s=30.0)
+    second = {"kind": "second", "users": 4, "in_flight": 3, "process_id": "p1", "t_unix_ns": START + 5 * S}
+    progress.feed(None, [second, {"kind": "run_resumed", "t_unix_ns": START + 100 * S}], START + 100 * S)
+    assert _progress_words(progress, START + 102 * S) == "0 requests, 0:07 of 0:30, about 0:23 left"
+    assert (progress.users, progress.processes) == (0, 0)
+
+
 def test_the_block_fits_eighty_columns() -> None:
     """With large numbers in every place no line of the live view is cut on a usual terminal."""
     progress = started(duration_s=3600.0, remaining_requests=60, remaining_tokens=2_000_000)
