@@ -113,7 +113,7 @@ def case_of(seed: int, base_url: str) -> Case:
 
 
 def run_engine(case: Case, folder: Path, plan: dict[str, Any], *, resume: bool, kill_at: float | None) -> None:
-    """One engine, to its end or its kill: when its journal has grown by `kill_at` bytes, or after so many s (below 0)."""
+    """One engine, to its end or its kill: when its journal has grown by `kill_at` bytes, or after -`kill_at` s."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCUST", "TENSORIX"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "tensorix_loadtests", "--out", str(folder), *(["--resume"] if resume else [])],
