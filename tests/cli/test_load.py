@@ -154,7 +154,7 @@ def test_a_run_without_a_success_is_no_success(tensorix: Command, tmp_path: Path
     assert of_users(tmp_path / "run", "outcome") == ["failed"] * 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_in_order(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     """After Ctrl-C (or SIGTERM) nothing new is sent, what is in flight is waited for, and the run is reported."""
     with Simulator(rpm=None, ttft="20ms", between_tokens="20ms") as server:

@@ -225,7 +225,9 @@ def test_what_will_not_go_as_it_seems_is_warned_of(once: Command) -> None:
     assert "of 18 requests this minute" in ran.stdout
 
 
-@pytest.mark.parametrize("columns", ["30", "50", "71", "80"])
+@pytest.mark.parametrize(
+    "columns", ["30", "71", *(pytest.param(width, marks=pytest.mark.slow) for width in ("50", "80"))]
+)
 def test_a_narrow_terminal_loses_nothing(once: Command, columns: str) -> None:
     """All words of every check are there, whatever the width."""
     with Simulator(**QUICK, faults=["status 500, on chat"]) as broken:
