@@ -14,6 +14,7 @@ from tensorix_loadtests._open_loop import OpenLoop
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._users import ChatUser
 from tensorix_loadtests.plan import CHAT_STREAMED, MODELS
+from tensorix_loadtests.prompts import Prompt
 from tensorix_loadtests.schedules import Arrival, arrivals
 
 __all__ = ["ArrivalUser", "open_loop"]
@@ -36,24 +37,27 @@ class ArrivalUser(ChatUser):
         if taken is None or self._state == LOCUST_STATE_STOPPING:
             raise StopUser
         self._state = LOCUST_STATE_RUNNING
-        arrival, call = taken
+        arrival, (prompt, call) = taken
+        origin = Origin(
+            intended_ns=loop.start_ns + arrival.offset_ns, schedule_index=arrival.index, step_id=arrival.step_id
+        )
         with loop.serving():
-            self._send(
-                call,
-                Origin(
-                    intended_ns=loop.start_ns + arrival.offset_ns,
-                    schedule_index=arrival.index,
-                    step_id=arrival.step_id,
-                ),
-            )
+            if prompt is None:
+                self._send(call, origin)
+            else:
+                self._say(prompt, call, origin)
 
-    def _prepare(self, arrival: Arrival) -> Call:
-        """The request, made before its time has come."""
+    def _prepare(self, arrival: Arrival) -> tuple[Prompt | None, Call]:
+        """The request, made before its time has come, and the prompt that it asks."""
         if arrival.kind == MODELS:
-            return Call.list_models()
-        prompts = self.run_state.plan.prompts
-        prompt = prompts[arrival.index % len(prompts)]
-        return self._call(prompt, arrival.kind == CHAT_STREAMED, arrival.answer_tokens, {})
+            return None, Call.list_models()
+        prompt = self._next_prompt(
+            number=arrival.index,
+            prompt_tokens=arrival.prompt_tokens,
+            answer_tokens=arrival.answer_tokens,
+            hash_ids=arrival.hash_ids,
+        )
+        return prompt, self._call_of(prompt, arrival.kind == CHAT_STREAMED)
 
 
 def open_loop(run: LoadRun, environment: Any) -> OpenLoop:

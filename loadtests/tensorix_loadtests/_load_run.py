@@ -10,6 +10,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +35,7 @@ from tensorix_loadtests._session import Session
 from tensorix_loadtests._sink import FolderSink, Sink
 from tensorix_loadtests._target import Target
 from tensorix_loadtests.plan import LoadPlan
+from tensorix_loadtests.prompts import Prompts
 from tensorix_loadtests.spending import Journal, Past, SpendingGate, left_of, open_gate, read_journal, read_keys
 from tensorix_records import RequestRecord, Run
 
@@ -164,10 +166,9 @@ class LoadRun:
         them instead of the plan's mix, which nobody asked for.
         """
         Run.check_creatable(out)
-        # Its first conversion imports pandas (0.3 s or more): now, not between the first request and its flush.
-        pa.array([0], pa.int64())
+        Prompts(plan).close()
         session = open_session(plan, key)
-        model, preflight, warning = choose_model(session, plan.ca_bundle)
+        model, preflight, warning = choose_model(session, plan.ca_bundle, list(plan.models))
         sink = FolderSink.create(out, plan, session, model, user_classes=user_classes)
         self = cls(plan, session, sink, model)
         self._journal = Journal(sink.run.path, session.process_id, new=True)
@@ -188,7 +189,6 @@ class LoadRun:
         Raises TensorixError where it cannot go on: another engine runs it, or nothing is left to do.
         """
         run = Run.open(out)
-        pa.array([0], pa.int64())
         # A process's number may come again; how often the run was begun does not.
         process_id = f"p{os.getpid()}-{read_journal(run.path).engines + 1}"
         manifest = run.manifest
@@ -199,7 +199,7 @@ class LoadRun:
             gate = gate_of(plan, session, journal)
             if not gate.charge(Spend(1)):
                 raise SettingsError(f"the cap of {plan.spending.most_requests} requests is used up: raise it")
-            model, preflight, warning = choose_model(session, plan.ca_bundle)
+            model, preflight, warning = choose_model(session, plan.ca_bundle, list(plan.models))
             sink = FolderSink.resume(run, session)
         except BaseException:
             journal.close()
@@ -217,12 +217,19 @@ class LoadRun:
 
     def watch(self) -> None:
         """Hand on what there is to record twice a second from now on, and once a second how this process does."""
+        # Its first conversion imports pandas where the engine's own program is not there to prevent it: now, then.
+        pa.array([0], pa.int64())
         self._flush()
         spare_the_collector()
         # A word on what is in flight from the start; how the process does is counted from here, imports left out.
         self._write_second({})
         self._health = Health()
         self._greenlets = [gevent.spawn(self._health.beat), gevent.spawn(self._tick)]
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What chat users ask, of this process's share. Raises SettingsError for a file that cannot be used."""
+        return Prompts(self.plan, share=self.share, first=self.past.sent, salt=self.session.run_id)
 
     # the users' side
 
@@ -403,6 +410,8 @@ class LoadRun:
         if self._ended:
             return
         self._ended = True
+        if "prompts" in vars(self):
+            self.prompts.close()
         gevent.killall(self._greenlets)
         if self.open_loop:
             self.open_loop.close()

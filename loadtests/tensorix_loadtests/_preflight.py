@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tensorix_api.errors import ErrorKind, PreflightError
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._client import LoadClient
@@ -13,9 +15,12 @@ from tensorix_records import RequestRecord
 __all__ = ["choose_model"]
 
 
-def choose_model(session: Session, ca_bundle: str | None = None) -> tuple[str, RequestRecord, str | None]:
+def choose_model(
+    session: Session, ca_bundle: str | None = None, models: Sequence[str] = ()
+) -> tuple[str, RequestRecord, str | None]:
     """The model to ask (the one set, else the first listed), the record of the one request to `/models`, a warning.
 
+    Where several are asked, `models`, the first of them.
     Raises PreflightError, in one line, where a load test against this server could not work.
     """
     client = LoadClient(session)
@@ -24,10 +29,10 @@ def choose_model(session: Session, ca_bundle: str | None = None) -> tuple[str, R
     finally:
         client.close()
     record = result.record
-    wanted = session.settings.model
+    wanted = models[0] if models else session.settings.model
     if record.outcome == "success":
         if wanted:
-            unlisted = _unlisted(wanted, result.models)
+            unlisted = next(filter(None, (_unlisted(one, result.models) for one in models or (wanted,))), None)
             return wanted, record, unlisted and session.redact(unlisted)
         if not result.models:
             raise PreflightError(f"{session.settings.base_url} lists no models: name one with --model")

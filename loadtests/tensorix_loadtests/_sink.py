@@ -15,6 +15,7 @@ from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_loadtests._clock import SO_TIMESTAMPNS
 from tensorix_loadtests._session import Session
 from tensorix_loadtests.plan import LoadPlan
+from tensorix_loadtests.prompts import source_of
 from tensorix_records import RequestRecord, Run
 
 __all__ = ["FolderSink", "Sink"]
@@ -92,6 +93,7 @@ class FolderSink:
                     "told": list(plan.limits.told),
                 },
                 "label": plan.label,
+                "prompts": source_of(plan),
                 "versions": _versions(),
                 "machine": {
                     "host": session.host,

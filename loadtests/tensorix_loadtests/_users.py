@@ -15,12 +15,14 @@ from locust import User
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, TaskSet
 
+from tensorix_api.errors import SettingsError
 from tensorix_loadtests._back_off import BackOff
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._client import LoadClient
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._recording import Result
+from tensorix_loadtests.prompts import Prompt
 from tensorix_records import RequestRecord
 
 __all__ = ["ChatUser", "ModelListUser", "RequestFailed"]
@@ -132,6 +134,7 @@ class _ApiUser(User):
     def _on_result(self, result: Result) -> None:
         result = self.run_state.leave(self._passed, result)
         record = self._record = result.record
+        self._answer = result.text
         # The record first: what a listener of the event does cannot touch it.
         self.run_state.on_result(result)
         exception = None
@@ -168,9 +171,31 @@ class ChatUser(_ApiUser):
     _prompt_numbers = itertools.count()
 
     def ask(self) -> None:
-        """Ask the next prompt."""
-        prompts = self.prompts or self.run_state.plan.prompts
-        self.chat(prompts[next(self._prompt_numbers) % len(prompts)])
+        """Ask the next prompt: of the class's own in turn, else of the run's."""
+        if self.prompts:
+            self.chat(self.prompts[next(self._prompt_numbers) % len(self.prompts)])
+            return
+        prompt = self._next_prompt(user_id=self.user_id)
+        self._say(prompt, self._call_of(prompt, self.stream), Origin())
+
+    def _next_prompt(self, **asked: Any) -> Prompt:
+        """See `Prompts.next`. A file that turns out wrong ends the run: raises StopUser."""
+        try:
+            return self.run_state.prompts.next(**asked)
+        except SettingsError as error:
+            self.run_state.stop("prompts_broken", str(error))
+            raise StopUser from None
+
+    def _call_of(self, prompt: Prompt, stream: bool) -> Call:
+        """The request that asks a prompt of the run's."""
+        return self._call(prompt.messages, stream, prompt.max_tokens, prompt.body, prompt)
+
+    def _say(self, prompt: Prompt, call: Call, origin: Origin) -> RequestRecord:
+        """Send a prompt of the run's; its conversation goes on with the answer."""
+        self._answer = None
+        record = self._send(call, replace(origin, conversation_id=prompt.conversation_id, turn=prompt.turn))
+        self.run_state.prompts.answered(prompt, self._answer)
+        return record
 
     def chat(
         self,
@@ -194,17 +219,22 @@ class ChatUser(_ApiUser):
         stream: bool | None,
         max_tokens: int | None,
         body: Mapping[str, Any],
+        known: Prompt | None = None,
     ) -> Call:
         plan = self.run_state.plan
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        # A prompt that bounds its answer by the newer name would contradict itself.
+        bound = None if "max_completion_tokens" in body else self.max_tokens or plan.max_tokens
         return Call.chat(
             messages,
-            model=self.model or self.run_state.model,
+            model=(known.model if known else None) or self.model or self.run_state.model,
             stream=self.stream if stream is None else stream,
-            max_tokens=max_tokens or self.max_tokens or plan.max_tokens,
+            max_tokens=max_tokens or bound,
             include_usage=plan.include_usage,
             temperature=self.temperature if self.temperature is not None else plan.temperature,
             extra={**plan.body, **(self.body or {}), **body},
+            prompt_tokens=known.tokens if known else None,
+            keep_text=known.wants_answer if known else False,
         )
 
     def wait_time(self) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,7 +25,6 @@ from tensorix_loadtests.plan._watching import Watching
 __all__ = ["DEFAULT_PROMPT", "LoadPlan"]
 
 DEFAULT_PROMPT = "Tell me, in a few sentences, why the sky is blue."
-_CHARACTERS_PER_TOKEN = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +102,7 @@ class LoadPlan:
             check_text(what, text)
         check_headers(self.headers)
         check_body(self.body)
+        _check_models(self.model, self.models)
         for timeout in fields(Timeouts):
             positive(f"timeout {timeout.name}", getattr(self.timeouts, timeout.name))
         positive("limit's window", self.limits.window_s)
@@ -145,21 +143,18 @@ class LoadPlan:
         """A generous bound on the tokens of one chat request, prompt and answer; None where nothing bounds the answer.
 
         Prompts are taken at 2.5 characters a token, fewer than any common tokenizer gives for prose, and at two
-        tokens for every character outside ASCII. The extra body's own bounds and `n` count.
+        tokens for every character outside ASCII; made-up ones at two tokens a word. The extra body's own bounds and `n`
+        count, and in a conversation the answers before. Raises SettingsError for a file of prompts that is wrong.
         """
-        bounds = [self.max_tokens, self.body.get("max_tokens"), self.body.get("max_completion_tokens")]
-        known = [bound for bound in bounds if isinstance(bound, int)]
-        if not known:
-            return None
-        # Tools, schemas and the like in the extra body are read by the model too.
-        prompt = max(_prompt_tokens(prompt) for prompt in self.prompts)
-        texts = {name: value for name, value in self.body.items() if isinstance(value, str | list | dict)}
-        prompt += _prompt_tokens(json.dumps(texts, ensure_ascii=False)) if texts else 0
-        answers = self.body.get("n", 1)
-        return prompt + max(known) * (answers if isinstance(answers, int) and answers > 1 else 1)
+        # Not above: prompts are made of plans.
+        from tensorix_loadtests.prompts import survey
+
+        return survey(self).most_tokens_a_request
 
 
-def _prompt_tokens(prompt: str) -> int:
-    """A generous estimate, with 16 for the roles and marks around a prompt."""
-    ascii_characters = sum(map(str.isascii, prompt))
-    return math.ceil(ascii_characters / _CHARACTERS_PER_TOKEN) + 2 * (len(prompt) - ascii_characters) + 16
+def _check_models(model: str | None, models: Mapping[str, float]) -> None:
+    for name, share in models.items():
+        check_text("model", name)
+        positive(f"share of the model {name!r}", share)
+    if model is not None and models:
+        raise SettingsError("a model is given, and several with shares: give one or the other")

@@ -25,7 +25,7 @@ from tensorix_loadtests.prompts._script import (
 )
 from tensorix_loadtests.prompts._synthetic import blocks, generator, words
 
-__all__ = ["UNIQUE_TOKENS", "Prompts"]
+__all__ = ["UNIQUE_TOKENS", "Prompts", "source_of"]
 
 UNIQUE_TOKENS = 8
 """Of a unique beginning: 80 random bits."""
@@ -45,6 +45,7 @@ class _Talk:
     tokens: int
     counted_by: CountedBy
     user_id: int | None
+    synthetic: bool
     turn: int = 1
 
 
@@ -82,16 +83,6 @@ class Prompts:
         if self._entries is not None:
             self._entries.close()
 
-    def told(self) -> dict[str, Any]:
-        """Where prompts come from and how their tokens are counted, for the run folder."""
-        source = "file" if self._entries else "synthetic" if self._lengths else "texts"
-        return {
-            "source": source,
-            "tokens_counted_by": "words" if self._lengths else "bytes",
-            "tokens_estimated": True,
-            "seed": self._asked.seed,
-        }
-
     def next(
         self,
         user_id: int | None = None,
@@ -124,7 +115,8 @@ class Prompts:
             return
         following = talk.script.later[talk.turn - 1]
         talk.messages += [{"role": "assistant", "content": text}, following]
-        talk.tokens += tokens_of_text(text) + estimated_tokens([following])
+        asked = _words_of(following) if talk.synthetic else estimated_tokens([following])
+        talk.tokens += tokens_of_text(text) + asked
         talk.counted_by = "bytes"
         talk.turn += 1
         if talk.user_id is None:
@@ -171,8 +163,7 @@ class Prompts:
         messages = list(script.opening)
         beginning = self._beginning(number)
         if counted_by == "words":
-            # Single spaces between words: one before each but the first.
-            tokens = messages[0]["content"].count(" ") + 1
+            tokens = _words_of(messages[0])
             if self._asked.unique:
                 messages[0] = _begun_anew(messages[0], beginning)
         else:
@@ -189,6 +180,7 @@ class Prompts:
             tokens,
             counted_by,
             user_id,
+            counted_by == "words",
         )
 
     def _random(self, what: str, number: int) -> random.Random:
@@ -269,8 +261,27 @@ class Prompts:
         return self._models[min(bisect_right(self._shares, at), len(self._models) - 1)]
 
 
+def source_of(plan: LoadPlan) -> dict[str, Any]:
+    """Where prompts come from, and how `prompt_tokens_planned` is counted (an estimate, always): for the manifest."""
+    asked = plan.prompting
+    traced = plan.arrivals is not None and plan.arrivals.replay is not None
+    synthetic = asked.path is None and (asked.prompt_tokens is not None or traced)
+    return {
+        "source": "file" if asked.path else "synthetic" if synthetic else "texts",
+        "tokens_counted_by": "words" if synthetic else "bytes",
+        "tokens_estimated": True,
+        "seed": asked.seed,
+    }
+
+
 def _first_words(text: str, count: int) -> str:
     return " ".join(text.split(" ", count)[:count])
+
+
+def _words_of(message: Message) -> int:
+    """Of a synthetic message: a single space stands before each word but the first."""
+    spaces: int = message["content"].count(" ")
+    return spaces + 1
 
 
 def _begun_anew(message: Message, beginning: str) -> Message:
