@@ -16,6 +16,7 @@ from tensorix_cli._nagios import is_for_nagios, say_unknown
 from tensorix_cli._output import complain, say
 from tensorix_cli._places import fresh, place_of
 from tensorix_cli._probe import app as probe
+from tensorix_cli._search import search
 from tensorix_cli._simulate_help import SimulateCommand
 from tensorix_cli._worker import worker
 from tensorix_cli.exit_status import MEANING, ExitStatus
@@ -76,6 +77,7 @@ def _before_every_command(
 
 app.command(cls=LoadCommand)(load)
 app.command()(worker)
+app.command()(search)
 
 
 @app.command()

@@ -47,6 +47,7 @@ TABLES = {
 }
 """The tables of a plan, and of each the options (by the name of their parameter) that it may hold."""
 
+_SEVERAL = {"prompts", "prompt_files", "slo", "good", "stop_on", "key_variables", "headers"}
 PATHS = {"ca_bundle", "prompt_files", "replay", "prices", "junit"}
 
 
@@ -121,6 +122,8 @@ def _known(table: str, spellings: Mapping[str, str]) -> list[str]:
 
 def _as_option(name: str, value: Any, folder: Path, place: str) -> Any:
     """As the command line would have given it."""
+    if name in _SEVERAL and isinstance(value, str):
+        value = [value]
     if name in PATHS:
         return [_from(folder, one) for one in value] if isinstance(value, list) else _from(folder, value)
     if name == "body" and isinstance(value, dict):
@@ -129,8 +132,6 @@ def _as_option(name: str, value: Any, folder: Path, place: str) -> Any:
         return [f"{header}: {text}" for header, text in value.items()]
     if isinstance(value, dict):
         return ",".join(f"{key}={share}" for key, share in value.items())
-    if name in ("prompts", "slo", "good", "stop_on", "key_variables", "headers") and isinstance(value, str):
-        return [value]
     if isinstance(value, list) and not all(isinstance(one, str) for one in value):
         raise SettingsError(f"{place}: a list of texts is wanted")
     if isinstance(value, bool) or value is None or isinstance(value, list):
