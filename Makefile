@@ -8,7 +8,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 BIN := .venv/bin
 # Processes that share the tests out, a file to each: most of them wait for servers and clients rather than compute.
-WORKERS := 2
+WORKERS := 3
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
 # What others made for the same purpose, which only the benchmarks set beside ours: each apart from what the toolkit needs.
@@ -40,7 +40,7 @@ demo: $(FOR_USE)
 RERUNS := $(if $(filter true 1,$(CI)),--reruns 1 --rerun-show-tracebacks -raR)
 
 test: $(FOR_WORK)
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(RERUNS)
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(RERUNS)
 
 test-slow: $(FOR_WORK)
 	$(BIN)/python -m pytest -m slow
