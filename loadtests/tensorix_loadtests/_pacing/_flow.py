@@ -26,11 +26,11 @@ class Flow:
     and the limit's own: lost time is made up for a little faster, not in a burst.
     """
 
-    __slots__ = ("_amount", "_rate", "_spacing", "_window_ns", "cap", "limit", "most", "strict", "tally")
+    __slots__ = ("_amount", "_rate", "_spacing", "cap", "limit", "most", "strict", "tally", "window_ns")
 
     def __init__(self, limit: float, most: float, window_ns: int, amount: Callable[[Sent], float]) -> None:
         self._amount = amount
-        self._window_ns = window_ns
+        self.window_ns = window_ns
         self.tally = Tally(round(window_ns * (1 + _GUARD)), amount)
         self._rate = Cadence(1.0, 0.0)
         self._spacing = Cadence(1.0, 0.0)
@@ -43,7 +43,7 @@ class Flow:
         self.limit, self.most = limit, most
         # An even pace of 4.75 has five in some windows; of large limits the part of a unit does not matter.
         self.cap = math.ceil(most) if most < _FEW else most
-        window_ns = self._window_ns
+        window_ns = self.window_ns
         rate, spacing = self._rate, self._spacing
         rate.unit_ns = window_ns / most
         spacing.unit_ns = (rate.unit_ns + window_ns / max(limit, most)) / 2

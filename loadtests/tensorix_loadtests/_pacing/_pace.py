@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
 
 from tensorix_api.budget import Spend, share_of
 from tensorix_loadtests._pacing._charges import Charging, Ratio, charge_of, read_usage
+from tensorix_loadtests._pacing._evidence import charging_of
 from tensorix_loadtests._pacing._flow import Flow
 from tensorix_loadtests._pacing._refusals import Hint, read_hint
+from tensorix_loadtests._pacing._remaining import Remaining
+from tensorix_loadtests._pacing._spread import Spread
 from tensorix_loadtests._pacing._tally import Sent, Tally
 from tensorix_loadtests.plan import Limits
 from tensorix_records import RequestRecord
@@ -19,9 +23,14 @@ _SECOND_NS = 1_000_000_000
 # A count that comes so near to the limit explains a refusal by itself.
 _NEAR = 0.9
 # What ended and what is held for requests under way is never more of a limit of tokens.
-_FULL = 0.99
+_FULL = 0.97
 # Another way of charging explains a refusal where it comes to so much more.
 _TELLING = 1.15
+# For so long, in windows, must only the reservations be in the way before a quarter of them is let go.
+_DOUBT = 0.02
+_FAR = 1000
+_TWICE = 2
+_OFTEN = 12
 
 
 def _requests(one: Sent) -> float:
@@ -30,10 +39,6 @@ def _requests(one: Sent) -> float:
 
 def _likely(one: Sent) -> float:
     return one.likely_tokens
-
-
-def _held(one: Sent) -> float:
-    return one.held_tokens
 
 
 class KeyPace:
@@ -52,7 +57,7 @@ class KeyPace:
         self._window_ns = round(limits.window_s * 1e9)
         self._requests: Flow | None = None
         self._tokens: Flow | None = None
-        self._held = Tally(self._window_ns, _held)
+        self._held = Tally(self._window_ns, self._mixed)
         self._all = Tally(self._window_ns, _requests)
         self._more: list[tuple[str, Flow]] = []
         self._most_in_flight: int | None = None
@@ -63,9 +68,23 @@ class KeyPace:
         self._hold_until_ns = 0
         self._learned_ns = -1
         self._charging = Charging.USED
-        self._likely, self._reserved = Ratio(), Ratio()
+        self._ratios = {charging: Ratio() for charging in Charging}
+        self._said_limits: dict[str, int | None] = {}
+        self._looked_ns = 0
+        self._constant: set[str] = set()
+        self._ours: dict[tuple[str, int], tuple[float, float, int]] = {}
+        self._spread = Spread()
+        self._heard = {"requests": Remaining(), "tokens": Remaining()}
+        self._reserves = False
+        """Whether the server is known to hold the most that may be generated until a request has ended."""
+        self._votes = 0
+        self._held_back_ns = 0
+        """For how long only what may be held for requests under way was in the way of the next, and of all so far."""
+        self._held_ns = 0
         self._reserve_share = 1.0
         """How much of what might still be generated is held for requests under way."""
+        self._lack = 0.0
+        """What a bucket of the whole limit would lack by now if nothing were given back."""
         self._words: list[str] = []
         if limits.requests is not None:
             self._limit_requests(limits.requests)
@@ -88,15 +107,22 @@ class KeyPace:
         likely, held = self._estimates(worst.tokens)
         if self._requests is not None:
             wait_ns = max(wait_ns, self._requests.wait_ns(now_ns, 1))
-        if self._tokens is not None and worst.tokens:
-            wait_ns = max(wait_ns, self._tokens.wait_ns(now_ns, likely))
-            wait_ns = max(wait_ns, self._held.fits_at_ns(now_ns, held, self._tokens.limit * _FULL) - now_ns)
+            wait_ns = max(wait_ns, self._spread.wait_ns(now_ns, self._number, self._last_ns or now_ns))
         for what, flow in self._more:
             wait_ns = max(wait_ns, flow.wait_ns(now_ns, 1 if what == "requests" else likely))
+        if self._tokens is not None and worst.tokens:
+            wait_ns = max(wait_ns, self._tokens.wait_ns(now_ns, likely))
+            held = likely + self._reserve_share * (held - likely)
+            held_ns = self._held.fits_at_ns(now_ns, held, self._tokens.limit * _FULL) - now_ns
+            self._held_back_ns = max(self._held_back_ns, held_ns - wait_ns)
+            wait_ns = max(wait_ns, held_ns)
         return wait_ns
 
     def sent(self, now_ns: int, worst: Spend) -> Sent:
         """It goes. What comes back is given to `settle`."""
+        if self._held_back_ns:
+            self._doubt(self._held_back_ns)
+            self._held_back_ns = 0
         likely, held = self._estimates(worst.tokens)
         one = Sent(now_ns, self._number, worst.tokens, likely, held, in_flight_then=self._in_flight)
         self._number += 1
@@ -106,9 +132,22 @@ class KeyPace:
             flow.take(now_ns, one)
         self._held.add(one)
         self._all.add(one)
-        one.likely_then = self._tokens.tally.at(now_ns) if self._tokens else 0.0
-        one.held_then = self._held.at(now_ns)
+        if self._tokens is not None:
+            since_ns = now_ns - (self._last_ns or now_ns)
+            self._lack = max(0.0, self._lack - self._tokens.limit * since_ns / self._window_ns) + self._reserved_of(one)
+        self._last_ns = now_ns
         return one
+
+    def _doubt(self, held_ns: int) -> None:
+        """For so long only what a server may hold for requests under way was in the way. Many hold nothing.
+
+        Step by step less is held, until a refusal says that the server does hold it.
+        """
+        self._held_ns += held_ns
+        if self._held_ns > _DOUBT * self._window_ns and not self._reserves and self._reserve_share > 0:
+            self._held_ns = 0
+            self._reserve_share = max(0.0, self._reserve_share - 0.25)
+            self._held.recount()
 
     def settle(self, now_ns: int, token: Sent, actual: Spend | None, record: RequestRecord) -> None:
         """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""
@@ -118,9 +157,10 @@ class KeyPace:
         if token.prompt_tokens is None and actual is not None:
             token.prompt_tokens, token.completion_tokens = actual.tokens, 0
         if record.outcome == "success" and token.prompt_tokens is not None and token.worst_tokens:
-            self._likely.add(charge_of(self._charging, token), token.worst_tokens)
-            self._reserved.add(charge_of(Charging.RESERVED, token), token.worst_tokens)
+            for charging, ratio in self._ratios.items():
+                ratio.add(charge_of(charging, token), token.worst_tokens)
         self._cost(token, charge_of(self._charging, token))
+        self._hear(now_ns, record)
         if record.outcome == "throttled":
             self._refused(now_ns, token, record)
 
@@ -136,6 +176,7 @@ class KeyPace:
 
     def seen(self, now_ns: int, record: RequestRecord) -> None:
         """A response to a request that did not pass here, such as the look before the run."""
+        self._hear(now_ns, record)
 
     def remaining(self, now_ns: int) -> tuple[int | None, int | None]:
         """The requests and tokens that are left of the share by its own ledger; None of a kind without a limit."""
@@ -155,13 +196,18 @@ class KeyPace:
 
     def _estimates(self, worst_tokens: int) -> tuple[float, float]:
         """What a request will probably be charged, and what is held for it until that is known."""
-        likely = worst_tokens * min(1.0, self._likely.value)
-        reserved = worst_tokens * min(1.0, self._reserved.value)
-        return likely, likely + self._reserve_share * max(0.0, reserved - likely)
+        likely = worst_tokens * min(1.0, self._ratios[self._charging].value)
+        if self._charging is Charging.PROMPT:
+            return likely, likely
+        return likely, max(likely, worst_tokens * min(1.0, self._ratios[Charging.RESERVED].value))
+
+    def _mixed(self, one: Sent) -> float:
+        """What it is taken to hold: between what it will be charged and the most that it might."""
+        return one.likely_tokens + self._reserve_share * (one.held_tokens - one.likely_tokens)
 
     def _cost(self, one: Sent, tokens: float) -> None:
         """It has cost so much in the end."""
-        more, more_held = tokens - one.likely_tokens, tokens - one.held_tokens
+        more, more_held = tokens - one.likely_tokens, tokens - self._mixed(one)
         one.likely_tokens = one.held_tokens = tokens
         for flow in self._flows("tokens"):
             flow.correct(one, more)
@@ -185,8 +231,103 @@ class KeyPace:
 
     def _carry_over(self, flow: Flow) -> None:
         """What was sent before a limit was known counts."""
-        for one in reversed(self._all.since(0)):
+        for one in self._all.oldest():
             flow.tally.add(one)
+
+    # what the headers teach
+
+    def _hear(self, now_ns: int, record: RequestRecord) -> None:
+        at_ns = now_ns
+        if record.headers_at_ns is not None and record.end_at_ns is not None:
+            at_ns -= max(0, record.end_at_ns - record.headers_at_ns)
+        last = self._last_by(at_ns)
+        self._hear_limits(record)
+        for what, left in (("requests", record.remaining_requests), ("tokens", record.remaining_tokens)):
+            heard = self._heard[what]
+            if left is None:
+                continue
+            believed = heard.hear(at_ns, left)
+            if heard.nonsense == _TWICE:
+                self._say(f"the headers say that {left} {what} are left, which cannot be: they are not believed")
+            if believed and (last is not None or self._number == 0):
+                self._believe(what, at_ns, left, last, record)
+                self._watch_constant(what, at_ns, left)
+
+    def _watch_constant(self, what: str, at_ns: int, left: int) -> None:
+        """Say it once where what is left stays, though our own count changed much: a lie, or a limit that flows back.
+
+        Either way nothing can be read off it; nothing is.
+        """
+        flow = self._requests if what == "requests" else self._tokens
+        if flow is None or what in self._constant:
+            return
+        ours = flow.limit - flow.tally.at(at_ns)
+        low, high, number = self._ours.get((what, left), (ours, ours, 0))
+        low, high, number = min(low, ours), max(high, ours), number + 1
+        self._ours = {key: value for key, value in self._ours.items() if key[0] != what} | {
+            (what, left): (low, high, number)
+        }
+        if number >= _OFTEN and high - low > flow.limit / 5:
+            self._constant.add(what)
+            self._say(f"the headers say again and again that {left} {what} are left: our own count is kept to")
+
+    def _last_by(self, at_ns: int) -> Sent | None:
+        """The last that had gone by then, as far back as it is worth looking."""
+        return next((one for one in islice(self._all.newest(), _FAR) if one.at_ns <= at_ns), None)
+
+    def _hear_limits(self, record: RequestRecord) -> None:
+        """A limit that nobody told is taken from the headers, once they say it twice."""
+        for what, said in (("requests", record.limit_requests), ("tokens", record.limit_tokens)):
+            flow = self._requests if what == "requests" else self._tokens
+            before, self._said_limits[what] = self._said_limits.get(what), said
+            if said is None or said < 1 or what in self._limits.told or (flow is not None and said != before):
+                continue
+            if flow is None or flow.limit * (self._parts if what == "tokens" else 1) != said:
+                self._learn_limit(what, said)
+
+    def _learn_limit(self, what: str, limit: int) -> None:
+        (self._limit_requests if what == "requests" else self._limit_tokens)(limit)
+        self._say(f"the limit is {limit} {what} in a window, by the headers")
+
+    def _believe(self, what: str, at_ns: int, left: int, last: Sent | None, record: RequestRecord) -> None:
+        flow = self._requests if what == "requests" else self._tokens
+        if what not in self._limits.told and self._said_limits.get(what) is None and left > 0:
+            least = left + (1 if what == "requests" and last is not None else 0)
+            if flow is None or least > flow.limit:
+                self._learn_limit(what, least)
+                flow = self._requests if what == "requests" else self._tokens
+        if flow is None or self._parts > 1:
+            return
+        if what == "requests":
+            reset_ns = record.reset_requests_ns
+            over_ns = at_ns + min(self._window_ns, reset_ns if reset_ns else self._window_ns)
+            held = self._spread.holds
+            ours = sum(1 for one in self._all.newest() if last and at_ns - self._window_ns < one.at_ns <= at_ns)
+            self._spread.hear(at_ns, left, last.number + 1 if last else 0, ours, flow.limit, over_ns)
+            if self._spread.holds and not held:
+                self._say("fewer requests are left than by our own count: what is left is made to last")
+        elif last is not None and at_ns - self._looked_ns > self._window_ns / 40:
+            self._looked_ns = at_ns
+            self._look_at_charging(at_ns, left, flow)
+
+    def _look_at_charging(self, at_ns: int, left: int, flow: Flow) -> None:
+        """Compare how the tokens that are left fell with what each way of charging would have taken."""
+        sent = [one for one in self._all.newest() if one.at_ns <= at_ns]
+        charging = charging_of(
+            self._heard["tokens"].heard,
+            lambda after_ns, by_ns: [one for one in sent if after_ns < one.at_ns <= by_ns],
+            self._as_charged,
+        )
+        if charging is not None and charging is not self._charging:
+            self._charge(charging)
+            words = {"used": "as used", "reserved": "as reserved, whatever is generated", "prompt": "for prompts only"}
+            self._say(f"tokens are charged {words[charging]}: so they fall in the headers")
+
+    def _as_charged(self, charging: Charging, one: Sent) -> float:
+        """What it is charged, or will be as far as can be told."""
+        if one.ended:
+            return charge_of(charging, one)
+        return one.worst_tokens * min(1.0, self._ratios[charging].value)
 
     # what a refusal teaches
 
@@ -222,6 +363,11 @@ class KeyPace:
         assert hint.window_s is not None
         assert hint.what is not None
         window_ns = round(hint.window_s * 1e9)
+        for what, flow in self._more:
+            if (what, flow.limit, flow.window_ns) == (hint.what, hint.amount / self._parts, window_ns):
+                self._slower(what, flow, math.floor(flow.most - 1e-9) / flow.most)
+                self._hold_until_ns = now_ns + (known_ns if known_ns is not None else window_ns)
+                return
         most = max(1.0, hint.amount * self._share / self._parts)
         flow = Flow(hint.amount / self._parts, most, window_ns, _requests if hint.what == "requests" else _likely)
         self._carry_over(flow)
@@ -243,21 +389,20 @@ class KeyPace:
 
     def _reserved_of(self, one: Sent) -> float:
         """What a server that never gives back has charged for it."""
-        if one.ended:
-            return charge_of(Charging.RESERVED, one)
-        return one.worst_tokens * min(1.0, self._reserved.value)
+        return self._as_charged(Charging.RESERVED, one)
 
     def _refused_tokens(self, now_ns: int, one: Sent, known_ns: int | None) -> None:
         tokens = self._tokens
         assert tokens is not None
+        # Until as much has flowed back, where it flows.
+        self._hold_until_ns = now_ns + round(one.worst_tokens * self._window_ns / tokens.limit)
         own = self._reserved_of(one) or one.worst_tokens
         held = self._counted(one, lambda other: other.likely_tokens if other.ended else self._reserved_of(other)) + own
         kept = self._counted(one, self._reserved_of) + own
         near = _NEAR * tokens.limit
         if self._reserve_share < 1 and held >= near:
-            self._reserve_share = 1.0
-            self._say("tokens are reserved until a request has ended")
-        elif self._charging is not Charging.RESERVED and kept >= _TELLING * held:
+            self._know_reserves()
+        elif self._charging is not Charging.RESERVED and kept >= _TELLING * held and self._explains(kept):
             self._charge(Charging.RESERVED)
             self._say("tokens are charged as reserved: the most that might be generated, whatever is")
         elif self._charging is Charging.PROMPT:
@@ -266,15 +411,23 @@ class KeyPace:
         else:
             self._miscounted(now_ns, one, "tokens", tokens, held, known_ns)
 
+    def _know_reserves(self) -> None:
+        self._reserves, self._reserve_share = True, 1.0
+        self._held.recount()
+        self._say("the most that a request may generate is charged until it has ended")
+
+    def _explains(self, kept: float) -> bool:
+        """Whether a server that never gives back would have refused now, and not before."""
+        assert self._tokens is not None
+        in_window, in_bucket = kept / self._tokens.limit, self._lack / self._tokens.limit
+        return in_window <= 2.1 or abs(in_bucket - 1) <= 1 - _NEAR
+
     def _charge(self, charging: Charging) -> None:
         """From now on, and for what was sent before, another count."""
         self._charging = charging
-        self._likely = Ratio()
-        for one in reversed(self._all.since(0)):
+        for one in self._all.newest():
             if one.ended:
                 one.likely_tokens = one.held_tokens = charge_of(charging, one)
-                if one.prompt_tokens is not None and one.worst_tokens and one.prompt_tokens:
-                    self._likely.add(one.likely_tokens, one.worst_tokens)
         for flow in self._flows("tokens"):
             flow.tally.recount()
         self._held.recount()
@@ -284,7 +437,7 @@ class KeyPace:
         if requests is None:
             return
         count = self._counted(one, _requests)
-        before = next((other for other in self._all.since(0) if other.number < one.number), None)
+        before = next((other for other in self._all.newest() if other.number < one.number), None)
         gap_ns = one.at_ns - before.at_ns if before else self._window_ns
         if count < _NEAR * requests.limit and gap_ns < self._window_ns / requests.most and not requests.strict:
             requests.strict = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["Sent", "Tally"]
@@ -30,9 +30,6 @@ class Sent:
     ended: bool = False
     in_flight_then: int = 0
     """How many were under way when it went, without it."""
-    likely_then: float = 0.0
-    """What all of the window came to when it went, itself included: charged in the end, and held."""
-    held_then: float = 0.0
 
 
 class Tally:
@@ -89,7 +86,10 @@ class Tally:
             found.append(one)
         return found
 
-    @property
-    def first(self) -> Sent | None:
-        """The oldest that counted at the last look."""
-        return self._sent[0] if self._sent else None
+    def newest(self) -> Iterator[Sent]:
+        """Those that counted at the last look, newest first."""
+        return reversed(self._sent)
+
+    def oldest(self) -> Iterator[Sent]:
+        """The same, oldest first."""
+        return iter(self._sent)
