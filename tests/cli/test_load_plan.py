@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -155,3 +156,16 @@ def test_what_cannot_be_repeated_is_said(
     assert ran.returncode == 2
     assert word in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_the_page_has_every_key_of_a_plan() -> None:
+    """docs/load-plans.md lists, for each table, the spelling of each option."""
+    command = typer.main.get_command(app).commands["load"]  # type: ignore[attr-defined]
+    page = (Path(__file__).parents[2] / "docs" / "load-plans.md").read_text()
+    rows = dict(re.findall(r"^\| `\[(\w+)\]` \| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(TABLES)
+    for table, names in TABLES.items():
+        spelled = [one.opts[0].removeprefix("--") for one in command.params if one.name in names]
+        assert sorted(
+            re.findall(r"`([^`]+)`(?! \()", rows[table].replace("(`rpm`)", "").replace("(`tpm`)", ""))
+        ) == sorted(spelled)

@@ -31,7 +31,16 @@ def _commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 _COMMANDS: dict[str, Any] = dict(_commands_of(_GROUP))
 _DOCUMENTS = (
     "README.md",
+    "docs/goals.md",
+    "docs/limit-share.md",
+    "docs/load-plans.md",
+    "docs/many-machines.md",
+    "docs/open-loop.md",
+    "docs/prompts.md",
+    "docs/search.md",
     "docs/simulator.md",
+    "docs/spending.md",
+    "docs/watching.md",
     "docs/probes.md",
     "docs/runbooks.md",
     "docs/traces-to-reports.md",
@@ -121,7 +130,7 @@ def test_every_file_that_is_linked_exists(root: Path) -> None:
 def test_paths_named_in_contributing_exist(root: Path) -> None:
     """The files that CONTRIBUTING.md sends people to are there."""
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|tracing|reports|cli)/[\w/.]+)`", text):
+    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|tracing|reports|experiments|cli)/[\w/.]+)`", text):
         assert (root / path).exists(), path
 
 
