@@ -30,6 +30,7 @@ sys.exit(main({arguments!r}))
 _COMMANDS = {
     "load": (["load", "--base-url", "http://127.0.0.1:1/v1", "--requests", "1"], ["loadtests", "reports"]),
     "load without a report": (["load", "--no-report", "--base-url", "http://127.0.0.1:1/v1"], ["loadtests"]),
+    "search": (["search", "--base-url", "http://127.0.0.1:1/v1", "--slo", "e2e_p50 < 1s"], ["loadtests", "reports"]),
     "report": (["report", "runs/none"], ["reports"]),
     "spans": (["spans", "none.jsonl"], ["reports"]),
     "demo": (["demo", "--out", "runs/none"], ["simulator", "loadtests", "reports"]),

@@ -29,6 +29,7 @@ EXPORTED = {
     "probes": ["ProbeResult", "run_once"],
     "tracing": ["configure", "instrument", "uninstrument"],
     "reports": ["latency_report", "rate_limit_report"],
+    "experiments": ["Search", "find_capacity"],
     "cli": ["main"],
 }
 Imports = dict[str, dict[str, set[str]]]
@@ -87,7 +88,7 @@ def test_tracing_needs_the_api_of_opentelemetry_only(imported: Imports) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("room", ["cli", "probes", "reports", "records", "simulator", "tracing"])
+@pytest.mark.parametrize("room", ["cli", "experiments", "probes", "reports", "records", "simulator", "tracing"])
 def test_locust_stays_in_the_engine(imported: Imports, room: str) -> None:
     """Only the room of the load tests imports Locust or gevent, which patch the process that they are in."""
     firsts = {module.partition(".")[0] for modules in imported[room].values() for module in modules}
