@@ -363,9 +363,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 class Engine:
     """`python -m tensorix_loadtests` with a plan: a process of its own, its run folder, and what it says."""
 
-    def __init__(self, plan: dict[str, Any], out: Path, environment: dict[str, str], *, ulimit: str = "") -> None:
+    def __init__(
+        self, plan: dict[str, Any], out: Path, environment: dict[str, str], *, ulimit: str = "", resume: bool = False
+    ) -> None:
         self.out = out
-        command = [sys.executable, "-m", "tensorix_loadtests", "--out", str(out)]
+        command = [sys.executable, "-m", "tensorix_loadtests", "--out", str(out), *(["--resume"] if resume else [])]
         if ulimit:
             # Set by a shell: limits set between fork and exec are not safe in a process with threads.
             command = ["/bin/sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *command]
@@ -407,7 +409,7 @@ class Engine:
 
 @pytest.fixture
 def start_engine(tmp_path: Path, subprocess_environment: dict[str, str]) -> Iterator[Callable[..., Engine]]:
-    """Starts engines: `start_engine(base_url, key=…, out=…, environment=…, ulimit=…, **fields of the plan)`.
+    """Starts engines: `start_engine(base_url, key=…, out=…, environment=…, ulimit=…, resume=…, **fields of the plan)`.
 
     Without further words: one user at once, ten streamed requests of three tokens, into `run` in the test's folder.
     """
@@ -420,13 +422,14 @@ def start_engine(tmp_path: Path, subprocess_environment: dict[str, str]) -> Iter
         out: Path | None = None,
         environment: dict[str, str] | None = None,
         ulimit: str = "",
+        resume: bool = False,
         **plan: Any,
     ) -> Engine:
         if not {"requests", "duration_s"} & set(plan):
             plan["requests"] = 10
         plan = {"base_url": base_url, "spawn_rate": 100.0, "max_tokens": 3} | plan
         variables = subprocess_environment | ({"TENSORIX_API_KEY": key} if key else {}) | (environment or {})
-        engines.append(Engine(plan, out or tmp_path / "run", variables, ulimit=ulimit))
+        engines.append(Engine(plan, out or tmp_path / "run", variables, ulimit=ulimit, resume=resume))
         return engines[-1]
 
     yield start

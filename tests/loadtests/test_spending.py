@@ -196,7 +196,7 @@ def test_nothing_is_sent_that_cannot_be_written_down(monkeypatch: pytest.MonkeyP
 def test_caps_are_kept_and_used_whatever_the_order(tmp_path: Path) -> None:
     """Over random requests, orders of ending, usages and killed engines: never above a cap, nine tenths of it used."""
     rng = random.Random(6)
-    for number in range(12):
+    for number in range(6):
         folder = tmp_path / str(number)
         folder.mkdir()
         spending = Spending(

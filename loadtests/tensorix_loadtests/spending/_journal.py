@@ -29,6 +29,8 @@ __all__ = ["JOURNAL_NAME", "Journal", "Past", "read_journal"]
 
 JOURNAL_NAME = "spending.jsonl"
 _KINDS = ("requests", "tokens", "money")
+# `json.dumps` with separators makes an encoder each time.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class Journal:
         self._write({"event": "released", "id": identity})
 
     def _write(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = _encode(line).encode() + b"\n"
         if self._cut:
             # Somebody was stopped within a line: ours does not continue it.
             data = b"\n" + data
