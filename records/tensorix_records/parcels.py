@@ -77,6 +77,8 @@ class Gathering:
         self._most_bytes = most_bytes
         self._rows: list[tuple[Any, ...]] = []
         self._gaps = GapCounter()
+        # pyarrow imports much on its first conversion (0.3 s): here, not in the first `take` inside an event loop.
+        pa.array([0], pa.int64())
 
     def add(self, record: RequestRecord) -> None:
         """Take a record."""

@@ -132,7 +132,7 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
     runner = _listen(environment, machines)
     wanted = machines.processes + machines.workers
     if machines.workers:
-        say(f"warning: waiting for {machines.workers} workers at {machines.address[0]}:{runner.server.port}")
+        say(f"note: waiting for {machines.workers} workers at {machines.address[0]}:{runner.server.port}")
     master = Master(runner)
     workers = LocalWorkers(machines.processes, runner.server.port, plan)
     begun = False
