@@ -107,10 +107,9 @@ def test_the_wait_for_a_user_is_apart(start_engine: Start) -> None:
     assert len({row["user_id"] for row in rows}) == 2
     waited = [max(0, row["user_ready_at_ns"] - row["intended_at_ns"]) for row in rows]
     # Twenty a second is what two users manage: the last, due after a second, has waited for some two.
-    assert waited[0] == 0
-    assert 1_500_000_000 < waited[-1] < 8_000_000_000
-    (said,) = Run.open(engine.out).manifest["saturated"]
-    assert said["what"] == "users"
+    assert waited[0] < waited[30] < waited[-1]
+    assert waited[-1] > 1_500_000_000
+    (said,) = [one for one in Run.open(engine.out).manifest["saturated"] if one["what"] == "users"]
     assert "--max-users" in said["advice"]
 
 
