@@ -17,13 +17,14 @@ _CREDIT = 0.01
 # Requests on their way do not all take the same time, so that a window of the server's is not quite one of ours.
 _GUARD = 0.002
 _FEW = 20
+_CATCH_UP = 0.25
 
 
 class Flow:
     """At most `most` of a `limit` in any window, and evenly.
 
-    The pace is `most` a window, kept on the average; but two requests are never nearer than half way between that pace
-    and the limit's own: lost time is made up for a little faster, not in a burst.
+    The pace is `most` a window, kept on the average; but two requests are never nearer than a quarter of the way from
+    that pace to the limit's own: lost time is made up for a little faster, not in a burst.
     """
 
     __slots__ = ("_amount", "_rate", "_spacing", "cap", "limit", "most", "strict", "tally", "window_ns")
@@ -46,7 +47,7 @@ class Flow:
         window_ns = self.window_ns
         rate, spacing = self._rate, self._spacing
         rate.unit_ns = window_ns / most
-        spacing.unit_ns = (rate.unit_ns + window_ns / max(limit, most)) / 2
+        spacing.unit_ns = rate.unit_ns - (rate.unit_ns - window_ns / max(limit, most)) * _CATCH_UP
         rate.credit_ns = max(_GRAIN_NS, window_ns * _CREDIT)
         spacing.credit_ns = 0.0
 

@@ -26,10 +26,11 @@ _NEAR = 0.9
 _FULL = 0.97
 # Another way of charging explains a refusal where it comes to so much more.
 _TELLING = 1.15
-# For so long, in windows, must only the reservations be in the way before a quarter of them is let go.
-_DOUBT = 0.02
+# For so long, in windows, must only the reservations be in the way before a third of them is let go.
+_DOUBT = 0.01
 _FAR = 1000
 _TWICE = 2
+_NEXT = 1.01
 _OFTEN = 12
 
 
@@ -146,13 +147,15 @@ class KeyPace:
         self._held_ns += held_ns
         if self._held_ns > _DOUBT * self._window_ns and not self._reserves and self._reserve_share > 0:
             self._held_ns = 0
-            self._reserve_share = max(0.0, self._reserve_share - 0.25)
+            self._reserve_share = max(0.0, self._reserve_share - 1 / 3)
             self._held.recount()
 
     def settle(self, now_ns: int, token: Sent, actual: Spend | None, record: RequestRecord) -> None:
         """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""
         self._in_flight -= 1
         token.ended = True
+        if record.end_at_ns is not None:
+            token.started_ns = max(token.at_ns, now_ns - record.end_at_ns)
         read_usage(token, record)
         if token.prompt_tokens is None and actual is not None:
             token.prompt_tokens, token.completion_tokens = actual.tokens, 0
@@ -438,15 +441,20 @@ class KeyPace:
             return
         count = self._counted(one, _requests)
         before = next((other for other in self._all.newest() if other.number < one.number), None)
-        gap_ns = one.at_ns - before.at_ns if before else self._window_ns
-        if count < _NEAR * requests.limit and gap_ns < self._window_ns / requests.most and not requests.strict:
-            requests.strict = True
-            self._say("requests are spaced without making up for lost time")
+        if count < _NEAR * requests.limit and before is not None and self._is_next_to(one, before, requests):
+            # Right behind another, on its way a little faster: a bucket that holds hardly more than one.
             self._hold_until_ns = now_ns + (known_ns or round(self._window_ns / requests.most))
-        elif requests.strict and count < _NEAR * requests.limit:
-            self._slower("requests", requests, 0.8)
+            self._slower("requests", requests, 0.95 if requests.strict else 0.98)
+            requests.strict = True
         else:
             self._miscounted(now_ns, one, "requests", requests, count, known_ns)
+
+    def _is_next_to(self, one: Sent, before: Sent, requests: Flow) -> bool:
+        """Whether the two were nearer than the pace when they really went, as far as that is known."""
+        if before.started_ns is None:
+            return one.at_ns - before.at_ns < _NEXT * self._window_ns / requests.most
+        started_ns = one.at_ns if one.started_ns is None else one.started_ns
+        return started_ns - before.started_ns < self._window_ns / requests.most / _NEXT
 
     def _miscounted(self, now_ns: int, one: Sent, what: str, flow: Flow, counted: float, known_ns: int | None) -> None:
         """The server's count is another than ours."""

@@ -28,6 +28,8 @@ class Sent:
     most_completion_tokens: int | None = None
     """The most that it might have generated."""
     ended: bool = False
+    started_ns: int | None = None
+    """When it really went, behind the opening of a connection; known once it has ended."""
     in_flight_then: int = 0
     """How many were under way when it went, without it."""
 
