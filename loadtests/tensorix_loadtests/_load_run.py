@@ -138,6 +138,7 @@ class LoadRun:
         self.trouble: str | None = None
         """What went wrong in the run itself, in one line."""
         self.started = 0
+        """By this engine: what `past` tells comes before."""
         self.finished = 0
         self._sink = sink
         self._turnstiles: defaultdict[int, BoundedSemaphore] = defaultdict(BoundedSemaphore)
@@ -207,7 +208,6 @@ class LoadRun:
         self = cls(plan, session, sink, model)
         self.gate, self.past, self.duration_s = gate, past, duration_s
         self._journal = journal
-        self.started = self.finished = past.sent
         gate.seen(preflight)
         self.warning = warning
         sink.add(preflight)
@@ -237,7 +237,7 @@ class LoadRun:
         """Whether one more request may be sent; counts it as started."""
         if self.stopped.is_set():
             return False
-        if self.requests is not None and self.started >= self.requests:
+        if self.requests is not None and self.past.sent + self.started >= self.requests:
             return False
         self.started += 1
         return True
@@ -307,7 +307,7 @@ class LoadRun:
                 self._keys_out.add(record.key_alias)
                 self._write_event("key_out", key_alias=record.key_alias, reason=reason, words=said)
                 self.warn(f"{record.key_alias} is used no more, the other keys go on: {said}")
-        elif self.requests is not None and self.finished >= self.requests:
+        elif self.requests is not None and self.past.sent + self.finished >= self.requests:
             self.stop("requests")
 
     @property

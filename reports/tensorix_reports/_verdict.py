@@ -21,6 +21,8 @@ _REASONS = {
     "duration": "the time was over",
     "schedule": "every scheduled request was sent and answered",
     "schedule_broken": "its trace could not be read to the end",
+    "budget": "a cap on what it may spend was reached",
+    "unbounded": "a request had no bound that its cap could be kept with",
     "interrupted": "it was interrupted",
     "stopped": "it was stopped",
     "brake": "a brake ended it",
@@ -30,7 +32,16 @@ _REASONS = {
     "write_failed": "its records could not be written",
     "workers_lost": "no worker was left",
 }
-_STOPPED = ("unauthorised", "payment", "write_failed", "defect", "brake", "schedule_broken", "workers_lost")
+_STOPPED = (
+    "unauthorised",
+    "payment",
+    "write_failed",
+    "defect",
+    "brake",
+    "schedule_broken",
+    "workers_lost",
+    "unbounded",
+)
 
 
 _NO_GOALS = GoalsReport(None)
@@ -67,7 +78,9 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
     reason = str(frames.manifest.get("end_reason") or "").strip()
     known = _REASONS.get(reason, reason or "the run does not say why")
     lost = [str(text) for text in frames.manifest.get("losses") or ()]
-    damage = [text for text in frames.findings if text not in lost]
+    resumed = len(frames.manifest.get("resumed") or ())
+    # An engine that was killed leaves its files so; the one that resumed the run has put them together.
+    damage = [text for text in frames.findings if text not in lost and not (resumed and " was not closed: " in text)]
     if lost and not damage:
         text = f"The run ended ({known}), but without all of what its workers did: {lost[0]}"
         more = len(lost) - 1
@@ -79,8 +92,12 @@ def _run(frames: RunFrames, latency: LatencyReport) -> Statement:
     text = f"The run ended in order after {frames.end_s:,.1f} s: {known}."
     if trust.unfinished:
         text += f" {counted(trust.unfinished, 'request')} started and left no record."
-    if reason == "brake" and (words := [str(event["words"]) for event in frames.of("stop") if event.get("words")]):
-        text += f" {words[0][:300]}"
+    said = [str(event["words"]) for event in frames.of("stop") if event.get("words")]
+    if reason in ("brake", "budget", "unbounded") and said:
+        text += f" {said[-1][:300].rstrip('.')}."
+    if resumed:
+        times = "once" if resumed == 1 else f"{resumed:,} times"
+        text += f" It was resumed {times}: rates over the whole count the pauses."
     stopped = reason in _STOPPED
     return Statement("run", "problem" if stopped else "good", "stopped" if stopped else "complete", text)
 
