@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -117,12 +118,13 @@ class Entries:
         begin, end = self._begins[number], self._ends[number]
         script: Script | None = None
         try:
-            self._file.seek(begin)
-            data = self._file.read(end - begin)
+            data = os.pread(self._file.fileno(), end - begin, begin)
         except OSError as error:
             raise SettingsError(f"the prompt file {self.path!r} cannot be read: {error.strerror}") from None
         try:
-            if self._kind == "json":
+            if len(data) < end - begin:
+                pass
+            elif self._kind == "json":
                 script = self._read(json.loads(data.decode()), begin)
             elif self._kind == "csv":
                 script = self._read(next(csv.reader([data.decode()], strict=True)), begin)

@@ -77,7 +77,7 @@ class _Seen:
 def survey(plan: LoadPlan) -> Survey:
     """Go through all prompts of the plan. Raises SettingsError for a file that is wrong, with the file and the line.
 
-    A file is read whole: about 15 s and 30 MB for 1 GB.
+    A file is read whole, but never held: `benchmarks/prompts.py` says how long that takes.
     """
     asked = plan.prompting
     seen = _of_file(asked, _state_of(asked.path)) if asked.path else _of_texts(plan.prompts)
