@@ -80,7 +80,8 @@ def test_a_killed_run_goes_on_under_its_cap(start_engine: Start, wait_until: Wai
     assert {row["run_id"] for row in rows} == {manifest["run_id"]}
     # The records of the first engine's last half second are lost, its journal is not.
     past = read_journal(first.out)
-    assert past.indexes == set(range(len(past.indexes)))
+    # All but the last, of which some waited for room when the run ended.
+    assert set(range(len(past.indexes) - 10)) <= past.indexes
     assert past.sent == len(past.indexes) >= sum(line["prompt_tokens"] > 0 for line in made.values()) >= len(rows)
     assert {row["schedule_index"] for row in rows} <= past.indexes
     with pytest.raises(RunFolderError):
