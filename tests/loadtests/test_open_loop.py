@@ -117,10 +117,13 @@ def test_the_wait_for_a_user_is_apart(start_engine: Start) -> None:
 def test_what_was_not_sent_is_counted(start_engine: Start, wait_until: WaitUntil, ended: str, status: int) -> None:
     """A run that ends before its schedule says how many arrivals it sent, and how many it did not."""
     with Simulator(rpm=None, tpm=None, ttft="300ms", between_tokens="1ms") as simulator:
-        asked = {"duration": {"duration_s": 1.0, "requests": None}, "requests": {"requests": 7}}
+        cut: dict[str, dict[str, Any]] = {
+            "duration": {"duration_s": 1.0, "requests": None},
+            "requests": {"requests": 7},
+        }
         engine = start_engine(
             simulator.base_url,
-            **asked.get(ended, {"requests": None}),
+            **cut.get(ended, {"requests": None}),
             arrivals=_asked(40, 3, gaps="constant", most_users=4),
         )
         if ended == "interrupted":

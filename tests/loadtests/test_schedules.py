@@ -34,7 +34,8 @@ def _p_of_exponential(gaps: list[float]) -> float:
     expected = [-math.expm1(-gap) for gap in sorted(gaps)]
     distance = max(max((n + 1) / count - share, share - n / count) for n, share in enumerate(expected))
     scaled = (math.sqrt(count) + 0.12 + 0.11 / math.sqrt(count)) * distance
-    return min(1.0, max(0.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101))))
+    terms = [math.exp(-2 * (k * scaled) ** 2) * (1 if k % 2 else -1) for k in range(1, 101)]
+    return min(1.0, max(0.0, 2 * sum(terms)))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +147,15 @@ def test_a_run_is_sent_again(tmp_path: Path) -> None:
     ]
     writer = run.writer("p")
     for number, row in enumerate(rows):
-        least = {"run_id": "r", "record_id": str(number), "request_id": "q", "endpoint": "/chat/completions"}
-        writer.add(RequestRecord(**(least | {"outcome": "success"} | row)))
+        columns: dict[str, Any] = {
+            "run_id": "r",
+            "record_id": str(number),
+            "request_id": "q",
+            "endpoint": "/chat/completions",
+            "outcome": "success",
+        }
+        columns |= row
+        writer.add(RequestRecord(**columns))
     writer.close()
     found = list(arrivals(_plan(arrivals_of(replay=str(run.path)))))
     assert [(one.offset_ns, one.kind) for one in found] == [
