@@ -247,7 +247,9 @@ class Worker:
         """Wait until the master has all of it, or takes none of it any more."""
         outbox = self._outbox
         left, moved = -1, time.monotonic()
-        while time.monotonic() - moved < _DELIVERY_S and not self._acknowledged_end.is_set():
+        # The process that started this one was its master: nobody takes anything where that is gone.
+        patience_s = _DELIVERY_S if os.getppid() == self._parent else 0.0
+        while time.monotonic() - moved < patience_s and not self._acknowledged_end.is_set():
             if outbox.undelivered != left:
                 left, moved = outbox.undelivered, time.monotonic()
             # With each: either can be lost with the connection.
