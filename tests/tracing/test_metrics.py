@@ -180,6 +180,16 @@ def test_exemplars_lead_to_the_span(server: Any, told: Any) -> None:
             }, name
 
 
+def test_a_call_that_is_not_sampled_is_no_example(server: Any, tell: Callable[..., Any]) -> None:
+    """Its histograms have no exemplar, also where they are collected below a span that is sampled."""
+    told, other = tell(ALWAYS_OFF), tell(ALWAYS_ON)
+    ask(server, told)
+    with other.tracer_provider.get_tracer("test").start_as_current_span("collect"):
+        metrics = told.metrics()
+    for name in OLD:
+        assert [point.exemplars for point in metrics[name].data.data_points if point.exemplars] == [], name
+
+
 def test_what_remains_is_forgotten_after_a_minute(server: Any, told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gauges tell the last value for a minute, also when the client is gone, and then nothing."""
     ask(server, told)

@@ -12,25 +12,27 @@ import sys
 import time
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tensorix_tracing._errors import COMPLETED, Ending, error_of_exception, is_cancellation
-from tensorix_tracing._events import ExactEvents, PassingEvents
+from tensorix_tracing._events import ExactEvents
 from tensorix_tracing._reading import LARGEST_BODY, read_whole
+from tensorix_tracing._tasks import watch
 from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
+    from tensorix_tracing._attempts import Attempt
     from tensorix_tracing._call import Call
 
-__all__ = ["Body"]
+__all__ = ["EVENTS", "Body"]
 
 log = logging.getLogger("tensorix_tracing")
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _ENCODED = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _CUT = Ending("cut", "cut", is_error=True)
-_EVENTS = b"text/event-stream"
+EVENTS = b"text/event-stream"
 _NO_EVENTS = (b"application/json", b"text/html")
 _NO_EVENT = (b"{", b"<", b"[")
 
@@ -39,45 +41,61 @@ class Body:
     """Follows one response. `ends_call`: its end is the end of the call (else the caller's client decides)."""
 
     response: weakref.ref[Any] | None = None
-    encoded = blind = _sniff = False
-    """Compressed; and: not to be read here, since another compression or a defect of ours is in the way."""
+    events: ExactEvents | None = None
+    blind = by_looks = _sniff = False
+    """Not to be read here, since another compression than those known or a defect of ours is in the way; only looked
+    at; whether it is a stream at all is yet to be seen."""
+    _kept: bytearray | None = None
+    _decoder: Any = None
 
-    def __init__(self, call: Call, status: int, raw_headers: Iterable[tuple[bytes, bytes]], *, ends_call: bool) -> None:
+    def __init__(self, call: Call, attempt: Attempt, *, ends_call: bool) -> None:
         self.call = call
-        self.status = status
+        self.status = attempt.status or 0
         self.ends_call = ends_call
         # What the caller handles while it asks, an earlier call's failure perhaps, is not what ends this one.
         self._handled = sys.exc_info()[1]
-        self.events: ExactEvents | PassingEvents | None = None
-        self._kept: bytearray | None = None
-        self._decoder = None
-        kind = b""
-        for name, value in raw_headers:
-            small = name.lower()
-            if small == b"content-type":
-                kind = value.partition(b";")[0].strip().lower()
-            elif small == b"content-encoding" and (encoding := value.strip().lower()) not in (b"", b"identity"):
-                self.encoded = True
-                self.blind = encoding not in _ENCODED
-                self._decoder = None if self.blind else zlib.decompressobj(_ENCODED[encoding])
-        if status < 400 and (kind == _EVENTS or (call.streamed and kind not in _NO_EVENTS)):
-            self.events = PassingEvents(call) if call.passing else ExactEvents(call)
-            self._sniff = kind != _EVENTS
+        if not self.by_looks:
+            self._prepare(attempt)
+        if ends_call:
+            # Handed to the caller bit by bit: from here on its end is the call's.
+            call.reading = True
+            OPEN.add(call)
+            if call.task is not None or "gevent" in sys.modules:
+                call.watched = watch(call)
+
+    def _prepare(self, attempt: Attempt) -> None:
+        """Make ready what reads the body."""
+        if attempt.encoding not in (None, b"", b"identity"):
+            self.blind = attempt.encoding not in _ENCODED
+            self._decoder = None if self.blind else zlib.decompressobj(_ENCODED[attempt.encoding])
+        kind = attempt.content_type
+        if self.status < 400 and (kind == EVENTS or (self.call.streamed and kind not in _NO_EVENTS)):
+            self.events = ExactEvents(self.call)
+            self._sniff = kind != EVENTS
         else:
             self._kept = bytearray()
-        if ends_call:
-            call.read_begun()
 
-    def parts(self, piece: bytes) -> tuple[bytes, ...] | Iterator[bytes]:
-        """A read taken apart into what ends with an event each."""
-        if self.events is None or self.encoded:
-            return (piece,)
+    def take(self, piece: bytes, now_ns: int) -> Iterator[bytes] | None:
+        """A read that came at `now_ns` passes to the caller: as it is (None), or in parts. Never raises."""
+        in_events = self.events is not None and self._decoder is None
+        parts = self.parts(piece, now_ns) if in_events else None
+        if parts is None:
+            self.feed(piece, now_ns)
+        return parts
+
+    def parts(self, piece: bytes, now_ns: int) -> Iterator[bytes] | None:
+        """A read taken apart into what ends with an event each; None for one that needs not be."""
         if piece.find(b"\n\n", 0, -2) < 0 and (b"\r" not in piece or piece.find(b"\r\n\r\n", 0, -4) < 0):
-            return (piece,)
-        return _split(piece)
+            return None
+        return self._in_parts(piece, now_ns)
+
+    def _in_parts(self, piece: bytes, now_ns: int) -> Iterator[bytes]:
+        for part in _split(piece):
+            self.take(part, now_ns)
+            yield part
 
     def feed(self, part: bytes, now_ns: int) -> None:
-        """Bytes that came at `now_ns` pass to the caller. Never raises."""
+        """Learn what the bytes say that came at `now_ns`. Never raises."""
         self.call.last_activity_ns = now_ns
         if self.blind:
             return
@@ -101,7 +119,7 @@ class Body:
 
     def exhausted(self) -> None:
         """The last byte was handed on."""
-        if self.call.ended:
+        if not self.call.open:
             return
         kept = bytes(self._kept or b"")
         if self.status >= 400:
@@ -109,8 +127,10 @@ class Body:
             self._end(Ending(None, str(self.status), is_error=True))
         elif self.blind:
             self._end(COMPLETED)
-        elif self.events is not None:
-            self._end(self.events.exhausted() or _CUT)
+        elif self._kept is None:
+            # Of a stream the last event may be without its empty line.
+            ending = self.events.exhausted() if self.events is not None else None
+            self._end(ending or (COMPLETED if self.finished else _CUT))
         else:
             wrong = read_whole(self.call, self.status, kept)
             self._end(Ending("malformed", wrong, is_error=True) if wrong else COMPLETED)
@@ -120,7 +140,7 @@ class Body:
         kind = error_of_exception(error, answered=True)
         if kind == "cancelled":
             self._end(Ending("cancelled"))
-        elif self._finished and kind == "cut":
+        elif self.finished and kind == "cut":
             self._end(COMPLETED)
         else:
             self._end(Ending(kind if kind in ("timeout", "malformed") else "cut", kind, is_error=True))
@@ -134,9 +154,7 @@ class Body:
         self.exhausted()
 
     def closed(self) -> None:
-        """The caller, or the client for it, closes the response before its last byte. Never raises."""
-        if self.call.ended:
-            return
+        """The caller, or the client for it, closes the response of an open call. Never raises."""
         try:
             self._closed()
         except Exception:
@@ -149,7 +167,7 @@ class Body:
         error = sys.exc_info()[1]
         if error is self._handled:
             error = None
-        if self._finished:
+        if self.finished:
             self._end(COMPLETED)
         elif self.call.stopped or (error is not None and is_cancellation(error)):
             self._end(Ending("cancelled"))
@@ -168,8 +186,8 @@ class Body:
             self._end(Ending("closed_early"))
 
     def dropped(self) -> None:
-        """Nobody holds the response any more. May be run by the garbage collector, anywhere. Never raises."""
-        if not self.ends_call or self.call.ended:
+        """Nobody holds the response of an open call. May be run by the garbage collector, anywhere. Never raises."""
+        if not self.ends_call:
             return
         try:
             self._dropped()
@@ -177,8 +195,9 @@ class Body:
             log.debug("a response's end could not be told", exc_info=True)
 
     def _dropped(self) -> None:
-        ending = COMPLETED if self._finished else self.call.if_abandoned()
-        self._learn()
+        ending = COMPLETED if self.finished else self.call.if_abandoned()
+        if self.call.recording:
+            self.learn()
         if is_safe_here(3):
             self.call.end(ending)
         else:
@@ -189,22 +208,19 @@ class Body:
         return self.response is not None and self.response() is None
 
     @property
-    def _finished(self) -> bool:
+    def finished(self) -> bool:
+        """Whether a stream has said all that it has to say."""
         return self.events is not None and self.events.finished
 
     def _end(self, ending: Ending) -> None:
         self._handled = None
         if self.ends_call:
-            self._learn()
+            if self.call.recording:
+                self.learn()
             self.call.end(ending)
 
-    def _learn(self) -> None:
-        events = self.events
-        if isinstance(events, PassingEvents):
-            try:
-                events.learn()
-            except Exception:  # the call has ended all the same
-                log.debug("a response could not be read", exc_info=True)
+    def learn(self) -> None:
+        """A recorded call ends: what was put off is read now. Never raises."""
 
 
 def _split(piece: bytes) -> Iterator[bytes]:

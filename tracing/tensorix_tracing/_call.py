@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import sys
 import time
 import weakref
 from collections.abc import Mapping
@@ -15,24 +13,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tensorix_api import semantic_names as names
 from tensorix_api.chat import ChatReply
 from tensorix_tracing import _attempts
 from tensorix_tracing._attempts import Attempt
-from tensorix_tracing._attributes import AttributeValue, model_of, request_parameters
+from tensorix_tracing._attributes import AttributeValue, request_parameters
 from tensorix_tracing._errors import COMPLETED, OTHER, Ending, error_of_exception
-from tensorix_tracing._measures import Note
+from tensorix_tracing._headers import WAITING, media_type, rows_of
 from tensorix_tracing._propagation import send_on
 from tensorix_tracing._span import span_attributes
-from tensorix_tracing._tasks import Watch, watch
 from tensorix_tracing._watch import OPEN, is_safe_here
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-
     from tensorix_tracing._content import Content
+    from tensorix_tracing._tasks import Watch
     from tensorix_tracing._telemetry import Server, Telemetry
 
 __all__ = ["BUSY", "CURRENT", "Call"]
@@ -43,6 +40,8 @@ BUSY: Final = "busy"
 CURRENT: ContextVar[Call | Literal["busy"] | None] = ContextVar("tensorix_tracing_call", default=None)
 """The call being made: what is sent meanwhile are its attempts; BUSY below an attempt, where nothing is ours."""
 
+# Where a context keeps its span, of which the API tells only who asks for a context with one.
+_SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 _forks = [0]
 
 
@@ -58,11 +57,13 @@ class Call:
     """What is learnt of a call between its begin and its end. All times are of `time.perf_counter_ns`.
 
     `end` may be called from any thread, and again: the first counts. `streamed` says whether a stream was asked for,
-    `reading` whether a response's body is being handed to the caller, so that its end is the call's.
+    `reading` whether a response's body is being handed to the caller, so that its end is the call's. `own` is a call
+    that an HTTP client makes by itself: its only request is the call.
     """
 
     # What nearly every call leaves as it is stands here: to set it on each would cost more than all the rest.
-    reading = answered = passing = False
+    own = reading = answered = passing = False
+    task: weakref.ref[Any] | None = None
     error_type: str | None = None
     chunks = 0
     first_chunk_ns = first_token_ns = first_output_ns = last_token_ns = 0
@@ -82,7 +83,8 @@ class Call:
     kept: bytes | None = None
     """The event with the usage, which is yet to be read, of a call that is not recorded."""
     parameters: Mapping[str, AttributeValue] = MappingProxyType({})
-    headers: Mapping[str, str] = MappingProxyType({})
+    request_headers: Any = None
+    """httpx's, of the last attempt."""
 
     def __init__(
         self,
@@ -92,84 +94,104 @@ class Call:
         server: Server,
         context: Context,
         task: weakref.ref[Any] | None,
+        *,
+        own: bool,
     ) -> None:
-        settings = telemetry.settings
         self.telemetry = telemetry
-        self.settings = settings
         self.operation = operation
         self.server = server
-        self.task = task
+        if task is not None:
+            self.task = task
+        if own:
+            self.own = True
         self.streamed = body.get("stream") is True
-        self.choices = body.get("n") or 1
         self.attempts: list[Attempt] = []
         self.reply = ChatReply()
         self.gaps_ns: list[int] = []
-        self.idle_after_ns = telemetry.idle_after_ns
         self._forks = _forks[0]
-        self._ends = [None]
-        self.model = model = model_of(body)
-        name, attributes = telemetry.begin_of(operation, server, model)
+        self.open = [None]
+        """One item until the call ends, none from then on."""
+        self.begin = telemetry.begin_of(operation, server, body.get("model"))
+        tracer, self.meter = telemetry.providers()
         # The two clocks are read side by side: all times of the call count from the one, its span's from the other.
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
         begun_unix_ns = time.time_ns()
         try:
-            self.span = telemetry.tracer.start_span(
-                name, context, SpanKind.CLIENT, attributes, start_time=begun_unix_ns
+            self.span = tracer.start_span(
+                self.begin.name, context, SpanKind.CLIENT, self.begin.attributes, start_time=begun_unix_ns
             )
         except Exception:
             log.debug("a span could not be started", exc_info=True)
             self.span = trace.INVALID_SPAN
-        self.context = trace.set_span_in_context(self.span, context)
+        self.context = Context({**context, _SPAN_KEY: self.span})
         self.recording = self.span.is_recording()
         if self.recording and operation == "chat":
             self.parameters = request_parameters(body)
+            settings = telemetry.settings
             if settings.capture_content:
                 from tensorix_tracing._content import Content  # for the few who ask for it
 
                 self.content = Content(settings.redact, settings.content_limit, body)
+
+    @property
+    def idle_after_ns(self) -> int:
+        """How long it may be left unread."""
+        return self.telemetry.idle_after_ns
 
     # Attempts
 
     def attempt(self, request: Any) -> Attempt:
         """A request of httpx or httpx2 is about to be sent: where the trace is sent on, its headers say so."""
         attempt = Attempt()
-        headers = request.headers
-        self.headers = headers
+        attempt.begun_unix_ns = time.time_ns()
+        self.request_headers = request.headers
         before = len(self.attempts)
         self.attempts.append(attempt)
-        if before:
-            self.answered = False
+        # For the first attempt of an openai client the call's context is in force already.
+        context = attempt.context = self.context if self.own else None
         try:
-            if before and self.recording:
-                # One attempt is the call itself; from the second on each has a span, the first one's made up for.
-                if before == 1:
-                    _attempts.tell_of_the_first(self.telemetry.tracer, self.context, self.attempts[0], self.operation)
-                attempt.start_span(self.telemetry.tracer, self.context, self.operation, before)
-            if self.settings.propagate:
-                span = attempt.span or self.span
-                send_on(request, attempt.context or self.context, span)
+            if before:
+                self.answered = False
+                context = self._again(attempt, before)
+            if self.telemetry.settings.propagate:
+                send_on(request, context or self.context, attempt.span or self.span)
         except Exception:
             log.debug("an attempt could not be told of", exc_info=True)
         return attempt
 
-    def attempt_answered(self, attempt: Attempt, status: int, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    def _again(self, attempt: Attempt, before: int) -> Context | None:
+        """One attempt is the call itself; from the second on each has a span, the first one's made up for."""
+        if self.recording:
+            tracer = self.telemetry.tracer
+            if before == 1:
+                _attempts.tell_of_the_first(tracer, self.context, self.attempts[0], self.operation)
+            attempt.start_span(tracer, self.context, self.operation, before)
+        return attempt.context
+
+    def attempt_answered(self, attempt: Attempt, status: int, headers: Any) -> None:
         """The headers of a response have come."""
         self.answered = status < 400
         self.last_activity_ns = time.perf_counter_ns()
-        attempt.answered(status, raw_headers)
-        for name, _ in raw_headers:
-            if b"ratelimit" in name.lower():
-                self.telemetry.remaining.heard(self.server.host, raw_headers)
-                break
+        attempt.status = status
+        if status >= 400:
+            attempt.error_type = str(status)
+            attempt.ended_unix_ns = time.time_ns()
+        rows = rows_of(headers)
+        remains = False
+        for _, name, value in rows:
+            if name == b"content-type":
+                attempt.content_type = media_type(value)
+            elif name == b"content-encoding":
+                attempt.encoding = value.strip().lower()
+            elif b"ratelimit" in name:
+                remains = True
+                attempt.about_limits = rows
+            elif name in WAITING:
+                attempt.about_limits = rows
+        if remains:
+            self.telemetry.remaining.heard(self.server.host, rows)
 
     # Its stream
-
-    def read_begun(self) -> None:
-        """The body is handed to the caller bit by bit: from here on its end is the call's."""
-        self.reading = True
-        OPEN.add(self)
-        if "gevent" in sys.modules or self.task is not None:
-            self.watched = watch(self)
 
     def chunk(self, now_ns: int, *, token: bool, output: bool) -> None:
         """A chunk came."""
@@ -179,7 +201,7 @@ class Call:
         if self.last_chunk_ns:
             gap_ns = self.last_gap_ns = now_ns - self.last_chunk_ns
             self.largest_gap_ns = max(self.largest_gap_ns, gap_ns)
-            if random() < self.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
+            if random() < self.telemetry.settings.chunk_gap_share:  # noqa: S311 - a sample, no secret
                 self.gaps_ns.append(gap_ns)
         else:
             self.first_chunk_ns = now_ns
@@ -233,7 +255,7 @@ class Call:
         """Close the span and tell the metrics. Never raises."""
         try:
             # The one operation that only one thread can succeed in.
-            self._ends.pop()
+            self.open.pop()
         except IndexError:
             return
         duration_ns = time.perf_counter_ns() - self.begun_ns
@@ -246,29 +268,25 @@ class Call:
             return
         try:
             if self.recording:
-                self._tell(ending)
-            meter = self.telemetry.meter
-            if not meter.silent:
-                meter.note(Note(self, ending, duration_ns), meter)
+                if len(self.attempts) > 1:
+                    self._end_attempts()
+                self.span.set_attributes(span_attributes(self, ending))
+                if ending.is_error:
+                    self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
+            if not self.meter.silent:
+                self.meter.note(self, ending, duration_ns)
         except Exception:
             log.debug("a call could not be told of", exc_info=True)
         finally:
             if self.recording:
-                with contextlib.suppress(Exception):
-                    self.span.end()
-
-    @property
-    def ended(self) -> bool:
-        """Whether its span is closed."""
-        return not self._ends
-
-    def _tell(self, ending: Ending) -> None:
-        if len(self.attempts) > 1:
-            for attempt in self.attempts:
                 try:
-                    attempt.end()
-                except Exception:  # a processor that fails; of the call is told all the same
-                    log.debug("an attempt could not be told of", exc_info=True)
-        self.span.set_attributes(span_attributes(self, ending))
-        if ending.is_error:
-            self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
+                    self.span.end()
+                except Exception:
+                    log.debug("a span could not be ended", exc_info=True)
+
+    def _end_attempts(self) -> None:
+        for attempt in self.attempts:
+            try:
+                attempt.end()
+            except Exception:  # a processor that fails; of the call is told all the same
+                log.debug("an attempt could not be told of", exc_info=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tensorix_api import semantic_names as names
 from tensorix_api.secret import Secret
-from tensorix_tracing._attributes import text_without_key
+from tensorix_tracing._keys import text_without_key
 from tensorix_tracing._messages import (
     Part,
     as_mapping,

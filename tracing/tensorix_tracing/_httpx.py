@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import Token
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
+from weakref import ref
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from tensorix_tracing._body import Body
+from tensorix_tracing._attempts import Attempt
+from tensorix_tracing._body import EVENTS, Body
 from tensorix_tracing._call import BUSY, CURRENT, Call
 from tensorix_tracing._errors import COMPLETED, Ending
+from tensorix_tracing._passing import PassingBody
 from tensorix_tracing._reading import read_whole
 from tensorix_tracing._telemetry import Telemetry, server_of
 
@@ -36,8 +38,10 @@ _PATHS = {"chat": b"/chat/completions", "models.list": b"/models"}
 _LARGEST_REQUEST = 16 * 2**20
 
 
+@lru_cache(maxsize=256)
 def operation_of(method: str, path: str) -> str | None:
     """What a request asks of the API; None for what is not traced."""
+    method = method.upper()
     if method == "POST" and path.endswith("/chat/completions"):
         return "chat"
     if method == "GET" and path.endswith("/models"):
@@ -50,7 +54,7 @@ def suppressed(context: Context) -> bool:
     return bool(context.get(_SUPPRESS_KEY))
 
 
-def current_task() -> weakref.ref[Any] | None:
+def current_task() -> ref[Any] | None:
     """The asyncio task that runs here, held weakly; None outside of asyncio."""
     import asyncio
 
@@ -58,7 +62,7 @@ def current_task() -> weakref.ref[Any] | None:
         task = asyncio.current_task()
     except RuntimeError:
         return None
-    return weakref.ref(task) if task is not None else None
+    return ref(task) if task is not None else None
 
 
 def leave(token: Token[Any]) -> bool:
@@ -73,14 +77,16 @@ def leave(token: Token[Any]) -> bool:
     return True
 
 
-def _begin(telemetry: Telemetry, request: Any, task: weakref.ref[Any] | None) -> Call | None:
+def _begin(telemetry: Telemetry, request: Any, task: ref[Any] | None) -> Call | None:
     """The call that a request on its own is, None for one that is not ours."""
     operation = operation_of(request.method, request.url.path)
     if operation is None:
         return None
     context = otel_context.get_current()
     server = None if suppressed(context) else server_of(request.url, telemetry.settings)
-    return Call(telemetry, operation, _body_of(request), server, context, task) if server is not None else None
+    if server is None:
+        return None
+    return Call(telemetry, operation, _body_of(request), server, context, task, own=True)
 
 
 def _body_of(request: Any) -> dict[str, Any]:
@@ -104,100 +110,83 @@ def _half_read(error: BaseException) -> Any:
     return None
 
 
-class _Sending:
-    """One `send`: the call that it belongs to, and whether that is its own."""
+def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, task: Any) -> Call | None:
+    """The call that a request belongs to, of whose attempts it is the last from here on; None for what is not ours.
 
-    __slots__ = ("attached", "attempt", "call", "own", "streamed", "token")
-
-    def __init__(self, call: Call, request: Any, *, own: bool, streamed: bool) -> None:
-        self.call = call
-        self.own = own
-        self.streamed = streamed
-        self.attempt = call.attempt(request)
-        # Where an HTTP client's own instrumentation is active its span hangs from this one, and not beside it. For the
-        # first attempt of an openai client the call's is there already.
-        context = self.attempt.context or (call.context if own else None)
-        self.attached = otel_context.attach(context) if context is not None else None
-        # What is sent below, by an authentication for instance, is no attempt of this call. The last to be done here,
-        # for it has to be undone.
-        self.token = CURRENT.set(BUSY)
-
-    def leave(self) -> None:
-        """Put the context back."""
-        if leave(self.token) and self.attached is not None:
-            otel_context.detach(self.attached)
-
-    def failed(self, error: BaseException) -> None:
-        response = None if self.streamed else _half_read(error)
-        if response is not None:
-            self.call.attempt_answered(self.attempt, response.status_code, response.headers.raw)
-        self.attempt.failed(error)
-        if self.own:
-            self.call.failed(error)
-
-    def answered(self, response: Any) -> Body | None:
-        """The headers are here, and the body too unless it is streamed: then who follows it is returned.
-
-        Never raises.
-        """
-        try:
-            return self._read(response)
-        except Exception:
-            log.debug("a response could not be followed", exc_info=True)
-            if self.own and not self.call.reading:
-                self.call.end(COMPLETED)
-            return None
-
-    def _read(self, response: Any) -> Body | None:
-        call, status = self.call, response.status_code
-        raw_headers = response.headers.raw
-        call.attempt_answered(self.attempt, status, raw_headers)
-        if self.streamed:
-            body = Body(call, status, raw_headers, ends_call=self.own or status < 400)
-            if not response.is_stream_consumed:
-                body.response = weakref.ref(response)
-                return body
-            # A transport that is none of the network's may hand over what is there already.
-            body.came_whole(response.content)
-            return None
-        if self.own and status < 400 and _is_stream(call, response):
-            Body(call, status, raw_headers, ends_call=True).came_whole(response.content)
-            return None
-        wrong = read_whole(call, status, response.content)
-        if wrong is not None:
-            call.error_type = wrong
-        if self.own:
-            if status >= 400:
-                call.refused(status)
-            else:
-                call.end(Ending(None, wrong, is_error=True) if wrong else COMPLETED)
-        return None
-
-
-def _is_stream(call: Call, response: Any) -> bool:
-    """Whether a response that was read whole is a stream of events."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "text/event-stream" or (call.streamed and response.content.lstrip()[:5] in (b"data:", b"event"))
-
-
-def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, streamed: bool, task: Any) -> _Sending | None:
-    """Never raises: a request that cannot be followed is sent as it is."""
+    Never raises: a request that cannot be followed is sent as it is.
+    """
     try:
-        current = CURRENT.get()
-        if isinstance(current, str):
+        call = CURRENT.get()
+        if isinstance(call, str):
             return None
-        if current is not None:
-            # The path as it was written: to decode it takes httpx longer than all of this.
-            expected = _PATHS[current.operation] in request.url.raw_path
-            if not expected and (current.attempts or request.url.host != current.server.host):
+        if call is None:
+            telemetry = telemetry_of()
+            call = _begin(telemetry, request, task) if telemetry is not None else None
+            if call is None:
                 return None
-            return _Sending(current, request, own=False, streamed=streamed)
-        telemetry = telemetry_of()
-        call = _begin(telemetry, request, task) if telemetry is not None else None
-        return _Sending(call, request, own=True, streamed=streamed) if call is not None else None
+        # The path as it was written: to decode it takes httpx longer than all of this.
+        elif _PATHS[call.operation] not in request.url.raw_path and (
+            call.attempts or request.url.host != call.server.host
+        ):
+            return None
+        call.attempt(request)
+        return call
     except Exception:
         log.debug("a request could not be followed", exc_info=True)
         return None
+
+
+def _failed(call: Call, attempt: Attempt, error: BaseException, streamed: bool) -> None:
+    response = None if streamed else _half_read(error)
+    if response is not None:
+        call.attempt_answered(attempt, response.status_code, response.headers)
+    attempt.failed(error)
+    if call.own:
+        call.failed(error)
+
+
+def _answered(call: Call, attempt: Attempt, response: Any, streamed: bool) -> Body | None:
+    """The headers are here, and the body too unless it is streamed: then who follows it is returned. Never raises."""
+    try:
+        status = response.status_code
+        call.attempt_answered(attempt, status, response.headers)
+        if not streamed:
+            _came_whole(call, attempt, status, response)
+            return None
+        ends_call = call.own or status < 400
+        if response.is_stream_consumed:
+            # A transport that is none of the network's may hand over what is there already.
+            Body(call, attempt, ends_call=ends_call).came_whole(response.content)
+            return None
+        by_looks = call.passing and status < 400 and attempt.content_type == EVENTS and attempt.encoding is None
+        body = (PassingBody if by_looks else Body)(call, attempt, ends_call=ends_call)
+        body.response = ref(response)
+        return body
+    except Exception:
+        log.debug("a response could not be followed", exc_info=True)
+        if call.own and not call.reading:
+            call.end(COMPLETED)
+        return None
+
+
+def _came_whole(call: Call, attempt: Attempt, status: int, response: Any) -> None:
+    content = response.content
+    if call.own and status < 400 and _is_stream(call, attempt, content):
+        Body(call, attempt, ends_call=True).came_whole(content)
+        return
+    wrong = read_whole(call, status, content)
+    if wrong is not None:
+        call.error_type = wrong
+    if call.own:
+        if status >= 400:
+            call.refused(status)
+        else:
+            call.end(Ending(None, wrong, is_error=True) if wrong else COMPLETED)
+
+
+def _is_stream(call: Call, attempt: Attempt, content: bytes) -> bool:
+    """Whether a response that was read whole is a stream of events."""
+    return attempt.content_type == EVENTS or (call.streamed and content.lstrip()[:5] in (b"data:", b"event"))
 
 
 def _quietly(act: Callable[..., Any], *arguments: Any) -> Any:
@@ -218,17 +207,24 @@ def traced_send(
     stream_class = _stream_class(module)
 
     def send(client: Any, request: Any, **options: Any) -> Any:
-        sending = _open(telemetry, request, bool(options.get("stream")), None)
-        if sending is None:
+        call = _open(telemetry, request, None)
+        if call is None:
             return original(client, request, **options)
+        attempt, streamed = call.attempts[-1], bool(options.get("stream"))
+        # Where an HTTP client's own instrumentation is active its span hangs from this one, and not beside it.
+        attached = otel_context.attach(attempt.context) if attempt.context is not None else None
+        # What is sent below, by an authentication for instance, is no attempt of this call.
+        token = CURRENT.set(BUSY)
         try:
             response = original(client, request, **options)
         except BaseException as error:
-            _quietly(sending.failed, error)
+            _quietly(_failed, call, attempt, error, streamed)
             raise
         finally:
-            sending.leave()
-        body = sending.answered(response)
+            CURRENT.reset(token)
+            if attached is not None:
+                otel_context.detach(attached)
+        body = _answered(call, attempt, response, streamed)
         if body is not None:
             response.stream = stream_class(response.stream, body)
         return response
@@ -243,17 +239,23 @@ def traced_async_send(
     stream_class = _async_stream_class(module)
 
     async def send(client: Any, request: Any, **options: Any) -> Any:
-        sending = _open(telemetry, request, bool(options.get("stream")), _quietly(current_task))
-        if sending is None:
+        call = _open(telemetry, request, _quietly(current_task))
+        if call is None:
             return await original(client, request, **options)
+        attempt, streamed = call.attempts[-1], bool(options.get("stream"))
+        # Where an HTTP client's own instrumentation is active its span hangs from this one, and not beside it.
+        attached = otel_context.attach(attempt.context) if attempt.context is not None else None
+        # What is sent below, by an authentication for instance, is no attempt of this call.
+        token = CURRENT.set(BUSY)
         try:
             response = await original(client, request, **options)
         except BaseException as error:
-            _quietly(sending.failed, error)
+            _quietly(_failed, call, attempt, error, streamed)
             raise
         finally:
-            sending.leave()
-        body = sending.answered(response)
+            if leave(token) and attached is not None:
+                otel_context.detach(attached)
+        body = _answered(call, attempt, response, streamed)
         if body is not None:
             response.stream = stream_class(response.stream, body)
         return response
@@ -274,10 +276,11 @@ def _stream_class(module: ModuleType) -> type[Any]:
             body, clock = self._body, time.perf_counter_ns
             try:
                 for piece in self._inner:
-                    now_ns = clock()
-                    for part in body.parts(piece):
-                        body.feed(part, now_ns)
-                        yield part
+                    parts = body.take(piece, clock())
+                    if parts is None:
+                        yield piece
+                        continue
+                    yield from parts
             except GeneratorExit:
                 raise
             except BaseException as error:
@@ -292,11 +295,13 @@ def _stream_class(module: ModuleType) -> type[Any]:
             return getattr(self._inner, name)
 
         def close(self) -> None:
-            self._body.closed()
+            if self._body.call.open:
+                self._body.closed()
             self._inner.close()
 
         def __del__(self) -> None:
-            self._body.dropped()
+            if self._body.call.open:
+                self._body.dropped()
 
     return TracedStream
 
@@ -314,9 +319,11 @@ def _async_stream_class(module: ModuleType) -> type[Any]:
             body, clock = self._body, time.perf_counter_ns
             try:
                 async for piece in self._inner:
-                    now_ns = clock()
-                    for part in body.parts(piece):
-                        body.feed(part, now_ns)
+                    parts = body.take(piece, clock())
+                    if parts is None:
+                        yield piece
+                        continue
+                    for part in parts:
                         yield part
             except GeneratorExit:
                 raise
@@ -332,10 +339,12 @@ def _async_stream_class(module: ModuleType) -> type[Any]:
             return getattr(self._inner, name)
 
         async def aclose(self) -> None:
-            self._body.closed()
+            if self._body.call.open:
+                self._body.closed()
             await self._inner.aclose()
 
         def __del__(self) -> None:
-            self._body.dropped()
+            if self._body.call.open:
+                self._body.dropped()
 
     return TracedAsyncStream

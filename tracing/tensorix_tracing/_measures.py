@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Note", "measure"]
 
-# A call that was not sampled is nobody's example.
-_NO_SPAN = Context()
+# A call that was not sampled is nobody's example. It names a span that is none: the SDK takes an empty context for no
+# context, and looks what span is there where the notes are passed on.
+_NO_SPAN = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
 
 class Note:
     """All that the metrics need of a call; itself, with what hangs on it, it is gone when they are told."""
 
     __slots__ = (
-        "context",
         "duration_ns",
         "ending",
         "first_chunk_ns",
         "gaps_ns",
         "kept",
+        "meter",
         "model",
         "operation",
         "reading",
         "retried",
         "server",
+        "span",
         "telemetry",
         "usage",
         "whole",
@@ -47,13 +49,15 @@ class Note:
         self.telemetry = call.telemetry
         self.operation = call.operation
         self.server = call.server
-        self.model = call.model
-        self.context = _example(call) if call.recording else _NO_SPAN
+        self.model = call.begin.model
+        self.meter = call.meter
+        # Its ids, and not all that it says.
+        self.span = call.span.get_span_context() if call.recording else None
         self.ending = ending
         self.duration_ns = duration_ns
         self.first_chunk_ns = call.first_chunk_ns - call.begun_ns if call.first_chunk_ns else None
         # Of a stream of which chance took no gap its last: a stream of a few chunks is to be seen too.
-        one = call.last_gap_ns if call.settings.chunk_gap_share else None
+        one = call.last_gap_ns if call.telemetry.settings.chunk_gap_share else None
         self.gaps_ns = call.gaps_ns or ([] if one is None else [one])
         self.usage = call.reply.usage
         self.kept = call.kept
@@ -61,11 +65,6 @@ class Note:
         self.reading = call.reading
         attempts = call.attempts
         self.retried = [attempt.error_type or OTHER for attempt in attempts[:-1]] if len(attempts) > 1 else ()
-
-
-def _example(call: Call) -> Context:
-    """What an exemplar needs of a span: its ids, and not all that it says."""
-    return trace.set_span_in_context(trace.NonRecordingSpan(call.span.get_span_context()), _NO_SPAN)
 
 
 def _read(note: Note) -> tuple[Ending, Usage | None]:
@@ -81,10 +80,13 @@ def _read(note: Note) -> tuple[Ending, Usage | None]:
     return note.ending, note.usage
 
 
-def measure(note: Note, meter: Meter) -> None:
+def measure(note: Note) -> None:
     """Record everything of one call."""
     ending, usage = _read(note)
-    plain, context = note.telemetry.labels_of(note.operation, note.server, note.model), note.context
+    meter, context = note.meter, _NO_SPAN
+    plain = note.telemetry.labels_of(note.operation, note.server, note.model)
+    if note.span is not None:
+        context = trace.set_span_in_context(trace.NonRecordingSpan(note.span), _NO_SPAN)
     attributes = plain
     if ending.error_type is not None:
         attributes = {**attributes, names.ERROR_TYPE: ending.error_type}

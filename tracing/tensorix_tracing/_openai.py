@@ -34,36 +34,38 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
     BUSY for one that somebody else tells of: what goes out for it by httpx is no call either.
     """
     try:
-        operation = operation_of(options.method.upper(), options.url)
+        operation = operation_of(options.method, options.url)
         if operation is None or not telemetry.active or CURRENT.get() is not None:
             return None
         context = otel_context.get_current()
-        if suppressed(context):
+        if context and suppressed(context):
             return None
         if OTHERS.active(client):
             return BUSY
-        server = telemetry.server_of(client.base_url)
+        # The property of the same name takes the newest SDK longer than all the rest of this.
+        server = telemetry.server_of(client.__dict__.get("_base_url") or client.base_url)
         if server is None:
             return None
         body = options.json_data
         if options.extra_json and type(body) is dict:
             body = {**body, **options.extra_json}
-        call = Call(telemetry, operation, body if type(body) is dict else {}, server, context, task)
-        if call.content is None:
-            call.passing = _is_read_by_the_sdk(options, call.choices)
+        if type(body) is not dict:
+            body = {}
+        call = Call(telemetry, operation, body, server, context, task, own=False)
+        if call.streamed and call.content is None and (body.get("n") or 1) == 1:
+            call.passing = _is_read_by_the_sdk(options.headers)
         return call
     except Exception:
         log.debug("a call could not be followed", exc_info=True)
         return None
 
 
-def _is_read_by_the_sdk(options: Any, choices: int) -> bool:
+def _is_read_by_the_sdk(headers: Any) -> bool:
     """Whether openai's own reader decodes every event of the answer, and closes the response where it cannot go on.
 
     Not where the caller asked for the response itself, nor in the releases of openai whose reader leaves it open.
     """
-    headers = options.headers
-    if choices != 1 or (type(headers) is dict and headers.get("X-Stainless-Raw-Response") == "stream"):
+    if type(headers) is dict and headers.get("X-Stainless-Raw-Response") == "stream":
         return False
     if not _closes:
         _closes.append("close" in sys.modules["openai"].Stream.__stream__.__code__.co_names)
@@ -71,9 +73,8 @@ def _is_read_by_the_sdk(options: Any, choices: int) -> bool:
 
 
 def _returned(call: Call) -> None:
-    """The SDK has its result: unless that is still to be read, the call is over."""
-    if not call.reading:
-        call.end(Ending(None, call.error_type, is_error=True) if call.error_type else COMPLETED)
+    """The SDK has its result, and nothing is left to be read: the call is over."""
+    call.end(Ending(None, call.error_type, is_error=True) if call.error_type else COMPLETED)
 
 
 def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +99,8 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
         finally:
             CURRENT.reset(token)
             otel_context.detach(attached)
-        _returned(call)
+        if not call.reading:
+            _returned(call)
         return result
 
     return request
@@ -128,7 +130,8 @@ def traced_async_request(
         finally:
             if leave(token):
                 otel_context.detach(attached)
-        _returned(call)
+        if not call.reading:
+            _returned(call)
         return result
 
     return request

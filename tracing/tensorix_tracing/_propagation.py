@@ -19,6 +19,7 @@ _TRACEPARENT = ("traceparent",)
 _PROBE = trace.set_span_in_context(
     trace.NonRecordingSpan(trace.SpanContext(0x1F, 0x2E, is_remote=False, trace_flags=trace.TraceFlags(1)))
 )
+_NO_STATE = trace.INVALID_SPAN_CONTEXT.trace_state
 # The propagators that were looked at last, and whether all that they write for a plain span is its `traceparent`.
 _known: list[tuple[object, bool]] = [(None, False)]
 
@@ -49,12 +50,10 @@ def send_on(request: Any, context: Context, span: trace.Span) -> None:
             if row[1] == b"traceparent":
                 return
         # A context of one entry holds the span alone: no baggage.
-        if is_plain and len(context) == 1:
-            about = span.get_span_context()
-            if about.is_valid and not about.trace_state:
-                rows.append((b"traceparent", b"traceparent", _line(about).encode()))
-                request.extensions[_WRITTEN] = _TRACEPARENT
-                return
+        if is_plain and len(context) == 1 and (line := _line(span.get_span_context())) is not None:
+            rows.append((b"traceparent", b"traceparent", line.encode()))
+            request.extensions[_WRITTEN] = _TRACEPARENT
+            return
     elif "traceparent" in headers:
         return
     written: dict[str, str] = {}
@@ -63,9 +62,13 @@ def send_on(request: Any, context: Context, span: trace.Span) -> None:
     request.extensions[_WRITTEN] = tuple(written)
 
 
-def _line(span: trace.SpanContext) -> str:
-    """W3C Trace Context, version 00."""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+def _line(span: trace.SpanContext) -> str | None:
+    """W3C Trace Context, version 00; None where there is no span, or more to tell of it."""
+    # As the tuple that it is: each of its properties runs code of its own.
+    trace_id, span_id, _, flags, state, is_valid = span
+    if not is_valid or (state is not _NO_STATE and state):
+        return None
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
 
 
 def _writes_traceparent_only(propagators: TextMapPropagator) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.metrics import Observation
 
 from tensorix_api import semantic_names as names
-from tensorix_tracing._attempts import limits_of
+from tensorix_tracing._headers import Rows, limits_of
 
 if TYPE_CHECKING:
     from tensorix_tracing._instruments import Attributes
@@ -73,21 +73,21 @@ class Remaining(LastSaid):
         super().__init__()
         self.limits = LastSaid()
         self._settings = settings
-        self._unread: dict[str, tuple[list[tuple[bytes, bytes]], int]] = {}
+        self._unread: dict[str, tuple[Rows, int]] = {}
 
-    def heard(self, server: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    def heard(self, server: str, rows: Rows) -> None:
         """A response with rate-limit headers came from a server."""
         if server in self._unread or len(self._unread) < _MOST_SERVERS:
-            self._unread[server] = (raw_headers, time.monotonic_ns())
+            self._unread[server] = (rows, time.monotonic_ns())
 
     def read(self) -> None:
         """Look what the responses say that came since the last time."""
         while self._unread:
             try:
-                server, (raw_headers, seen_ns) = self._unread.popitem()
+                server, (rows, seen_ns) = self._unread.popitem()
             except KeyError:
                 return
-            said = limits_of(raw_headers)
+            said = limits_of(rows)
             if said is None:
                 continue
             for last, resource, value in (

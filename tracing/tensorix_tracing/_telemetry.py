@@ -15,6 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
 
 from tensorix_api import semantic_names as names
+from tensorix_tracing._attributes import model_name
 from tensorix_tracing._instruments import Attributes, Instruments
 from tensorix_tracing._measures import Note, measure
 from tensorix_tracing._remaining import Remaining, newest
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Tracer, TracerProvider
 
+    from tensorix_tracing._call import Call
+    from tensorix_tracing._errors import Ending
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
-__all__ = ["Collected", "Measurements", "Meter", "Server", "Telemetry", "server_of"]
+__all__ = ["Begin", "Collected", "Measurements", "Meter", "Server", "Telemetry", "server_of"]
 
 log = logging.getLogger("tensorix_tracing")
 
@@ -47,14 +50,14 @@ class Measurements:
     """
 
     def __init__(self) -> None:
-        self._notes: deque[tuple[Note, Meter]] = deque()
+        self._notes: deque[Note] = deque()
         self._bytes = 0
 
-    def note(self, note: Note, meter: Meter) -> None:
+    def note(self, call: Call, ending: Ending, duration_ns: int) -> None:
         """Take a note of a call that has ended."""
-        self._notes.append((note, meter))
-        if note.whole is not None:
-            self._bytes += len(note.whole)
+        self._notes.append(Note(call, ending, duration_ns))
+        if call.whole is not None:
+            self._bytes += len(call.whole)
         if len(self._notes) >= _MOST_NOTES or self._bytes >= _MOST_BYTES:
             self.pass_on()
 
@@ -64,11 +67,11 @@ class Measurements:
         self._bytes = 0
         while notes:
             try:
-                note, meter = notes.popleft()
+                note = notes.popleft()
             except IndexError:
                 return
             try:
-                measure(note, meter)
+                measure(note)
             except Exception:  # telemetry that fails stays its own problem
                 log.debug("a call could not be measured", exc_info=True)
 
@@ -190,6 +193,17 @@ class Server(NamedTuple):
     port: int
 
 
+class Begin(NamedTuple):
+    """What is the same for all calls of one kind to one model of a server."""
+
+    name: str
+    """Of the span."""
+    attributes: Mapping[str, str | int]
+    """That the span is begun with, so that samplers see them."""
+    model: str | None
+    """As it is told, None where none was named."""
+
+
 def server_of(url: Any, settings: TracingSettings) -> Server | None:
     """The server of an httpx or httpx2 URL, None for one that is not to be traced."""
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -212,7 +226,7 @@ class Telemetry:
         """Not after `uninstrument`: a hook that somebody hooked in on top of cannot be taken out, and does nothing."""
         self.remaining = Remaining(settings)
         self.idle_after_ns = int(settings.idle_after_s * 1e9)
-        self._begins: dict[tuple[str, Server, str | None], tuple[str, Mapping[str, str | int]]] = {}
+        self._begins: dict[tuple[str, Server, object], Begin] = {}
         self._labels: dict[tuple[str, Server, str | None], Attributes] = {}
         self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
@@ -223,19 +237,28 @@ class Telemetry:
     @property
     def tracer(self) -> Tracer:
         """Of the given provider, or of whichever is the global one now."""
-        provider = self.settings.tracer_provider or trace.get_tracer_provider()
-        if self._tracer is None or provider is not self._tracer_provider:
-            self._tracer_provider, self._tracer = provider, _tracer_of(provider)
-        return self._tracer
+        return self.providers()[0]
 
     @property
     def meter(self) -> Meter:
         """Of the given provider, or of whichever is the global one now."""
-        provider = self.settings.meter_provider or metrics.get_meter_provider()
-        if self._meter is None or provider is not self._meter_provider:
-            self._meter_provider, self._meter = provider, _meter_of(provider, self.settings.metric_names)
-            self._meter.remaining.add(self.remaining)
-        return self._meter
+        return self.providers()[1]
+
+    def providers(self) -> tuple[Tracer, Meter]:
+        """The tracer and the meter."""
+        settings = self.settings
+        provider = settings.tracer_provider or trace.get_tracer_provider()
+        tracer = self._tracer
+        if tracer is None or provider is not self._tracer_provider:
+            self._tracer_provider = provider
+            tracer = self._tracer = _tracer_of(provider)
+        meters = settings.meter_provider or metrics.get_meter_provider()
+        meter = self._meter
+        if meter is None or meters is not self._meter_provider:
+            self._meter_provider = meters
+            meter = self._meter = _meter_of(meters, settings.metric_names)
+            meter.remaining.add(self.remaining)
+        return tracer, meter
 
     def server_of(self, url: Any) -> Server | None:
         """The server of a client's base URL if it is to be traced; looked up once for each URL object."""
@@ -247,8 +270,10 @@ class Telemetry:
             known = self._servers[id(url)] = (url, server_of(url, self.settings))
         return known[1]
 
-    def begin_of(self, operation: str, server: Server, model: str | None) -> tuple[str, Mapping[str, str | int]]:
-        """A span's name, and the attributes that it is begun with, so that samplers see them."""
+    def begin_of(self, operation: str, server: Server, model: object) -> Begin:
+        """What a call begins with, of the model that its body names; anything but a text is none."""
+        if not isinstance(model, str):
+            model = None
         known = self._begins.get((operation, server, model))
         if known is None:
             attributes: Attributes = {
@@ -258,9 +283,11 @@ class Telemetry:
             }
             if operation == "chat":
                 attributes[names.OPERATION] = operation
-            if model is not None:
-                attributes[names.REQUEST_MODEL] = model
-            known = (operation if model is None else f"{operation} {model}", attributes)
+            name, told = operation, None
+            if model:
+                told = attributes[names.REQUEST_MODEL] = model_name(model)
+                name = f"{operation} {told}"
+            known = Begin(name, attributes, told)
             _remember(self._begins, (operation, server, model), known)
         return known
 

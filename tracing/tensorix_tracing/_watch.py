@@ -38,8 +38,9 @@ class OpenCall(Protocol):
     """What is watched."""
 
     last_activity_ns: int
-    idle_after_ns: int
 
+    @property
+    def idle_after_ns(self) -> int: ...
     def end(self, ending: Ending) -> None: ...
     def abandon(self) -> None: ...
 
@@ -70,6 +71,8 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._open: set[OpenCall] = set()
+        self.discard = self._open.discard
+        """The call has ended. The set's own, for each call comes by."""
         self._put_off: deque[tuple[OpenCall, Ending]] = deque()
         self._unstarted = [None]
         self._wake: threading.Lock | None = None
@@ -88,10 +91,6 @@ class OpenCalls:
         elif self._resting:
             self._resting = False
             self._rouse()
-
-    def discard(self, call: OpenCall) -> None:
-        """The call has ended."""
-        self._open.discard(call)
 
     def put_off(self, call: OpenCall, ending: Ending) -> None:
         """End the call soon, elsewhere: the caller may hold any lock."""
