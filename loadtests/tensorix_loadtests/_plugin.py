@@ -26,7 +26,15 @@ from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
-from tensorix_loadtests.plan import DEFAULT_PROMPT, Limits, LoadPlan, check_body
+from tensorix_loadtests.plan import (
+    DEFAULT_PROMPT,
+    Limits,
+    LoadPlan,
+    Spending,
+    check_body,
+    parse_key_variables,
+    read_prices,
+)
 
 __all__ = ["install"]
 
@@ -53,6 +61,13 @@ def _add_options(parser: Any, **_: Any) -> None:
     group.add_argument("--limit-requests", type=int, help="requests a window that the key may make, if you know")
     group.add_argument("--limit-tokens", type=int, help="tokens a window that the key may use, if you know")
     group.add_argument("--limit-window", type=float, help="the limiter's window in seconds, if it is not a minute")
+    group.add_argument("--limit-share", type=float, help="stay within this share of the key's limits: 0.95")
+    group.add_argument("--cap-requests", type=int, help="never send more requests")
+    group.add_argument("--cap-tokens", type=int, help="never use more tokens")
+    group.add_argument("--cap-cost", type=float, help="never spend more, by the prices of --prices")
+    group.add_argument("--prices", default="", help="what a million tokens of each model cost (a file, TOML or JSON)")
+    group.add_argument("--key-env", default="", help="the environment variables of several keys, with commas")
+    group.add_argument("--retries", type=int, help="try a request that got a 429 again, so often (default: 0)")
 
 
 def _begin(environment: Any) -> LoadRun:
@@ -78,6 +93,7 @@ def _begin(environment: Any) -> LoadRun:
             tokens=_number(int, options.limit_tokens),
             window_s=_number(float, options.limit_window),
         ),
+        spending=_spending(options),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
     out = Path(options.out) if options.out else _new_folder()
@@ -100,6 +116,18 @@ def _begin(environment: Any) -> LoadRun:
             run.end()
             raise
     return run
+
+
+def _spending(options: Any) -> Spending:
+    return Spending(
+        most_requests=_number(int, options.cap_requests),
+        most_tokens=_number(int, options.cap_tokens),
+        most_money=_number(float, options.cap_cost),
+        prices=read_prices(options.prices) if options.prices else {},
+        limit_share=_number(float, options.limit_share),
+        key_variables=parse_key_variables([options.key_env or ""]),
+        most_retries=_number(int, options.retries) or 0,
+    )
 
 
 def _new_folder() -> Path:
