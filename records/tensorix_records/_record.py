@@ -142,6 +142,7 @@ class RequestRecord:
     """`usage` where the server said, `chunks` where the chunks were counted; figures never pool the two."""
     reserved_tokens: int | None = None
     cost: float | None = None
+    """In the money of the prices given. By usage where `token_source` says so; else the most that it can be."""
 
     # limits, as read from the response's headers
     limit_requests: int | None = None
