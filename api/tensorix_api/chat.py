@@ -217,6 +217,7 @@ class ChatStream:
     _suffix: bytes = b""
     _flags: int = 0
     _kept: bool = False
+    _aside: bool = False
 
     @property
     def pattern(self) -> tuple[bytes, bytes, int] | None:
@@ -283,7 +284,7 @@ class ChatStream:
     def _read_chunk(self, value: dict[str, Any]) -> int:
         reply = self.reply
         flags = CHUNK if "choices" in value else 0
-        self._kept = False
+        self._kept = self._aside = False
         for choice in _choices(value):
             flags |= self._read_choice(choice)
         if usage := _read_usage(value.get("usage")):
@@ -305,6 +306,7 @@ class ChatStream:
         if self.pieces is not None and index == 0 and (said := _text_of(delta.get("content"))):
             self.pieces.append(json.dumps(said)[1:-1].encode())
             self._kept = isinstance(delta["content"], str)
+            self._aside = not self._kept
         # A delta with anything in it shows a choice that is yet to finish; the usage chunk's choice has an empty one.
         if delta and index not in self._closed:
             self._open.add(index)
@@ -327,8 +329,8 @@ class ChatStream:
         if flags not in (CHUNK | TOKEN, CHUNK | TOKEN | OUTPUT):
             return
         found = _GENERATED_TEXT.search(data)
-        # One place only, or the text could be split over two fields.
-        if found is None or _GENERATED_TEXT.search(data, found.end()):
+        # One place only, or the text could be split over two fields; none where what is kept stands in another.
+        if found is None or self._aside or _GENERATED_TEXT.search(data, found.end()):
             self._prefix = None
             return
         self._prefix, self._suffix, self._flags = data[: found.start(1)], data[found.end(1) :], flags
