@@ -28,6 +28,10 @@ class _WithoutPandas:
 
 sys.meta_path.insert(0, _WithoutPandas())
 
+from tensorix_loadtests._lean import without_web_page  # noqa: E402
+
+without_web_page()
+
 from tensorix_loadtests._engine import main  # noqa: E402
 
 if __name__ == "__main__":

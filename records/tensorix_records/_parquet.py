@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tensorix_api.errors import RunFolderError
 from tensorix_records._schema import DAMAGE, conform
@@ -72,6 +71,9 @@ def open_compacted(folder: Path, kind: str) -> Iterator[Compacted]:
     except FileNotFoundError:
         yield Compacted()
         return
+    # Imported where it is used: 0.1 s and 10 MB that the start of a run need not wait for.
+    import pyarrow.parquet as pq
+
     with source:
         try:
             file = pq.ParquetFile(source, page_checksum_verification=True)
@@ -86,6 +88,8 @@ def write_compacted(
     path: Path, schema: Any, tables: Iterator[Any], sources: dict[str, int], findings: list[str]
 ) -> None:
     """Write a Parquet file. `sources` and `findings` are read after the last of `tables`, which may fill them."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from tensorix_api.errors import RunFolderError, SettingsError
 from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS
 from tensorix_loadtests.schedules._traces import Traced
@@ -22,6 +20,9 @@ def read_run(path: Path) -> Iterator[Traced]:
 
     Retries are left out, as is the question for the models before the run. Raises SettingsError where it is no run.
     """
+    # A tenth of a second to import, which only a replay is made to wait for.
+    import pyarrow.compute as pc
+
     try:
         table = Run.open(path).records([*_COLUMNS, "completion_tokens"])
     except RunFolderError as error:
