@@ -45,7 +45,7 @@ def test_the_containers_file_is_one(tmp_path: Path) -> None:
     ran = subprocess.run([hadolint, good], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     wrong = tmp_path / "Containerfile"
-    wrong.write_text(good.read_text(encoding="utf-8").replace("WORKDIR /work", "WORKDIR work"), encoding="utf-8")
+    wrong.write_text(good.read_text(encoding="utf-8").replace("WORKDIR /data", "WORKDIR data"), encoding="utf-8")
     ran = subprocess.run([hadolint, wrong], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1
     assert "absolute WORKDIR" in ran.stdout
