@@ -55,6 +55,8 @@ class Seen:
     tokens: int
     seconds: float
     """From its first to its last sign of life."""
+    passed_a_second: float | None
+    """Successes over the whole run, its warm-up too."""
     short: str | None
     """Why the load was less than it was to be, by this client's own doing; None where it was not."""
 
@@ -97,9 +99,9 @@ def open_plan(
 ) -> tuple[LoadPlan, float]:
     """The plan of a step at so many requests a second, and how much of its beginning is warm-up, in seconds.
 
-    Long enough for `requests`, and for thirty times a request's own length: what a queue does in less is chance.
+    Long enough for `requests`, and for twenty times a request's own length: what a queue does in less is chance.
     """
-    wanted_s = max(pace.least_s, requests / rate, 30 * (e2e_s or 0.0)) * longer
+    wanted_s = max(pace.least_s, requests / rate, 20 * (e2e_s or 0.0)) * longer
     measured_s = min(wanted_s, pace.most_s * longer)
     warm_s = max(measured_s / 4, min(5 * (e2e_s or 0.0), measured_s))
     arrivals = plan.arrivals or Arrivals(stages=(Stage(duration_s=1.0, rate=1.0),))
@@ -203,8 +205,15 @@ def look_at(
         requests=len(table),
         tokens=tokens,
         seconds=(max(times) - min(times)) / 1e9 if times else 0.0,
+        passed_a_second=_a_second(load),
         short=_fell_short(events, step, offered=users is None),
     )
+
+
+def _a_second(load: Any) -> float | None:
+    starts = start_unix_ns(load)
+    length_s = float(starts.max() - starts.min()) / 1e9 if starts.size else 0.0
+    return float(successful(load).sum()) / length_s if length_s > 0 else None
 
 
 def _fell_short(events: Sequence[dict[str, Any]], step: Step, *, offered: bool) -> str | None:

@@ -34,8 +34,8 @@ from tensorix_reports.capacity import Capacity, Found, LimitFound, Step
 
 __all__ = ["Search", "find_capacity"]
 
-_BEYOND = 1.5
-"""How far beyond a limit it is measured: far enough for refusals between windows, no further."""
+_BEYOND = 1.3
+"""How far beyond what passed a limit is measured: far enough for refusals between windows, no further."""
 _WINDOWS = 3
 _LONGER = 3.0
 _ASSUMED_WINDOW_S = 60.0
@@ -183,32 +183,20 @@ def _whole(window_s: float) -> float:
 
 def _measure_limit(searching: _Searching, limited: Seen) -> LimitFound | str:
     """Go beyond the limit that a step met, and see what passes; why not where that cannot be."""
-    window_s, source = _window(searching, searching.folder / limited.step.folder)
-    rate = _BEYOND * (limited.step.sent_a_second or limited.step.load)
-    max_tokens = searching.search.plan.max_tokens
-    # A window of unknown length is looked for in runs that grow, up to what the documented minute takes.
-    lengths = [_whole(window_s)]
-    if source == "assumed":
-        lengths = [_whole(short) for short in (window_s / 24, window_s / 6) if short >= 1] + lengths
-    passed: Passed | None = None
-    while lengths and passed is None:
-        made = searching.beyond(rate, lengths.pop(0), max_tokens)
-        if isinstance(made, str):
-            return made
-        folder, _ = made
-        if source != "assumed":
-            passed = passed_in_windows(folder, window_s)
-            continue
-        found_s, found = _window(searching, folder)
-        if found == "measured":
-            window_s, source = found_s, found
-            passed = passed_in_windows(folder, window_s)
-            lengths = [] if passed and passed.windows >= 2 else [_whole(window_s)]
-            passed = passed if not lengths else None
-        elif not lengths:
-            passed = passed_in_windows(folder, window_s)
-    if passed is None:
+    step = limited.step
+    window_s, source = _window(searching, searching.folder / step.folder)
+    # What passed in the step is the limit's rate, or more where a budget was left; less, where steps before it took
+    # of the same window: then no window is spent, and it is tried once more.
+    rate = _BEYOND * max(limited.passed_a_second or 0.0, (step.sent_a_second or step.load) / 4)
+    measured = _beyond_limit(searching, rate, window_s, source)
+    if measured is None:
+        rate *= 2
+        measured = _beyond_limit(searching, rate, window_s, source)
+    if measured is None:
         return f"no window of {window_s:.3g} s was both spent and seen whole at {rate:.4g}/s"
+    if isinstance(measured, str):
+        return measured
+    folder, passed, window_s, source = measured
     known = evidence_of(folder) or _by_lengths(searching, passed, rate, window_s)
     kind: Literal["requests", "tokens", "unclear"] = known[0] if known else "unclear"
     amount = passed.tokens if kind == "tokens" and passed.tokens is not None else passed.requests
@@ -226,6 +214,36 @@ def _measure_limit(searching: _Searching, limited: Seen) -> LimitFound | str:
         stated=stated_limit(folder, "tokens" if kind == "tokens" else "requests"),
         how=how,
     )
+
+
+def _beyond_limit(
+    searching: _Searching, rate: float, window_s: float, source: str
+) -> tuple[Path, Passed, float, str] | str | None:
+    """The run that shows what passes in whole windows, with their length and from whom it is known.
+
+    A window of unknown length is looked for in runs that grow, up to what the documented minute takes. None where no
+    window was spent and seen whole; why there is no such run, where the budget does not allow it.
+    """
+    lengths = [_whole(window_s)]
+    if source == "assumed":
+        lengths = [_whole(short) for short in (window_s / 24, window_s / 6) if short >= 1] + lengths
+    while lengths:
+        made = searching.beyond(rate, lengths.pop(0), searching.search.plan.max_tokens)
+        if isinstance(made, str):
+            return made
+        folder, _ = made
+        if source == "assumed" and (found := _window(searching, folder))[1] == "measured":
+            window_s, source = found
+            passed = passed_in_windows(folder, window_s)
+            if passed is None or passed.windows < 2:
+                lengths = [_whole(window_s)]
+                continue
+        elif lengths:
+            continue
+        else:
+            passed = passed_in_windows(folder, window_s)
+        return None if passed is None else (folder, passed, window_s, source)
+    return None
 
 
 def _by_lengths(searching: _Searching, passed: Passed, rate: float, window_s: float) -> tuple[Kind, str] | None:
