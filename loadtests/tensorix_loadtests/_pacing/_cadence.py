@@ -6,28 +6,30 @@ __all__ = ["Cadence"]
 
 
 class Cadence:
-    """Spaces what is taken by what it costs: GCRA (ITU-T I.371) where the cost falls due after the taking.
+    """Spaces what is taken by what it costs: GCRA (ITU-T I.371) whose cost falls due after the taking.
 
-    With `due_ns` the theoretical arrival time, one may go from `due_ns - credit_ns` on, whatever it costs, and then
-    moves it on by its cost. So what comes late may make up for `credit_ns` of it, and no more.
+    One may go from `due_ns` on, whatever it costs, and moves that on by its cost. What goes late makes the next ones
+    go sooner, until `late_ns` are made up for; what was never late earns nothing, so that nothing begins with a burst.
     """
 
-    __slots__ = ("credit_ns", "due_ns", "unit_ns")
+    __slots__ = ("_due_ns", "late_ns", "unit_ns")
 
-    def __init__(self, unit_ns: float, credit_ns: float) -> None:
+    def __init__(self, unit_ns: float, late_ns: float) -> None:
         """`unit_ns` is how long a unit takes to be earned."""
         self.unit_ns = unit_ns
-        self.credit_ns = credit_ns
-        self.due_ns = 0.0
+        self.late_ns = late_ns
+        self._due_ns: float | None = None
 
     def wait_ns(self, now_ns: int) -> int:
         """How long until one may go."""
-        return max(0, int(self.due_ns - self.credit_ns) + 1 - now_ns) if self.due_ns > now_ns + self.credit_ns else 0
+        return 0 if self._due_ns is None else max(0, round(self._due_ns) - now_ns)
 
     def take(self, now_ns: int, units: float) -> None:
         """One goes."""
-        self.due_ns = max(self.due_ns, float(now_ns)) + units * self.unit_ns
+        due_ns = now_ns if self._due_ns is None else max(self._due_ns, now_ns - self.late_ns)
+        self._due_ns = due_ns + units * self.unit_ns
 
     def correct(self, units: float) -> None:
         """What was taken has cost so much more than it was thought to, below 0 less."""
-        self.due_ns += units * self.unit_ns
+        if self._due_ns is not None:
+            self._due_ns += units * self.unit_ns

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from tensorix_loadtests._pacing._cadence import Cadence
-from tensorix_loadtests._pacing._tally import Sent, Tally
+from tensorix_loadtests._pacing._tally import Sent, Tally, requests_of
 
 __all__ = ["Flow"]
 
@@ -17,26 +17,43 @@ _CREDIT = 0.01
 # Requests on their way do not all take the same time, so that a window of the server's is not quite one of ours.
 _GUARD = 0.002
 _FEW = 20
-_CATCH_UP = 0.25
+# How many late ones may be made up for, and how near two may then be, in parts of the limit's own pace.
+_LATE = 2.5
+_NEAREST = 0.4
+# Of tokens less: what goes near to another takes what a server holds for both.
+_LATE_TOKENS = 1.0
+_NEAREST_TOKENS = 0.9
 
 
 class Flow:
     """At most `most` of a `limit` in any window, and evenly.
 
-    The pace is `most` a window, kept on the average; but two requests are never nearer than a quarter of the way from
-    that pace to the limit's own: lost time is made up for a little faster, not in a burst.
+    The pace is `most` a window, kept on the average: the few that went late are made up for, nearer to one another.
     """
 
-    __slots__ = ("_amount", "_rate", "_spacing", "cap", "limit", "most", "strict", "tally", "window_ns")
+    __slots__ = (
+        "_amount",
+        "_late",
+        "_nearest",
+        "_rate",
+        "_spacing",
+        "cap",
+        "limit",
+        "most",
+        "strict",
+        "tally",
+        "window_ns",
+    )
 
     def __init__(self, limit: float, most: float, window_ns: int, amount: Callable[[Sent], float]) -> None:
         self._amount = amount
+        of_requests = amount is requests_of
+        self._late, self._nearest = (_LATE, _NEAREST) if of_requests else (_LATE_TOKENS, _NEAREST_TOKENS)
         self.window_ns = window_ns
         self.tally = Tally(round(window_ns * (1 + _GUARD)), amount)
         self._rate = Cadence(1.0, 0.0)
         self._spacing = Cadence(1.0, 0.0)
         self.strict = False
-        """Two requests are never nearer than the pace: lost time stays lost."""
         self.set(limit, most)
 
     def set(self, limit: float, most: float) -> None:
@@ -47,17 +64,22 @@ class Flow:
         window_ns = self.window_ns
         rate, spacing = self._rate, self._spacing
         rate.unit_ns = window_ns / most
-        spacing.unit_ns = rate.unit_ns - (rate.unit_ns - window_ns / max(limit, most)) * _CATCH_UP
-        rate.credit_ns = max(_GRAIN_NS, window_ns * _CREDIT)
-        spacing.credit_ns = 0.0
+        spacing.unit_ns = rate.unit_ns if self.strict else self._nearest * window_ns / max(limit, most)
+        rate.late_ns = max(_GRAIN_NS, window_ns * _CREDIT)
+        if self.strict:
+            spacing.late_ns = 0.0
+
+    def be_strict(self) -> None:
+        """From now on no two are nearer than the pace: lost time stays lost."""
+        self.strict = True
+        self.set(self.limit, self.most)
 
     def wait_ns(self, now_ns: int, units: float) -> int:
         """How long until so much may go."""
         rate, spacing = self._rate, self._spacing
-        if self.strict:
-            spacing.unit_ns = rate.unit_ns
-        spacing.credit_ns = 0.0 if self.strict else max(0.0, _GRAIN_NS - units * spacing.unit_ns / 2)
-        rate.credit_ns = max(rate.credit_ns, units * rate.unit_ns)
+        if not self.strict:
+            spacing.late_ns = max(0.0, _GRAIN_NS - units * spacing.unit_ns / 2)
+            rate.late_ns = max(rate.late_ns, self._late * units * rate.unit_ns)
         fits_at_ns = self.tally.fits_at_ns(now_ns, units, self.cap)
         return max(fits_at_ns - now_ns, rate.wait_ns(now_ns), spacing.wait_ns(now_ns))
 

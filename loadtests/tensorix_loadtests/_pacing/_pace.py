@@ -13,7 +13,7 @@ from tensorix_loadtests._pacing._flow import Flow
 from tensorix_loadtests._pacing._refusals import Hint, read_hint
 from tensorix_loadtests._pacing._remaining import Remaining
 from tensorix_loadtests._pacing._spread import Spread
-from tensorix_loadtests._pacing._tally import Sent, Tally
+from tensorix_loadtests._pacing._tally import Sent, Tally, requests_of
 from tensorix_loadtests.plan import Limits
 from tensorix_records import RequestRecord
 
@@ -30,12 +30,10 @@ _TELLING = 1.15
 _DOUBT = 0.01
 _FAR = 1000
 _TWICE = 2
+_TWO_WINDOWS = 2.1
+_LATE_AND_NEAR = 3
 _NEXT = 1.01
 _OFTEN = 12
-
-
-def _requests(one: Sent) -> float:
-    return one.requests
 
 
 def _likely(one: Sent) -> float:
@@ -59,7 +57,7 @@ class KeyPace:
         self._requests: Flow | None = None
         self._tokens: Flow | None = None
         self._held = Tally(self._window_ns, self._mixed)
-        self._all = Tally(self._window_ns, _requests)
+        self._all = Tally(self._window_ns, requests_of)
         self._more: list[tuple[str, Flow]] = []
         self._most_in_flight: int | None = None
         self._in_flight = 0
@@ -78,7 +76,8 @@ class KeyPace:
         self._heard = {"requests": Remaining(), "tokens": Remaining()}
         self._reserves = False
         """Whether the server is known to hold the most that may be generated until a request has ended."""
-        self._votes = 0
+        self._tight = 0
+        """How often a request was refused because it was too near to another."""
         self._held_back_ns = 0
         """For how long only what may be held for requests under way was in the way of the next, and of all so far."""
         self._held_ns = 0
@@ -219,7 +218,7 @@ class KeyPace:
     def _limit_requests(self, limit: int, *, at_most: float | None = None) -> None:
         most = max(1.0, (share_of(limit, self._share) if at_most is None else at_most) / self._parts)
         if self._requests is None:
-            self._requests = Flow(limit, most, self._window_ns, _requests)
+            self._requests = Flow(limit, most, self._window_ns, requests_of)
             self._carry_over(self._requests)
         else:
             self._requests.set(limit, most)
@@ -360,8 +359,8 @@ class KeyPace:
         assert hint.window_s is not None
         return flow is None or hint.amount / hint.window_s < flow.limit / (self._window_ns / 1e9) * 0.999
 
-    def _obey(self, now_ns: int, hint: Hint, known_ns: int | None) -> None:
-        """The server stated another limit: keep to that too."""
+    def _obey(self, now_ns: int, hint: Hint, known_ns: int | None, why: str = "the server stated it") -> None:
+        """There is another limit: keep to that too."""
         assert hint.amount is not None
         assert hint.window_s is not None
         assert hint.what is not None
@@ -372,18 +371,18 @@ class KeyPace:
                 self._hold_until_ns = now_ns + (known_ns if known_ns is not None else window_ns)
                 return
         most = max(1.0, hint.amount * self._share / self._parts)
-        flow = Flow(hint.amount / self._parts, most, window_ns, _requests if hint.what == "requests" else _likely)
+        flow = Flow(hint.amount / self._parts, most, window_ns, requests_of if hint.what == "requests" else _likely)
         self._carry_over(flow)
         self._more.append((hint.what, flow))
         self._hold_until_ns = now_ns + (known_ns if known_ns is not None else min(window_ns, self._window_ns))
-        self._say(f"a limit of {hint.amount} {hint.what} in {hint.window_s:g} s besides: the server stated it")
+        self._say(f"a limit of {hint.amount} {hint.what} in {hint.window_s:g} s besides: {why}")
 
     def _is_of_tokens(self, one: Sent, hint: Hint) -> bool:
         if self._tokens is None or hint.what == "requests":
             return False
         if hint.what == "tokens" or self._requests is None:
             return True
-        requests = self._counted(one, _requests) / self._requests.limit
+        requests = self._counted(one, requests_of) / self._requests.limit
         return requests < _NEAR and self._counted(one, self._reserved_of) / self._tokens.limit > requests
 
     def _counted(self, one: Sent, amount: Callable[[Sent], float]) -> float:
@@ -423,7 +422,8 @@ class KeyPace:
         """Whether a server that never gives back would have refused now, and not before."""
         assert self._tokens is not None
         in_window, in_bucket = kept / self._tokens.limit, self._lack / self._tokens.limit
-        return in_window <= 2.1 or abs(in_bucket - 1) <= 1 - _NEAR
+        # From nothing to twice a window, whose edges nobody knows; a bucket lets pass what it holds, and what flows back.
+        return (in_window <= _TWO_WINDOWS and not self._reserves) or abs(in_bucket - 1) <= 1 - _NEAR
 
     def _charge(self, charging: Charging) -> None:
         """From now on, and for what was sent before, another count."""
@@ -439,13 +439,19 @@ class KeyPace:
         requests = self._requests
         if requests is None:
             return
-        count = self._counted(one, _requests)
+        count = self._counted(one, requests_of)
         before = next((other for other in self._all.newest() if other.number < one.number), None)
-        if count < _NEAR * requests.limit and before is not None and self._is_next_to(one, before, requests):
-            # Right behind another, on its way a little faster: a bucket that holds hardly more than one.
+        few = sum(1 for other in self._all.since(one.at_ns - _SECOND_NS) if other.number < one.number) <= _LATE_AND_NEAR
+        if (
+            count < _NEAR * requests.limit
+            and before is not None
+            and (self._is_next_to(one, before, requests) or (few and self._tight < _TWICE))
+        ):
+            # Right behind another, or on its way a little faster: a bucket that holds hardly more than one.
             self._hold_until_ns = now_ns + (known_ns or round(self._window_ns / requests.most))
             self._slower("requests", requests, 0.95 if requests.strict else 0.98)
-            requests.strict = True
+            self._tight += 1
+            requests.be_strict()
         else:
             self._miscounted(now_ns, one, "requests", requests, count, known_ns)
 
@@ -464,12 +470,15 @@ class KeyPace:
             # Ours is nearly right: somebody's clock, a refused request that counts.
             self._slower(what, flow, 0.97)
             self._hold_until_ns = now_ns + (known_ns if known_ns is not None else self._window_ns // 20)
+        elif flow.strict:
+            self._slower(what, flow, 0.95)
+            self._hold_until_ns = now_ns + (known_ns or round(self._window_ns / flow.most))
         elif known_ns is not None and known_ns > _SECOND_NS and age_ns < self._window_ns:
             self._hold_until_ns = now_ns + known_ns
             self._say(f"the key's {what} were used before this run: waiting as long as the server said")
         elif what == "requests" and age_ns < min(1.5 * _SECOND_NS, self._window_ns / 2) and counted >= 1:
             second = max(1, sum(1 for other in self._all.since(one.at_ns - _SECOND_NS) if other.number < one.number))
-            self._obey(now_ns, Hint("requests", second, 1.0), None)
+            self._obey(now_ns, Hint("requests", second, 1.0), None, "no more passed")
         elif age_ns < self._window_ns:
             # Whatever was used before this run is forgotten a window after it began.
             self._hold_until_ns = self._began_ns + self._window_ns

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Sent", "Tally"]
+__all__ = ["Sent", "Tally", "requests_of"]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +32,11 @@ class Sent:
     """When it really went, behind the opening of a connection; known once it has ended."""
     in_flight_then: int = 0
     """How many were under way when it went, without it."""
+
+
+def requests_of(one: Sent) -> float:
+    """What it takes of a limit of requests."""
+    return one.requests
 
 
 class Tally:
