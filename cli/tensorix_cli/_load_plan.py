@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tensorix_api.errors import SettingsError
@@ -29,6 +30,7 @@ from tensorix_loadtests.plan import (
     read_prices,
     read_think_time,
 )
+from tensorix_loadtests.prompts import survey
 from tensorix_loadtests.schedules import check_schedule
 
 __all__ = ["plan_of"]
@@ -36,6 +38,7 @@ __all__ = ["plan_of"]
 T = TypeVar("T")
 
 # Files of these names are no plain lines of text.
+_LARGE_BYTES = 64 << 10
 _STRUCTURED = {".jsonl", ".json", ".csv", ".ndjson"}
 
 
@@ -67,6 +70,8 @@ def plan_of(given: Mapping[str, Any], settings: Settings, texts: Mapping[str, An
     plan = _plan(given, settings, requests, arrivals, source, prompts, models, dict(texts))
     if arrivals is not None and arrivals.replay is not None:
         check_schedule(plan)
+    # The whole of a file, before anything is sent.
+    survey(plan)
     return plan
 
 
@@ -135,7 +140,9 @@ def _prompting(given: Mapping[str, Any]) -> tuple[Prompting, tuple[str, ...]]:
     files = list(given["prompt_files"] or [])
     form = given["prompt_format"] or "auto"
     path = None
-    if form != "text" and len(files) == 1 and (form != "auto" or files[0].suffix.lower() in _STRUCTURED):
+    if form == "auto" and files and files[0].suffix.lower() not in _STRUCTURED:
+        form = "text"
+    if len(files) == 1 and (form != "text" or (not given["prompts"] and _is_large(files[0]))):
         path = str(files.pop().absolute())
     elif form not in ("auto", "text"):
         raise SettingsError(f"--prompt-format {form} is for one --prompt-file: give one")
@@ -154,6 +161,14 @@ def _prompting(given: Mapping[str, Any]) -> tuple[Prompting, tuple[str, ...]]:
         ),
     )
     return source, _options.prompts(given["prompts"] or [], files)
+
+
+def _is_large(path: Path) -> bool:
+    """Whether a file of lines is read as it is needed, rather than put into the plan."""
+    try:
+        return path.stat().st_size > _LARGE_BYTES
+    except OSError:
+        return False
 
 
 def _spending(given: Mapping[str, Any]) -> Spending:

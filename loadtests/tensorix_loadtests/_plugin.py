@@ -30,11 +30,14 @@ from tensorix_loadtests.plan import (
     DEFAULT_PROMPT,
     Limits,
     LoadPlan,
+    Prompting,
     Spending,
     check_body,
     parse_key_variables,
+    read_lengths,
     read_prices,
 )
+from tensorix_loadtests.prompts import survey
 
 __all__ = ["install"]
 
@@ -58,6 +61,10 @@ def _add_options(parser: Any, **_: Any) -> None:
     group.add_argument("--requests", type=int, default=0, help="end after so many requests (default: no end)")
     group.add_argument("--max-tokens", type=int, default=64, help="bound on each answer (default: 64)")
     group.add_argument("--prompt", default=DEFAULT_PROMPT, help="what to ask")
+    group.add_argument("--prompt-file", default="", help="prompts: messages (JSONL), ShareGPT's format, CSV or lines")
+    group.add_argument("--prompt-tokens", default="", help="made-up prompts so long: 500, lognormal:500,300, …")
+    group.add_argument("--answer-tokens", default="", help="bounds of the answers, in the same forms")
+    group.add_argument("--turns", default="", help="conversations of so many turns, with the model's own answers")
     group.add_argument("--limit-requests", type=int, help="requests a window that the key may make, if you know")
     group.add_argument("--limit-tokens", type=int, help="tokens a window that the key may use, if you know")
     group.add_argument("--limit-window", type=float, help="the limiter's window in seconds, if it is not a minute")
@@ -68,6 +75,9 @@ def _add_options(parser: Any, **_: Any) -> None:
     group.add_argument("--prices", default="", help="what a million tokens of each model cost (a file, TOML or JSON)")
     group.add_argument("--key-env", default="", help="the environment variables of several keys, with commas")
     group.add_argument("--retries", type=int, help="try a request that got a 429 again, so often (default: 0)")
+    group.add_argument("--slo", default="", help="objectives, with semicolons: 'ttft_p95 < 800ms; error_rate < 1%%'")
+    group.add_argument("--good", default="", help="what a good request is, for goodput: 'ttft < 800ms; itl < 50ms'")
+    group.add_argument("--stop-on", default="", help="brakes: 'error_rate > 20%% for 10s; slo for 1m'")
 
 
 def _begin(environment: Any) -> LoadRun:
@@ -86,6 +96,12 @@ def _begin(environment: Any) -> LoadRun:
         endless=not (run_time or options.requests),
         max_tokens=options.max_tokens,
         prompts=(options.prompt,),
+        prompting=Prompting(
+            path=options.prompt_file or None,
+            prompt_tokens=read_lengths(options.prompt_tokens) if options.prompt_tokens else None,
+            answer_tokens=read_lengths(options.answer_tokens) if options.answer_tokens else None,
+            turns=read_lengths(options.turns) if options.turns else None,
+        ),
         limits=Limits.of(
             settings.base_url,
             # What a form of the web page holds comes as text, where the option had no value yet.
@@ -94,8 +110,11 @@ def _begin(environment: Any) -> LoadRun:
             window_s=_number(float, options.limit_window),
         ),
         spending=_spending(options),
+        goals=Goals(objectives=_several(options.slo), good=_several(options.good), brakes=_several(options.stop_on)),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
+    # The whole file, before anything is sent.
+    survey(plan)
     out = Path(options.out) if options.out else _new_folder()
     classes = {
         item.__name__: {"fixed_count": item.fixed_count} if item.fixed_count else {"weight": item.weight}
@@ -139,6 +158,10 @@ def _new_folder() -> Path:
             break
         path = first.with_name(f"{first.name}-{number}")
     return path
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(";") if part.strip())
 
 
 def _number(kind: Callable[[Any], Any], value: Any) -> Any:
@@ -349,7 +372,23 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     if run.trouble:
         sys.stderr.write(f"tensorix: error: {run.trouble}\n")
         environment.process_exit_code = 1
+    if run.plan.goals.objectives and run.path is not None:
+        _judge(environment, run.path)
     sys.stderr.write(f"tensorix: run folder {run.path}; its report: tensorix report {run.path}\n")
+
+
+def _judge(environment: Any, path: Path) -> None:
+    """Say what became of the objectives; the exit status is 1 where one is broken, 3 where not enough is known."""
+    try:
+        found = verdict(Run.open(path))
+    except TensorixError as error:
+        sys.stderr.write(f"tensorix: error: {error}\n")
+        environment.process_exit_code = 1
+        return
+    for one in found.judged:
+        sys.stderr.write(f"tensorix: {one.objective.text}: {one.standing} ({one.reason})\n")
+    if found.standing == "broken" or (found.standing == "unknown" and not environment.process_exit_code):
+        environment.process_exit_code = 1 if found.standing == "broken" else 3
 
 
 def install() -> None:
