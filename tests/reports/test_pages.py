@@ -89,12 +89,16 @@ def _keys(value: Any) -> set[str]:
 
 def test_every_key_of_the_summary_is_documented(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """SUMMARY.md names every key, and no key that is not there."""
-    records = [*_limited(request_at), request_at(50, 50, remaining_requests=9)]
-    keys = _keys(json.loads(write_report(make_run(records)).summary.read_text()))
+    scheduled = {"schedule_index": 0, "intended_at_ns": -1, "user_ready_at_ns": -2}
+    records = [*_limited(request_at), request_at(50, 50, remaining_requests=9, **scheduled)]
+    events = [(9.0, "saturated", {"what": "cpu", "words": "it was busy", "advice": "take two"})]
+    goals = {"objectives": ["ttft_p95 < 1s"], "good": ["ttft < 1s"], "brakes": []}
+    keys = _keys(json.loads(write_report(make_run(records, events, asked={"goals": goals})).summary.read_text()))
     text = (Path(__file__).parents[2] / "reports" / "SUMMARY.md").read_text()
     named = set(re.findall(r"`(?:run\.)?([a-z0-9_]+)`", text))
     assert keys - named == set()
     values = {"usage", "chunks", "good", "notice", "problem", "unknown", "care", "429", "null", "_s"}
+    values |= {"met", "broken", "ns", "1"}
     assert named - keys == values | {"told", "documented", "assumed", "measured"}
 
 
