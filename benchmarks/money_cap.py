@@ -7,8 +7,9 @@ of its journal (or while it starts), or meets the end of its credit, and is resu
 ends it. What was really spent is what the simulator made, prompt and answer, at the prices: of requests that were cut,
 cancelled or never recorded too. The cap is large against the worst case of a request, as caps are.
 
-With `--faults` streams are cut, reset, broken by an error or stalled, answers come without usage, and statuses of 500:
-then what was spent is only held from above, in all and for each request that has a record.
+With `--faults` connections are reset, streams cut, broken or stalled, there are error events and statuses of 500, and
+every other kill is a cancelling of what is under way: then what was spent is held from above only, in all and for each
+request that has a record.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ FAULTS = (
     "malformed after 2 chunks, rate 2%",
     "stall 3s after 3 chunks, rate 0.3%",
 )
-_MOST_ENGINES = 12
+_MOST_ENGINES = 20
 _PATIENCE_S = 120.0
+_NOT_BEGUN = 2
 
 
 @dataclass
@@ -112,8 +114,13 @@ def case_of(seed: int, base_url: str) -> Case:
     return Case(plan, (prompt, completion), kills, credit, {name: f"sk-{seed}-{name}" for name in names})
 
 
-def run_engine(case: Case, folder: Path, plan: dict[str, Any], *, resume: bool, kill_at: float | None) -> None:
-    """One engine, to its end or its kill: when its journal has grown by `kill_at` bytes, or after -`kill_at` s."""
+def run_engine(
+    case: Case, folder: Path, plan: dict[str, Any], *, resume: bool, kill_at: float | None, cancel: bool = False
+) -> int:
+    """One engine, to its end or its kill: when its journal has grown by `kill_at` bytes, or after -`kill_at` s.
+
+    With `cancel` it is not killed: told to end, and to cancel what is under way. Returns its exit status.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCUST", "TENSORIX"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "tensorix_loadtests", "--out", str(folder), *(["--resume"] if resume else [])],
@@ -135,10 +142,16 @@ def run_engine(case: Case, folder: Path, plan: dict[str, Any], *, resume: bool, 
                 if in_start or (kill_at >= 0 and _size(journal) - began > kill_at):
                     break
             time.sleep(0.005)
+        if cancel and process.poll() is None:
+            for _ in range(2):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.003)
+            process.wait(_PATIENCE_S)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait()
+    return process.returncode
 
 
 def _size(path: Path) -> int:
@@ -164,12 +177,16 @@ def one(seed: int, sim: Simulator, truth: Path, folder: Path, *, faults: bool) -
         kill_at = None
         if ends["killed"] < case.kills:
             kill_at = -rng.uniform(0.2, 2.0) if rng.random() < 0.15 else rng.uniform(0, 20_000)
-        run_engine(case, folder, plan, resume=begun, kill_at=kill_at)
-        if not (folder / "manifest.json").exists():
-            ends["killed"] += 1
+        cancel = faults and kill_at is not None and kill_at > 0 and rng.random() < 0.5
+        status = run_engine(case, folder, plan, resume=begun, kill_at=kill_at, cancel=cancel)
+        if status == _NOT_BEGUN or not (folder / "manifest.json").exists():
+            # A fault met its look at the server, or it was killed before that.
+            ends["not begun" if status == _NOT_BEGUN else "killed"] += 1
             continue
         end = Run.open(folder).manifest["end_reason"] or "killed"
         ends[end] += 1
+        # Its number of kills is used up by cancelling too.
+        case.kills -= end == "interrupted"
         if end == "payment":
             sim.change(credit_tokens=None)
         if end == "budget":
@@ -256,6 +273,7 @@ def _said(outcomes: list[Outcome], *, faults: bool) -> int:
         "runs": len(outcomes),
         "engines": ends.total(),
         "killed": ends["killed"],
+        "cancelled": ends["interrupted"],
         "ended by 402": ends["payment"],
         "requests": sum(outcome.requests for outcome in outcomes),
         "share of the cap spent: least, median, most": f"{shares[0]:.4f}, {median(shares):.4f}, {shares[-1]:.4f}",
