@@ -53,11 +53,10 @@ class _Condition:
     bound (as many as a percentile needs beyond it), and all of them otherwise. A rate needs a whole window.
     """
 
-    def __init__(self, when: Objective, over_s: float, criteria: Sequence[Criterion], part: float, now: float) -> None:
+    def __init__(self, when: Objective, over_s: float, criteria: Sequence[Criterion], now: float) -> None:
         self.when = when
         self._over_s = over_s
         self._criteria = criteria
-        self._part = part
         self._began = now
         self._sums, self._new = _Sums(), _Sums()
         self._kept: deque[tuple[float, _Sums]] = deque()
@@ -108,8 +107,7 @@ class _Condition:
         if now - self._began < self._over_s:
             return None
         amount = self._sums.amount if self.when.name == "output_tokens" else self._sums.hits
-        # Of one process among several: each has its part of the whole.
-        rate = amount / self._over_s / self._part
+        rate = amount / self._over_s
         return f"{rate:.3g}/s" if self.when.holds(rate) else None
 
     def _time(self, share: float) -> str | None:
@@ -155,7 +153,7 @@ def _broken(objective: Objective) -> Objective:
 class Brakes:
     """A listener that ends a run by `stop`, with words, once one of its brakes says so.
 
-    Each of several processes judges its own requests; `part` is its share of the whole, by which rates are scaled.
+    Of several processes the master has it, which sees what all of them send.
     """
 
     def __init__(
@@ -163,7 +161,6 @@ class Brakes:
         goals: ReadGoals,
         stop: Callable[[str], None],
         *,
-        part: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stop = stop
@@ -175,7 +172,7 @@ class Brakes:
             _Held(
                 brake,
                 [
-                    _Condition(when, brake.over_s, goals.good, part, now)
+                    _Condition(when, brake.over_s, goals.good, now)
                     for when in ([brake.when] if brake.when is not None else broken)
                 ],
             )

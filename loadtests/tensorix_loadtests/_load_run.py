@@ -122,7 +122,7 @@ class LoadRun:
         self.listeners: list[Listener] = []
         """Told of each record, and of each second; what they raise is a defect."""
         if plan.goals.brakes:
-            self.listeners.append(Brakes(plan.goals.read(), lambda words: self.stop("brake", words), part=1 / share[1]))
+            self.listeners.append(Brakes(plan.goals.read(), lambda words: self.stop("brake", words)))
         self.users: Callable[[], int] = lambda: 0
         self.open_loop: OpenLoop | None = None
         self.asked_ns = 0

@@ -28,6 +28,7 @@ from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests.plan import (
     DEFAULT_PROMPT,
+    Goals,
     Limits,
     LoadPlan,
     Prompting,
@@ -38,6 +39,8 @@ from tensorix_loadtests.plan import (
     read_prices,
 )
 from tensorix_loadtests.prompts import survey
+from tensorix_records import Run
+from tensorix_records.judging import verdict
 
 __all__ = ["install"]
 

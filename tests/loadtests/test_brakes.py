@@ -35,13 +35,12 @@ class Seconds:
     brakes: tuple[str, ...]
     objectives: tuple[str, ...] = ()
     good: tuple[str, ...] = ()
-    part: float = 1.0
     now: float = 0.0
     words: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         goals = read_goals(self.objectives, self.good, self.brakes)
-        self.watching = Brakes(goals, self.words.append, part=self.part, clock=lambda: self.now)
+        self.watching = Brakes(goals, self.words.append, clock=lambda: self.now)
 
     def pass_by(self, seconds: int, *records: RequestRecord) -> float | None:
         """So many seconds with these records in each; when the brake was put on, in seconds."""
@@ -96,9 +95,9 @@ def test_an_objective_that_stays_broken_ends_it() -> None:
     assert "is broken" in run.words[0]
 
 
-def test_a_rate_needs_a_whole_window_and_is_scaled_to_the_whole() -> None:
-    """At the start too few have succeeded in any case; a process with half of the load sees half of the rate."""
-    assert Seconds(("successful < 1.5/s for 5s",), part=0.5).pass_by(60, _record()) is None
+def test_a_rate_needs_a_whole_window() -> None:
+    """At the start too few have succeeded in any case; from the tenth second on it is looked at."""
+    assert Seconds(("successful < 0.5/s for 5s",)).pass_by(60, _record()) is None
     assert Seconds(("successful < 1.5/s for 5s",)).pass_by(60, _record()) == 15
 
 
