@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from locust import events
@@ -25,10 +25,13 @@ from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
-from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, users_by_kind
+from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, MODELS, LoadPlan, Watching, users_by_kind
 from tensorix_loadtests.schedules import check_schedule
 
-__all__ = ["log_to", "main", "run_plan", "user_classes"]
+if TYPE_CHECKING:
+    from tensorix_loadtests._watching import Watch
+
+__all__ = ["log_to", "main", "open_watch", "run_plan", "user_classes"]
 
 # Past every timeout of a request: those in flight end by themselves first.
 _DRAIN_MARGIN_S = 5.0
@@ -100,6 +103,7 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = Fa
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, interrupt)
+    watch = open_watch(plan)
     run = (LoadRun.resume if resume else LoadRun.begin)(plan, out, key)
     run.warn = lambda text: _say(f"warning: {text}")
     if run.warning:
@@ -120,6 +124,8 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = Fa
     where = f"a defect of this program; {out / 'engine.log'} has the details"
     environment.events.user_error.add_listener(TaskErrors(run, most=1, where=where))
     try:
+        if watch is not None:
+            watch.attach(run, environment, _say)
         run.phase("ramp")
         if plan.arrivals is not None:
             _send_arrivals(run, environment)
@@ -131,7 +137,18 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = Fa
         runner.quit()
     finally:
         run.end()
+        if watch is not None:
+            watch.close()
     return run
+
+
+def open_watch(plan: LoadPlan) -> Watch | None:
+    """What else is to look on, listening already; None where nothing was asked for. Raises SettingsError."""
+    if plan.watching == Watching():
+        return None
+    from tensorix_loadtests._watching import Watch
+
+    return Watch(plan.watching)
 
 
 def _send_arrivals(run: LoadRun, environment: Any) -> None:

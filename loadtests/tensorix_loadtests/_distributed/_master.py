@@ -128,7 +128,7 @@ class Master:
 
         `with_key`: the master itself has a key, so the workers need theirs.
         """
-        told = plan.to_dict() | {"headers": dict.fromkeys(plan.headers, "")}
+        told = plan.to_dict() | {"headers": dict.fromkeys(plan.headers, ""), "watching": {}}
         present = [member for member in self._all() if self._is_alive(member)]
         if not present:
             raise SettingsError("no worker is there: start some with --worker, from the same locustfile")
@@ -376,6 +376,8 @@ class Master:
         for text in data["events"]:
             event = json.loads(text)
             event["t_unix_ns"] = int(event["t_unix_ns"]) + late
+            if event["kind"] == "worker_second":
+                run.workers[part.process_id] = event
             part.writer.event(event.pop("kind"), **event)
 
     # clocks

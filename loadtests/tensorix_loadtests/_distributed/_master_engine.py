@@ -20,7 +20,7 @@ from locust.env import Environment
 from tensorix_api.errors import SettingsError
 from tensorix_api.secret import Secret
 from tensorix_loadtests._distributed._master import Master
-from tensorix_loadtests._engine import log_to, user_classes
+from tensorix_loadtests._engine import log_to, open_watch, user_classes
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests.plan import LoadPlan, Machines
 from tensorix_records import Run
@@ -122,6 +122,7 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
         gevent.signal_handler(number, interrupt)
     Run.check_creatable(out)
     machines = plan.machines
+    watch = open_watch(plan)
     environment: Any = Environment(
         user_classes=user_classes(plan),
         events=events,
@@ -150,11 +151,15 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
         environment.events.spawning_complete.add_listener(lambda **_: run.phase("steady"))
         try:
             begun = True
+            if watch is not None:
+                watch.attach(run, environment, say)
             _conduct(run, master, runner)
         finally:
             run.end()
         return run
     finally:
+        if watch is not None:
+            watch.close()
         master.close()
         runner.quit()
         if begun:

@@ -16,7 +16,7 @@ from tensorix_loadtests.plan._prompt_texts import read_lengths, read_models
 from tensorix_loadtests.plan._prompting import Lengths, Prompting
 from tensorix_loadtests.plan._spending import Spending, parse_key_variables, parse_money
 from tensorix_loadtests.plan._timeouts import Timeouts
-from tensorix_loadtests.plan._watching import Watching
+from tensorix_loadtests.plan._watching import Watching, is_loopback, read_address
 
 __all__ = [
     "CHAT_STREAMED",
@@ -40,8 +40,10 @@ __all__ = [
     "Watching",
     "arrivals_of",
     "check_body",
+    "is_loopback",
     "parse_key_variables",
     "parse_money",
+    "read_address",
     "read_lengths",
     "read_models",
     "read_prices",
