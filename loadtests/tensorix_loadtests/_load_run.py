@@ -123,6 +123,8 @@ class LoadRun:
         """Told of each record, and of each second; what they raise is a defect."""
         if plan.goals.brakes:
             self.listeners.append(Brakes(plan.goals.read(), lambda words: self.stop("brake", words)))
+        self.workers: dict[str, Mapping[str, Any]] = {}
+        """What each process that sends said last of how it does, where this one only gathers what they saw."""
         self.users: Callable[[], int] = lambda: 0
         self.open_loop: OpenLoop | None = None
         self.asked_ns = 0

@@ -22,10 +22,12 @@ from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
 from tensorix_loadtests._distributed._master import Master
 from tensorix_loadtests._distributed._worker import Worker
+from tensorix_loadtests._engine import open_watch
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
+from tensorix_loadtests._watching.plain_locust import add_tab, look_on
 from tensorix_loadtests.plan import (
     DEFAULT_PROMPT,
     Goals,
@@ -33,6 +35,7 @@ from tensorix_loadtests.plan import (
     LoadPlan,
     Prompting,
     Spending,
+    Watching,
     check_body,
     parse_key_variables,
     read_lengths,
@@ -77,6 +80,8 @@ def _add_options(parser: Any, **_: Any) -> None:
     group.add_argument("--cap-cost", type=float, help="never spend more, by the prices of --prices")
     group.add_argument("--prices", default="", help="what a million tokens of each model cost (a file, TOML or JSON)")
     group.add_argument("--key-env", default="", help="the environment variables of several keys, with commas")
+    group.add_argument("--prometheus", default="", help="a page of metrics while a test runs, HOST:PORT")
+    group.add_argument("--otlp", action="store_true", help="metrics to a collector, by the OTEL_* variables")
     group.add_argument("--retries", type=int, help="try a request that got a 429 again, so often (default: 0)")
     group.add_argument("--slo", default="", help="objectives, with semicolons: 'ttft_p95 < 800ms; error_rate < 1%%'")
     group.add_argument("--good", default="", help="what a good request is, for goodput: 'ttft < 800ms; itl < 50ms'")
@@ -113,6 +118,7 @@ def _begin(environment: Any) -> LoadRun:
             window_s=_number(float, options.limit_window),
         ),
         spending=_spending(options),
+        watching=Watching(prometheus=options.prometheus or None, otlp=bool(options.otlp)),
         goals=Goals(objectives=_several(options.slo), good=_several(options.good), brakes=_several(options.stop_on)),
         label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
     )
@@ -127,7 +133,14 @@ def _begin(environment: Any) -> LoadRun:
     if master is not None:
         master.gather_all(_HELLO_S)
         master.prepare(plan, settings.api_key is not None, f"p{os.getpid()}")
-    run = LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+    environment.tensorix_watch = watch = open_watch(plan)
+    try:
+        run = LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+        look_on(run, environment)
+    except BaseException:
+        if watch is not None:
+            watch.close()
+        raise
     run.users = lambda: environment.runner.user_count
     if master is not None:
         try:
@@ -136,6 +149,8 @@ def _begin(environment: Any) -> LoadRun:
             run.stop("defect", str(error))
             master.end()
             run.end()
+            if watch is not None:
+                watch.close()
             raise
     return run
 
@@ -186,6 +201,7 @@ def _check_class(user_class: type[Any]) -> None:
 def _on_init(environment: Any, runner: Any, **_: Any) -> None:
     environment.tensorix_run = environment.tensorix_master = environment.tensorix_worker = None
     environment.tensorix_interrupted = False
+    add_tab(environment)
     if isinstance(runner, MasterRunner):
         environment.tensorix_master = Master(runner)
         # Added behind Locust's own, so that it is called before it: that one stops the test.
@@ -372,6 +388,8 @@ def _on_test_stop(environment: Any, **_: Any) -> None:
     environment.tensorix_run = None
     environment.tensorix_interrupts.close()
     run.end()
+    if environment.tensorix_watch is not None:
+        environment.tensorix_watch.close()
     if run.trouble:
         sys.stderr.write(f"tensorix: error: {run.trouble}\n")
         environment.process_exit_code = 1
