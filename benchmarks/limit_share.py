@@ -2,9 +2,9 @@
 
     python benchmarks/limit_share.py [--window 5] [--windows 5] [--at-once 6] [--only TEXT] [--tokens]
 
-For every kind of limiter, header mode and lie of the simulator, streamed and not: an engine of its own with eight users,
-bound by 60 requests a window, or with `--tokens` by tokens, in every way of charging that the simulator has. Counted by
-the simulator's truth: the requests that it let pass (the tokens of those that ended) from the first on, as a share of
+For every kind of limiter, header mode and lie of the simulator, streamed and not: an engine of its own with eight
+users, bound by 60 requests a window, or with `--tokens` by tokens, in every way of charging that the simulator has.
+Counted by the simulator's truth: the requests that it let pass (the tokens of those that ended) from the first on, as a share of
 what the limit allows in the time, and its 429s. A row that has less than 90 % or more than one 429 is marked.
 """
 
@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, Limits, LoadPlan, Spending
+from tensorix_loadtests.plan import CHAT_STREAMED, CHAT_UNSTREAMED, DEFAULT_PROMPT, Limits, LoadPlan, Spending
 from tensorix_simulator import Simulator
 
 SHARE = 0.95
 REQUESTS = 60
-TOKENS = 12_000
+TOKENS = 6000
+PROMPT = "Which of these words is the odd one out, and why? " * 8
 KINDS: dict[str, dict[str, Any]] = {
     "fixed_window": {},
     "clock_window": {},
@@ -85,7 +86,7 @@ def cases(tokens: bool) -> Iterator[Case]:
 def play(case: Case, window_s: float, windows: int) -> tuple[float, int, list[str]]:
     """The share of the limit that was used, the 429s, and what the run said about the limits."""
     settings: dict[str, Any] = {"limiter": case.kind} | KINDS[case.kind] | HEADERS[case.headers]
-    rpm, tpm = (2000, TOKENS) if case.tokens else (REQUESTS, 2_000_000)
+    rpm, tpm = (300, TOKENS) if case.tokens else (REQUESTS, 2_000_000)
     with (
         tempfile.TemporaryDirectory() as folder,
         Simulator(
@@ -99,6 +100,7 @@ def play(case: Case, window_s: float, windows: int) -> tuple[float, int, list[st
             spawn_rate=100,
             duration_s=window_s * windows,
             max_tokens=100,
+            prompts=(PROMPT if case.tokens else DEFAULT_PROMPT,),
             mix={CHAT_STREAMED if case.streamed else CHAT_UNSTREAMED: 1.0},
             limits=Limits(requests=rpm, tokens=tpm, window_s=window_s, told=("requests", "tokens", "window_s")),
             spending=Spending(limit_share=SHARE),
@@ -138,10 +140,9 @@ def figures(
                 limit = min(limit, round(int(text.split()[0]) * window_s * windows))
         return len(passed) / limit, refused
     ends = [line for line in truth if line["event"] == "end" and line["n"] in passed]
-    used = sum(
-        line["prompt_tokens"] + (0 if case.charging == "prompt" and case.headers == "documented" else line["completion_tokens"])
-        for line in ends
-    )  # fmt: skip
+    # Where the headers show that answers are free, only prompts use the limit.
+    free = case.charging == "prompt" and case.headers == "documented"
+    used = sum(line["prompt_tokens"] + (0 if free else line["completion_tokens"]) for line in ends)
     return used / (tpm * windows), refused
 
 

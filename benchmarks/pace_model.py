@@ -17,6 +17,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tensorix_api.budget import Spend
@@ -87,11 +88,10 @@ class Server:
             if text.endswith("in flight"):
                 self.limiters.append(InFlight(int(text.split()[0]), name=text))
             else:
-                amount, rest = text.split(" ", 1)
-                resource, seconds = rest.split("/")
+                resource, seconds = text.split(" ", 1)[1].split("/")
                 own_ns = round(float(seconds.removesuffix("s")) * SECOND)
                 kind = "fixed" if case.kind == "gateway" else case.kind
-                self.limiters.append(self._made(kind, resource, int(amount), own_ns, text, gateway))
+                self.limiters.append(self._made(kind, resource, int(text.split()[0]), own_ns, text, gateway))
         self.limiter = AllOf(self.limiters)
         self.kept: dict[str, int] = {}
         if case.used_before:
@@ -125,6 +125,7 @@ class Server:
         ]
 
     def headers(self, now_ns: int) -> dict[str, Any]:
+        """What a response says, as the fields of a record."""
         case = self.case
         if case.headers == "none" or (case.headers == "litellm" and case.stream):
             return {}
@@ -153,7 +154,7 @@ def record_of(**fields: Any) -> RequestRecord:
     return RequestRecord(**(fixed | fields))
 
 
-def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outcome:
+def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outcome:  # noqa: C901 - one world
     """Run one case."""
     rng = random.Random(case.seed)
     server = Server(case, rng)
@@ -184,6 +185,10 @@ def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outc
     def way_ns() -> int:
         return round(rng.expovariate(1 / 0.4e6) + 0.2e6)
 
+    def look_again(mine_ns: int, now_ns: int) -> None:
+        if mine_ns == asked_at:
+            gate(now_ns)
+
     def gate(now_ns: int) -> None:
         nonlocal waiting, asked_at
         while waiting and now_ns < end_ns:
@@ -191,13 +196,13 @@ def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outc
             if wait_ns:
                 when_ns = now_ns + wait_ns + round(rng.expovariate(1 / 0.7e6))
                 asked_at = when_ns
-                at(when_ns, lambda n, mine=when_ns: gate(n) if mine == asked_at else None)
+                at(when_ns, partial(look_again, when_ns))
                 return
             waiting -= 1
             token = pace.sent(now_ns, worst)
-            at(now_ns + way_ns(), lambda n, token=token, sent=now_ns: arrive(n, token, sent))
+            at(now_ns + way_ns(), partial(arrive, token, now_ns))
 
-    def arrive(now_ns: int, token: Any, sent_ns: int) -> None:
+    def arrive(token: Any, sent_ns: int, now_ns: int) -> None:
         reserve, kept = server.cost()
         decision = server.limiter.admit(now_ns, Cost(1, reserve))
         if not decision.admitted:
@@ -226,6 +231,7 @@ def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outc
         head: dict[str, Any] = server.headers(now_ns) if case.stream else {}
         first_ns = now_ns
         grant = decision.grant
+        assert grant is not None
 
         def end(n: int) -> None:
             total = case.prompt_tokens + answer

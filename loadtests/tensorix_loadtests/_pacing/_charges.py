@@ -56,11 +56,12 @@ def read_usage(one: Sent, record: RequestRecord) -> None:
 
 
 class Ratio:
-    """A share of the worst case, averaged over the last requests; the whole of it before the first has ended."""
+    """A share of the worst case, averaged over the last requests; a guess before the first has ended."""
 
-    __slots__ = ("_part", "_whole")
+    __slots__ = ("_guess", "_part", "_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, guess: float) -> None:
+        self._guess = guess
         self._part = self._whole = 0.0
 
     def add(self, part: float, whole: float) -> None:
@@ -70,4 +71,4 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        return self._part / self._whole if self._whole > 0 else 1.0
+        return self._part / self._whole if self._whole > 0 else self._guess

@@ -21,8 +21,8 @@ _FEW = 20
 _LATE = 2.5
 _NEAREST = 0.4
 # Of tokens less: what goes near to another takes what a server holds for both.
-_LATE_TOKENS = 1.0
-_NEAREST_TOKENS = 0.9
+_LATE_TOKENS = 2.5
+_NEAREST_TOKENS = 0.7
 
 
 class Flow:

@@ -30,6 +30,9 @@ _TELLING = 1.15
 _DOUBT = 0.01
 _FAR = 1000
 _TWICE = 2
+_FEW_OTHERS = 2
+# Of a worst case whose prompt counts by its bytes, before anything is known.
+_GUESS = 0.5
 _TWO_WINDOWS = 2.1
 _LATE_AND_NEAR = 3
 _NEXT = 1.01
@@ -67,7 +70,7 @@ class KeyPace:
         self._hold_until_ns = 0
         self._learned_ns = -1
         self._charging = Charging.USED
-        self._ratios = {charging: Ratio() for charging in Charging}
+        self._ratios = {charging: Ratio(1.0 if charging is Charging.RESERVED else _GUESS) for charging in Charging}
         self._said_limits: dict[str, int | None] = {}
         self._looked_ns = 0
         self._constant: set[str] = set()
@@ -248,7 +251,7 @@ class KeyPace:
             heard = self._heard[what]
             if left is None:
                 continue
-            believed = heard.hear(at_ns, left)
+            believed = heard.hear(at_ns, left, last.number + 1 if last else 0)
             if heard.nonsense == _TWICE:
                 self._say(f"the headers say that {left} {what} are left, which cannot be: they are not believed")
             if believed and (last is not None or self._number == 0):
@@ -305,7 +308,16 @@ class KeyPace:
             over_ns = at_ns + min(self._window_ns, reset_ns if reset_ns else self._window_ns)
             held = self._spread.holds
             ours = sum(1 for one in self._all.newest() if last and at_ns - self._window_ns < one.at_ns <= at_ns)
-            self._spread.hear(at_ns, left, last.number + 1 if last else 0, ours, flow.limit, over_ns)
+            count = last.number + 1 if last else 0
+            # Since it last rose, so since a window opened, where there are windows.
+            row = self._heard["requests"].heard[0]
+            others = row.remaining - left - (count - row.count)
+            if others > max(_FEW_OTHERS, (count - row.count) / 8):
+                over_ns = min(over_ns, max(at_ns, row.at_ns + self._window_ns))
+            else:
+                others = 0
+            if record.outcome != "throttled":
+                self._spread.hear(at_ns, left, count, ours, flow.limit, over_ns, others=others)
             if self._spread.holds and not held:
                 self._say("fewer requests are left than by our own count: what is left is made to last")
         elif last is not None and at_ns - self._looked_ns > self._window_ns / 40:
@@ -422,7 +434,7 @@ class KeyPace:
         """Whether a server that never gives back would have refused now, and not before."""
         assert self._tokens is not None
         in_window, in_bucket = kept / self._tokens.limit, self._lack / self._tokens.limit
-        # From nothing to twice a window, whose edges nobody knows; a bucket lets pass what it holds, and what flows back.
+        # Nobody knows the edges of windows: up to twice one may have passed. A bucket's is what it lacks.
         return (in_window <= _TWO_WINDOWS and not self._reserves) or abs(in_bucket - 1) <= 1 - _NEAR
 
     def _charge(self, charging: Charging) -> None:

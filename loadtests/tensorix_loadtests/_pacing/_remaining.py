@@ -17,6 +17,8 @@ class Heard:
     at_ns: int
     """When its head came."""
     remaining: int
+    count: int = 0
+    """How many we had sent by then, from the first."""
 
 
 class Remaining:
@@ -29,7 +31,7 @@ class Remaining:
         self.nonsense = 0
         """How often it was what cannot be."""
 
-    def hear(self, at_ns: int, remaining: int) -> bool:
+    def hear(self, at_ns: int, remaining: int, count: int) -> bool:
         """One response; False where its word is nonsense, or was overtaken by a later one."""
         if not 0 <= remaining < _ABSURD:
             self.nonsense += 1
@@ -38,7 +40,7 @@ class Remaining:
             return False
         if self.heard and remaining > self.heard[-1].remaining:
             self.heard.clear()
-        self.heard.append(Heard(at_ns, remaining))
+        self.heard.append(Heard(at_ns, remaining, count))
         if len(self.heard) > _MANY:
             del self.heard[1 : _MANY // 2]
         return True

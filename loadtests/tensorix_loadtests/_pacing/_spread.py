@@ -39,11 +39,14 @@ class Spread:
         """Whether less is left than by our own count."""
         return self._episode is not None and not self.is_of_another_limit
 
-    def hear(self, at_ns: int, left: int, count: int, ours: float, limit: float, over_ns: int) -> None:
+    def hear(
+        self, at_ns: int, left: int, count: int, ours: float, limit: float, over_ns: int, *, others: int = 0
+    ) -> None:
         """A response said what is left; `count` is how many we sent by then, `ours` how many of them in the last
-        window, `over_ns` when the window that is open now is over at the latest.
+        window, `over_ns` when the window that is open now is over at the latest, `others` how much faster it fell than
+        we sent.
         """
-        if limit - ours - left <= max(_LITTLE, limit / 20):
+        if not others and limit - ours - left <= max(_LITTLE, limit / 20):
             self._episode = None
             return
         episode = self._episode
