@@ -200,7 +200,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if run.trouble:
         _say(f"error: {run.trouble}")
-    return 1 if run.end_reason in ("write_failed", "defect") else 0
+    return 1 if run.end_reason in ("write_failed", "defect", "schedule_broken", "prompts_broken") else 0
 
 
 def _say(line: str) -> None:

@@ -99,7 +99,7 @@ def _span_s(what: str, rate: float, duration_s: float | None, requests: int | No
     if duration_s is not None:
         return duration_s
     if requests is None or not rate:
-        raise SettingsError(f"{what} needs a time: give --duration")
+        raise SettingsError(f"{what} needs an end: give --duration" + (" or --requests" if rate else ""))
     return (2 * requests + 60) / rate
 
 
