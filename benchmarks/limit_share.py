@@ -4,8 +4,8 @@
 
 For every kind of limiter, header mode and lie of the simulator, streamed and not: an engine of its own with eight
 users, bound by 60 requests a window, or with `--tokens` by tokens, in every way of charging that the simulator has.
-Counted by the simulator's truth: the requests that it let pass (the tokens of those that ended) from the first on, as a share of
-what the limit allows in the time, and its 429s. A row that has less than 90 % or more than one 429 is marked.
+Counted by the simulator's truth: the requests that it let pass (the tokens of those that ended) from the first on, as a
+share of what the limit allows in the time, and its 429s. A row that has less than 90 % or more than one 429 is marked.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from tensorix_loadtests._call import Call
 from tensorix_loadtests._gate import Closed, Gate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._origin import Origin
-from tensorix_loadtests._preflight import choose_model
+from tensorix_loadtests._preflight import check_limits_known, choose_model
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._saturation import Saturation
 from tensorix_loadtests._session import Session
@@ -172,6 +172,7 @@ class LoadRun:
         Prompts(plan).close()
         session = open_session(plan, key)
         model, preflight, warning = choose_model(session, plan.ca_bundle, list(plan.models))
+        check_limits_known(plan, preflight)
         sink = FolderSink.create(out, plan, session, model, user_classes=user_classes)
         self = cls(plan, session, sink, model)
         self._journal = Journal(sink.run.path, session.process_id, new=True)

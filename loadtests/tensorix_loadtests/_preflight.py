@@ -8,11 +8,13 @@ from tensorix_api.errors import ErrorKind, PreflightError
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._client import LoadClient
 from tensorix_loadtests._origin import Origin
+from tensorix_loadtests._pacing import KeyPace
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._session import Session
+from tensorix_loadtests.plan import LoadPlan
 from tensorix_records import RequestRecord
 
-__all__ = ["choose_model"]
+__all__ = ["check_limits_known", "choose_model"]
 
 
 def choose_model(
@@ -44,6 +46,16 @@ def choose_model(
     if wanted and _lists_no_models(record):
         return wanted, record, f"whether the server has the model {wanted!r} is not known: it gave no list of models"
     raise PreflightError(_why(session, result, ca_bundle))
+
+
+def check_limits_known(plan: LoadPlan, record: RequestRecord) -> None:
+    """Raises PreflightError where a share of the limits is to be kept to and nobody told a limit."""
+    if plan.spending.limit_share is None:
+        return
+    pace = KeyPace(plan.limits, plan.spending.limit_share)
+    pace.seen(0, record)
+    if not pace.knows_a_limit:
+        raise PreflightError(f"{plan.base_url} tells no limit of this key to keep within: give --rpm, --tpm or both")
 
 
 def _unlisted(wanted: str, listed: tuple[str, ...]) -> str | None:
