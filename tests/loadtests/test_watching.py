@@ -298,7 +298,7 @@ def test_the_tab_shows_the_run_and_its_stop_button_ends_it(
         browser.events.clear()
         browser.call("Page.navigate", url=f"{base}/?tab=tensorix")
         inside = "document.querySelector('iframe')?.contentDocument"
-        browser.until(f"{inside}?.documentElement.dataset.drawn > 2")
+        browser.until(f"{inside}?.documentElement?.dataset.drawn > 2")
         captions = browser.value(
             f"[...{inside}.querySelectorAll('figcaption')].map((one) => one.textContent).join('|')"
         )

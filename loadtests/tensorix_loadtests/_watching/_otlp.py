@@ -26,9 +26,18 @@ from tensorix_api.errors import SettingsError
 __all__ = ["Sender"]
 
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _END_S = 5.0
 # Whose lines, one for each attempt, become one warning.
 _LOGGERS = ("opentelemetry.exporter.otlp", "opentelemetry.sdk.metrics._internal.export")
+
+
+def _number(text: str) -> float | None:
+    """What is no number the SDK itself passes over."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class _FirstLine(logging.Handler):
@@ -73,6 +82,8 @@ class Sender:
                 raise SettingsError(f"{name} is {protocol!r}: a load test sends its metrics by http/protobuf only")
             if protocol:
                 break
+        if (interval := _number(os.environ.get(_INTERVAL, ""))) is not None and not 1 <= interval < 1e10:
+            raise SettingsError(f"{_INTERVAL} is {interval:g}: write milliseconds, from 1")
         self.warn: Callable[[str], None] = lambda _: None
         self._told = False
         self._line = _FirstLine()
@@ -81,11 +92,14 @@ class Sender:
             logger.addHandler(self._line)
         try:
             self._exporter = OTLPMetricExporter()
-            self.reader = PeriodicExportingMetricReader(_Telling(self._exporter, self._exported))
         except Exception as error:  # noqa: BLE001  what OpenTelemetry does not take of its variables, or its files
             self.close_log()
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise SettingsError(f"OpenTelemetry does not take what one of the variables OTEL_* says ({said})") from None
+
+    def reader(self) -> PeriodicExportingMetricReader:
+        """What looks at the metrics now and then: made when there are some, since it begins at once."""
+        return PeriodicExportingMetricReader(_Telling(self._exporter, self._exported))
 
     def _exported(self, well: bool) -> None:
         if well:

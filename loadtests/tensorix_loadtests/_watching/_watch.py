@@ -62,7 +62,7 @@ class Watch:
         pages: list[tuple[Listening, Callable[..., Any]]] = []
         if self._sender is not None:
             self._sender.warn = lambda text: run.warn(run.session.redact(text, 500))
-            readers.append(self._sender.reader)
+            readers.append(self._sender.reader())
         if self._prometheus is not None:
             from opentelemetry.exporter.prometheus import PrometheusMetricReader
             from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -82,7 +82,6 @@ class Watch:
         if self._sender is not None and self._provider is not None:
             self._sender.end(self._provider)
         elif self._sender is not None:
-            self._sender.reader.shutdown(0)
             self._sender.close_log()
         elif self._provider is not None:
             self._provider.shutdown()
