@@ -14,6 +14,7 @@ __all__ = ["RECENT_S", "Progress"]
 RECENT_S = 10.0
 """How far back the figures of the last seconds look."""
 
+_ENDED_AS_ASKED = ("budget", "brake")
 _COLUMNS = (
     "user_class",
     "outcome",
@@ -142,7 +143,8 @@ class Progress:
                 self._seconds = {None: {"in_flight": event.get("in_flight", 0), "users": 0}}
             case "stop":
                 self.stop_reason = event.get("reason")
-                if event.get("words"):
+                # What is wrong the engine says itself.
+                if self.stop_reason in _ENDED_AS_ASKED and event.get("words"):
                     self.notes.append(f"ending ({self.stop_reason}): {event['words']}")
             case "saturated":
                 self.notes.append(f"warning: the client is saturated: {event.get('words')}; {event.get('advice')}")
