@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 Start = Callable[..., "Engine"]
 WaitUntil = Callable[..., None]
+LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 KEY = "sk-nobody-may-see-this-key"
 EVIL = "</title></script><script>window.hit=1</script><img src=x onerror='window.hit=2'>\"&"
 
@@ -273,6 +277,69 @@ def test_what_cannot_be_is_said_before_anything_is_sent(
     assert line.startswith("error: ")
     assert said.format(taken=taken) in line
     assert server.connections == 0
+
+
+def test_plain_locust_has_the_tab_and_warns_where_others_reach_it(
+    subprocess_environment: dict[str, str], tmp_path: Path, free_port: int, wait_until: WaitUntil
+) -> None:
+    """Locust's own page has our tab with its test's figures; listening on every address it says so, once."""
+    web = ["--web-host", "0.0.0.0", "--web-port", str(free_port), "--autostart", "--autoquit", "0"]
+    base = f"http://127.0.0.1:{free_port}"
+    with Simulator(rpm=None, tpm=None, ttft="20ms", between_tokens="1ms") as simulator:
+        command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", simulator.base_url, *web]
+        process = subprocess.Popen(
+            [*command, "--users", "2", "--out", "run", "Chat"],
+            cwd=tmp_path,
+            env=subprocess_environment | {"TENSORIX_API_KEY": KEY},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            told: dict[str, Any] = {}
+
+            def seen() -> bool:
+                status, text = _get(f"{base}/tensorix/data")
+                told.update(json.loads(text) if status == 200 else {})
+                return told.get("number", 0) > 1 and told["totals"]["success"] > 0
+
+            wait_until(seen)
+            assert '"key": "tensorix"' in _get(f"{base}/")[1]
+            assert "./tensorix/tab.js" in _get(f"{base}/")[1]
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+    assert said.count("whoever reaches it sees this test and can start and stop others") == 1
+    assert "Traceback" not in said
+    assert Run.open(tmp_path / "run").manifest["end_reason"] == "interrupted"
+
+
+def test_the_master_shows_what_all_processes_saw(start_engine: Start, free_port: int, wait_until: WaitUntil) -> None:
+    """With two processes the page of metrics counts the requests of both, and tells of each one's processor."""
+    with Simulator(rpm=None, tpm=None, ttft="20ms", between_tokens="1ms") as simulator:
+        engine = start_engine(
+            simulator.base_url,
+            users=4,
+            duration_s=60,
+            machines={"processes": 2},
+            watching={"prometheus": f"127.0.0.1:{free_port}"},
+        )
+        page = ""
+
+        def both() -> bool:
+            nonlocal page
+            page = _get(f"http://127.0.0.1:{free_port}/metrics")[1]
+            lines = [line for line in page.splitlines() if line.startswith("tensorix_load_client_cpu_ratio{")]
+            return len(lines) == 3 and "tensorix_load_requests_total{" in page
+
+        wait_until(both)
+        engine.signal(signal.SIGINT)
+        assert engine.end() == 0, engine.said
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    (users,) = families["tensorix_load_users"].samples
+    assert users.value == 4
 
 
 @pytest.mark.system("chromium")
