@@ -36,7 +36,7 @@ _WARM_S = 3.0
 
 @contextlib.contextmanager
 def held(share: float) -> Iterator[Path]:
-    """A control group whose processes together get this share of a core."""
+    """A control group whose processes together get this share of a core, before whatever else runs here."""
     first = (_V1 / "cpu.cfs_quota_us").exists() or (_V1 / "cpu.shares").exists()
     group = (_V1 if first else _V2) / f"tensorix-{os.getpid()}-{time.monotonic_ns()}"
     if not first:
@@ -48,8 +48,10 @@ def held(share: float) -> Iterator[Path]:
         if first:
             (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US), encoding="ascii")
             (group / "cpu.cfs_quota_us").write_text(str(quota), encoding="ascii")
+            (group / "cpu.shares").write_text("262144", encoding="ascii")
         else:
             (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}", encoding="ascii")
+            (group / "cpu.weight").write_text("10000", encoding="ascii")
         yield group
     finally:
         deadline = time.monotonic() + 10
