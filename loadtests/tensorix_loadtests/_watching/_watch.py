@@ -68,7 +68,7 @@ class Watch:
             from prometheus_client import CollectorRegistry, make_wsgi_app
 
             registry = CollectorRegistry()
-            readers.append(PrometheusMetricReader(registry=registry))
+            readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
             pages.append((self._prometheus, make_wsgi_app(registry)))
         metrics = Metrics(run, readers)
         self._provider = metrics.provider
