@@ -106,6 +106,14 @@ def test_refused_key(make_run: Callable[..., Path], request_at: Callable[..., An
     assert "STOPPED" in lines
 
 
+def test_a_run_that_its_cap_ended(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """It did what was asked: the line says which cap it was, and that the run was resumed."""
+    words = "the cap of money is reached: 0.49 of 0.5 used"
+    path = make_run([request_at(0, 0)], [(1.0, "stop", {"reason": "budget", "words": words})])
+    Run.open(path).update_manifest(end_reason="budget", resumed=[{"end_reason": None}])
+    assert f"{words}. It was resumed once" in _verdict(path)[1]["COMPLETE"]
+
+
 def test_empty_run(make_run: Callable[..., Path]) -> None:
     """Nothing is claimed about a run that sent nothing."""
     headline, lines = _verdict(make_run([]))
