@@ -28,7 +28,8 @@ _COLUMNS = (
     *("prompt_tokens", "completion_tokens", "limit_requests", "limit_tokens"),
     *("remaining_requests", "remaining_tokens"),
 )
-_HALF = 0.5
+_ABOUT = 0.05
+"""Of a window, before and after its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,16 @@ def _spent_at(refused: NDArray[np.bool_], at_s: NDArray[np.float64]) -> float | 
     return float((at_s[first] + at_s[first + int(after[0]) - 1]) / 2)
 
 
+def _spent_windows(refused_s: NDArray[np.float64], begin: float, window_s: float, most: int) -> int:
+    """How many windows in a row ended spent: with a refusal about their end. Where less came than is allowed, not all
+    of the budget was asked for, and what passed says nothing of the limit.
+    """
+    for number in range(1, most + 1):
+        if not (np.abs(refused_s - (begin + number * window_s)) <= _ABOUT * window_s).any():
+            return number - 1
+    return most
+
+
 def passed_in_windows(folder: Path, window_s: float, *, most: int = 1_000) -> Passed | None:
     """What passed in as many whole windows as the run has from the first that was spent; None where it has not one."""
     load = _load(folder)
@@ -66,7 +77,7 @@ def passed_in_windows(folder: Path, window_s: float, *, most: int = 1_000) -> Pa
     begin = _spent_at(refused[decided], at_s[decided])
     if begin is None:
         return None
-    windows = min(int((at_s[-1] - begin) / window_s), most)
+    windows = _spent_windows(at_s[refused], begin, window_s, min(int((at_s[-1] - begin) / window_s), most))
     if windows < 1:
         return None
     inside = (decided & ~refused) & (at_s > begin) & (at_s <= begin + windows * window_s)
