@@ -63,7 +63,8 @@ def documents(root: Path) -> str:
 
 
 def _console_lines(text: str) -> list[list[str]]:
-    blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+    # A line that ends with a backslash goes on.
+    blocks = re.findall(r"```console\n(.*?)```", re.sub(r"\\\n *", "", text), re.S)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     assert lines
     return [shlex.split(line, comments=True) for line in lines]
@@ -130,7 +131,8 @@ def test_every_file_that_is_linked_exists(root: Path) -> None:
 def test_paths_named_in_contributing_exist(root: Path) -> None:
     """The files that CONTRIBUTING.md sends people to are there."""
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:api|records|simulator|loadtests|probes|tracing|reports|experiments|cli)/[\w/.]+)`", text):
+    rooms = "api|records|simulator|loadtests|probes|tracing|reports|experiments|cli"
+    for path in re.findall(rf"`((?:{rooms})/[\w/.]+)`", text):
         assert (root / path).exists(), path
 
 
