@@ -6,12 +6,13 @@ whose names are bounded; no key and no alias of one, no text, no id.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Observation
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
@@ -58,9 +59,13 @@ class Metrics:
         }
         self._models: set[str] = set()
         self._second: Mapping[str, Any] = {}
+        self._counted: Counter[frozenset[tuple[str, str | int]]] = Counter()
+        self._amounts: defaultdict[str, float] = defaultdict(float)
         self._remaining: dict[str | None, dict[str, int]] = {}
         # Ended by `close`, within its bound.
-        self.provider = MeterProvider(list(readers), resource_of(run), shutdown_on_exit=False)
+        self.provider = MeterProvider(
+            list(readers), resource_of(run), shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
+        )
         self._meter = meter = self.provider.get_meter(_SERVICE)
 
         def histogram(name: str, unit: str, bounds: tuple[float, ...], about: str) -> Histogram:
@@ -146,8 +151,18 @@ class Metrics:
         return [(sum(amounts), {names.RESOURCE: what}) for what, amounts in said.items() if amounts]
 
     def on_second(self, second: Mapping[str, Any]) -> None:
-        """What the gauges show from now on."""
+        """What the gauges show from now on; and the counters, which are cheaper told together."""
         self._second = second
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the counters what was counted."""
+        counted, self._counted = self._counted, Counter()
+        spent, self._amounts = self._amounts, defaultdict(float)
+        for outcome, number in counted.items():
+            self._requests.add(number, dict(outcome))
+        for what, amount in spent.items():
+            self._spent[what].add(amount)
 
     def on_record(self, record: RequestRecord) -> None:
         """Measure a request."""
@@ -164,7 +179,7 @@ class Metrics:
             outcome[names.ERROR_TYPE] = error_type
         if record.model_requested is not None:
             attributes[names.REQUEST_MODEL] = outcome[names.REQUEST_MODEL] = self._model(record.model_requested)
-        self._requests.add(1, outcome)
+        self._counted[frozenset(outcome.items())] += 1
         self._spend(record)
         for what in ("requests", "tokens"):
             if (amount := getattr(record, f"remaining_{what}")) is not None:
@@ -194,11 +209,11 @@ class Metrics:
                 instrument.record(max(value, 0.0) / 1e9, attributes)
 
     def _spend(self, record: RequestRecord) -> None:
-        self._spent["requests"].add(1)
+        self._amounts["requests"] += 1
         if tokens := (record.prompt_tokens or 0) + (record.completion_tokens or 0):
-            self._spent["tokens"].add(tokens)
+            self._amounts["tokens"] += tokens
         if record.cost:
-            self._spent["money"].add(record.cost)
+            self._amounts["money"] += record.cost
 
     def _model(self, model: str) -> str:
         """Its name; beyond so many distinct ones, `other`."""

@@ -24,6 +24,7 @@ class Watch:
         self._prometheus: Listening | None = None
         self._sender: Sender | None = None
         self._provider: Any = None
+        self._tell: Callable[[], None] = lambda: None
         try:
             if asked.web_address is not None:
                 self._web = self._listen("--web", asked.web_address)
@@ -71,7 +72,7 @@ class Watch:
             readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
             pages.append((self._prometheus, make_wsgi_app(registry)))
         metrics = Metrics(run, readers)
-        self._provider = metrics.provider
+        self._provider, self._tell = metrics.provider, metrics.tell
         run.listeners.append(metrics)
         for page, app in pages:
             page.serve(app)
@@ -79,6 +80,7 @@ class Watch:
 
     def close(self) -> None:
         """The run is over: what waits to be sent is, for five seconds at most, and the pages are gone."""
+        self._tell()
         if self._sender is not None and self._provider is not None:
             self._sender.end(self._provider)
         elif self._sender is not None:
