@@ -32,9 +32,7 @@ class Watching:
     def __post_init__(self) -> None:
         addresses = [address for address in (self.web_address, self.prometheus_address) if address and address[1]]
         if len(set(addresses)) < len(addresses):
-            raise SettingsError(
-                f"--web and --prometheus want the same {self.prometheus}: give each its own port"
-            )
+            raise SettingsError(f"--web and --prometheus want the same {self.prometheus}: give each its own port")
         if self.prometheus is not None:
             _need("--prometheus", "prometheus", "opentelemetry.sdk", "opentelemetry.exporter.prometheus")
         if self.otlp:
