@@ -134,6 +134,8 @@ class Progress:
                 self.started_ns += event.get("t_unix_ns", 0) - self._last_event_ns
                 self.ended, self.stop_reason = False, None
                 self._seconds.clear()
+                # What was said of the run before is no news.
+                self.notes.clear()
             case "second":
                 self._seconds[event.get("process_id")] = event
             case "phase" if event.get("step") is not None:

@@ -62,7 +62,9 @@ def schedule_of(frames: RunFrames, window: Window) -> ScheduleReport | None:
     """The report of a run that is already read; None for one without a schedule."""
     requests = frames.load
     due = requests["intended_at_ns"].notna() & requests["schedule_index"].notna()
-    ended = frames.of("schedule_ended")
+    # What an engine left undone, the one that resumed its run began with.
+    resumed = max((event["t_unix_ns"] for event in frames.of("run_resumed")), default=0)
+    ended = [event for event in frames.of("schedule_ended") if event["t_unix_ns"] >= resumed]
     if not due.any() and not ended:
         return None
     # Of what was tried again, the first attempt is the schedule's.

@@ -186,3 +186,11 @@ def test_progress_is_a_value_of_known_fields() -> None:
     assert dataclasses.is_dataclass(Progress)
     with pytest.raises(AttributeError):
         started().finnished = 1  # type: ignore[attr-defined]
+
+
+def test_what_was_said_before_a_run_was_resumed_is_not_said_again() -> None:
+    """Warnings of a run that ended are no news of the one that resumes it; those that follow are."""
+    progress = started(duration_s=30.0)
+    old = {"kind": "saturated", "t_unix_ns": START, "words": "old", "advice": "more"}
+    progress.feed(None, [old, {"kind": "run_resumed", "t_unix_ns": START + S}, old | {"words": "new"}], START + S)
+    assert progress.notes == ["warning: the client is saturated: new; more"]

@@ -59,6 +59,20 @@ def test_the_delay_is_in_its_parts(stalled: Path) -> None:
     assert found["in all"].figures[99.0].value == 2003
 
 
+def test_what_a_resumed_run_did_not_send_counts_once(request_at: RequestAt, make_run: MakeRun) -> None:
+    """Each engine that resumes a run begins with what the one before left: only what the last left was not sent."""
+    records = [request_at(number, number / 10, schedule_index=number, intended_at_ns=-_MS) for number in range(10)]
+    events: list[tuple[float, str, dict[str, Any]]] = [
+        (0.0, "phase", {"name": "steady"}),
+        (1.0, "schedule_ended", {"sent": 5, "not_sent": 63, "at_least": False}),
+        (5.0, "run_resumed", {}),
+        (6.0, "schedule_ended", {"sent": 5, "not_sent": 58, "at_least": True}),
+    ]
+    report = latency_report(make_run(records, events)).schedule
+    assert report is not None
+    assert (report.sent, report.not_sent, report.at_least) == (10, 58, True)
+
+
 def test_latency_from_intended_has_the_wait_and_e2e_has_not(stalled: Path) -> None:
     """E2E says that the service was as quick as ever; from the intended instant the wait is in it."""
     rows = {row.quantity: row for row in latency_report(stalled).rows}
