@@ -106,11 +106,15 @@ def test_the_worst_case_counts_bytes_and_every_answer() -> None:
         _call(None),
         _call(0),
         _call(None, max_completion_tokens=True),
+        _call(5, max_completion_tokens=1000.0),
+        _call(-1, max_completion_tokens=5),
+        _call(5, n=4.0),
+        _call(5, n="4"),
         Call.chat([{"role": "user", "content": [{"type": "image_url"}]}], model="m", stream=True, max_tokens=5),
     ],
 )
 def test_what_has_no_bound_has_no_worst_case(call: Call) -> None:
-    """An answer without a whole number to bound it, or a picture in a message, cannot be set aside for."""
+    """An answer whose bounds are no whole numbers, or a picture in a message, cannot be set aside for."""
     with pytest.raises(Unbounded):
         worst_of(call, PRICE)
 
@@ -323,7 +327,10 @@ def test_a_request_that_goes_out_twice_is_set_aside_for_twice(tmp_path: Path) ->
     assert not gate.again(passed)
     gate.settle(passed, _record(prompt_tokens=5, completion_tokens=1))
     assert gate.left() == {"tokens": spend.tokens - 6}
-    assert read_journal(tmp_path).spent.tokens == spend.tokens + 6
+    past = read_journal(tmp_path)
+    assert past.spent.tokens == spend.tokens + 6
+    # One request all the same: a run that is resumed has as many more to send.
+    assert (past.sent, past.spent.requests) == (1, 2)
     journal.close()
 
 

@@ -195,7 +195,7 @@ class SpendingGate:
         identity = f"{self._process_id}-{next(self._numbers)}"
         if self._journal is not None:
             try:
-                self._journal.reserve(identity, request.spend, index)
+                self._journal.reserve(identity, request.spend, index, again=bool(request.sendings))
             except BaseException:
                 self._budget.release(now_ns, held)
                 raise

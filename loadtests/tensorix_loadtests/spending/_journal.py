@@ -5,7 +5,8 @@ set aside and never settled counts as its worst case. (A machine that loses powe
 
     {"event": "opened", "t_unix_ns": …, "process_id": …}                           once an engine
     {"event": "charged", "requests": 1, "tokens": 0, "money": 0.0}                   a look at the server
-    {"event": "reserved", "id": "p7-0", "requests": 1, "tokens": 90, "money": 0.01}  `index`: its arrival
+    {"event": "reserved", "id": "p7-0", "requests": 1, "tokens": 90, "money": 0.01}  `index`: its arrival; `again`: true
+                                                                                     where it goes out once more
     {"event": "settled", "id": "p7-0", "requests": 1, "tokens": 40, "money": 0.002}
     {"event": "released", "id": "p7-0"}                                              it was never sent
 """
@@ -61,7 +62,7 @@ def read_journal(folder: Path) -> Past:
     """
     path = folder / JOURNAL_NAME
     units = dict.fromkeys(_KINDS, 0)
-    held: dict[str, tuple[Spend, int | None]] = {}
+    held: dict[str, tuple[Spend, int | None, bool]] = {}
     indexes: set[int] = set()
     sent = engines = 0
 
@@ -79,22 +80,23 @@ def read_journal(folder: Path) -> Past:
                 elif event == "charged":
                     add(_spend(line))
                 elif event == "reserved":
-                    held[identity] = _spend(line), line.get("index")
+                    held[identity] = _spend(line), line.get("index"), line.get("again") is not True
                 elif event in ("settled", "released") and identity in held:
-                    _, index = held.pop(identity)
+                    _, index, first = held.pop(identity)
                     if event == "settled":
                         add(_spend(line))
-                        sent += 1
+                        sent += first
                         indexes |= {index} if isinstance(index, int) else set()
     except FileNotFoundError:
         return Past()
     except OSError as error:
         raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    for spend, index in held.values():
+    for spend, index, first in held.values():
         add(spend)
+        sent += first
         indexes |= {index} if isinstance(index, int) else set()
     spent = Spend(units["requests"], units["tokens"], units["money"] / 1e9)
-    return Past(spent, sent + len(held), frozenset(indexes), engines)
+    return Past(spent, sent, frozenset(indexes), engines)
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -149,10 +151,11 @@ class Journal:
         """Something was spent, or is about to be, that nobody settles."""
         self._write({"event": "charged", **_amounts(spend)})
 
-    def reserve(self, identity: str, spend: Spend, index: int | None = None) -> None:
-        """It may go out once this has returned."""
+    def reserve(self, identity: str, spend: Spend, index: int | None = None, *, again: bool = False) -> None:
+        """It may go out once this has returned. `again`: for the second time, which makes no other request of it."""
         line = {"event": "reserved", "id": identity, **_amounts(spend)}
-        self._write(line if index is None else line | {"index": index})
+        line |= {} if index is None else {"index": index}
+        self._write(line | {"again": True} if again else line)
 
     def settle(self, identity: str, spend: Spend) -> None:
         """It has ended, and counts for this."""

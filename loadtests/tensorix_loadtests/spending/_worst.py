@@ -53,15 +53,20 @@ def worst_of(call: Call, price: Price | None) -> Worst:
     body = json.loads(call.body)
     if _names_other_contents(body):
         raise Unbounded("a message holds more than text, whose tokens cannot be known")
-    bounds = [value for name in ("max_tokens", "max_completion_tokens") if _whole(value := body.get(name))]
+    bounds = _whole_numbers(body, "max_tokens", "max_completion_tokens")
     if not bounds:
         raise Unbounded("it has no max_tokens")
-    answers = max([value for name in ("n", "best_of") if _whole(value := body.get(name))], default=1)
+    answers = max(_whole_numbers(body, "n", "best_of"), default=1)
     return Worst(len(call.body), max(bounds) * answers, price)
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _whole_numbers(body: Mapping[str, Any], *names: str) -> list[int]:
+    """The fields that are given. Servers read `5.0` and `"5"` as 5, and -1 as no bound at all: such are refused."""
+    given = {name: body[name] for name in names if body.get(name) is not None}
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise Unbounded(f"its {name} is {value!r}, not a whole number from 1")
+    return list(given.values())
 
 
 def _names_other_contents(body: Mapping[str, Any]) -> bool:
