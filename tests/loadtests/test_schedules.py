@@ -136,13 +136,17 @@ def test_azures_traces(tmp_path: Path, times: tuple[str, str]) -> None:
 
 
 def test_a_run_is_sent_again(tmp_path: Path) -> None:
-    """Its requests come when they were due, or sent in a closed loop, by kind; retries and the preflight do not."""
+    """Its requests come when they were due, or sent in a closed loop, by kind; retries and the preflight do not.
+
+    One that went out twice on its own, since its idle connection was closed under it, has one record: it comes too.
+    """
     run = Run.create(tmp_path / "run", {"run_id": "r"})
     rows: list[dict[str, Any]] = [
         {"start_unix_ns": 1_000, "endpoint": "/models", "scenario": "preflight"},
         {"start_unix_ns": 9_000, "stream": True, "intended_at_ns": -4_000, "prompt_tokens": 7, "completion_tokens": 3},
-        {"start_unix_ns": 9_500, "stream": True, "attempt": 2},
-        {"start_unix_ns": 7_000, "stream": False},
+        {"start_unix_ns": 7_000, "stream": False, "logical_id": "a", "attempt": 1},
+        {"start_unix_ns": 9_500, "stream": False, "logical_id": "a", "attempt": 2},
+        {"start_unix_ns": 7_500, "stream": True, "attempt": 2},
         {"start_unix_ns": 8_000, "endpoint": "/models"},
     ]
     writer = run.writer("p")
@@ -161,6 +165,7 @@ def test_a_run_is_sent_again(tmp_path: Path) -> None:
     assert [(one.offset_ns, one.kind) for one in found] == [
         (0, "chat-streamed"),
         (2_000, "chat-unstreamed"),
+        (2_500, "chat-streamed"),
         (3_000, "models"),
     ]
     assert (found[0].prompt_tokens, found[0].answer_tokens) == (7, 3)

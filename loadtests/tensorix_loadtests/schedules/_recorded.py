@@ -12,7 +12,7 @@ from tensorix_records import Run
 
 __all__ = ["read_run"]
 
-_COLUMNS = ("start_unix_ns", "intended_at_ns", "attempt", "scenario", "endpoint", "stream", "prompt_tokens")
+_COLUMNS = ("start_unix_ns", "intended_at_ns", "logical_id", "scenario", "endpoint", "stream", "prompt_tokens")
 
 
 def read_run(path: Path) -> Iterator[Traced]:
@@ -31,9 +31,15 @@ def read_run(path: Path) -> Iterator[Traced]:
     table = table.append_column(
         "due", pc.call_function("add", [starts, pc.fill_null(table.column("intended_at_ns"), 0)])
     )
-    for row in table.sort_by("due").to_pylist():
-        if row["scenario"] == "preflight" or row["attempt"] != 1:
+    tried: set[str] = set()
+    # By start: the attempts of a scheduled request were all due at once.
+    for row in table.sort_by([("due", "ascending"), ("start_unix_ns", "ascending")]).to_pylist():
+        # Not by `attempt`: that of a request whose idle connection was closed under it begins at 2.
+        logical_id = row["logical_id"]
+        if row["scenario"] == "preflight" or logical_id in tried:
             continue
+        if logical_id is not None:
+            tried.add(logical_id)
         models = row["endpoint"].endswith("/models")
         kind = MODELS if models else CHAT_STREAMED if row["stream"] else CHAT_UNSTREAMED
         yield Traced(row["due"], row["prompt_tokens"], row["completion_tokens"], kind=kind)
