@@ -113,9 +113,23 @@ def test_it_goes_evenly_and_never_more_in_a_window() -> None:
 
 def test_several_processes_have_a_part_each() -> None:
     """Four processes with a key together keep within the share that one would."""
-    paces = [KeyPace(Limits(requests=80, tokens=8000, window_s=10.0), 0.9, parts=4) for _ in range(4)]
+    limits = Limits(requests=80, tokens=8000, window_s=10.0)
+    paces = [KeyPace(limits, 0.9, part=part, parts=4) for part in range(4)]
     assert sum(pace.remaining(0)[0] or 0 for pace in paces) == 72
     assert sum(pace.remaining(0)[1] or 0 for pace in paces) == 7200
+
+
+def test_parts_that_do_not_come_out_even_add_nothing() -> None:
+    """Seven processes of which each has 8.1 requests of 57 send 57 in any window between them, not nine each."""
+    paces = [KeyPace(Limits(requests=60, window_s=10.0), 0.95, part=part, parts=7) for part in range(7)]
+    sent: list[int] = []
+    for now in range(0, 30 * SECOND, SECOND // 50):
+        for pace in paces:
+            if not pace.wait_ns(now, Spend(1)):
+                pace.sent(now, Spend(1))
+                sent.append(now)
+    assert len(sent) >= 3 * 57
+    assert all(sent[n + 57] - sent[n] >= 10 * SECOND for n in range(len(sent) - 57))
 
 
 def test_what_was_never_sent_leaves_no_trace() -> None:

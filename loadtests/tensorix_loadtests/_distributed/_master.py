@@ -12,6 +12,7 @@ import gevent
 from gevent.event import Event
 from locust.runners import STATE_MISSING
 
+from tensorix_api.budget import share_of
 from tensorix_api.errors import RunFolderError, SettingsError
 from tensorix_loadtests._distributed import _wire as wire
 from tensorix_loadtests._distributed._losses import losses, manifest_of
@@ -136,6 +137,12 @@ class Master:
         if plan.arrivals is None and capped and plan.users < len(present):
             raise SettingsError(
                 f"{plan.users} users cannot be divided among {len(present)} workers: give at least one to each"
+            )
+        limit, limit_share = plan.limits.requests, plan.spending.limit_share
+        if limit is not None and limit_share is not None and share_of(limit, limit_share) < len(present):
+            raise SettingsError(
+                f"{limit_share:g} of {limit} requests in a window cannot be divided among {len(present)} workers: "
+                "each needs one at least"
             )
         for number, member in enumerate(present):
             if reason := wire.disagreement(self._me["versions"], member.about.get("versions")):

@@ -51,11 +51,14 @@ class KeyPace:
     is held for those under way stays below the limit itself, for servers that reserve the most that may be generated.
     """
 
-    def __init__(self, limits: Limits, share: float, *, parts: int = 1) -> None:
-        """`parts`: as many processes use the key, each with an equal part of the share."""
+    def __init__(self, limits: Limits, share: float, *, parts: int = 1, part: int = 0) -> None:
+        """`parts`: as many processes use the key, and this is the `part`-th of them, from 0: what they have comes to
+        the share, where that holds a unit for each.
+        """
         self._limits = limits
         self._share = share
         self._parts = parts
+        self._part = part
         self._window_ns = round(limits.window_s * 1e9)
         self._requests: Flow | None = None
         self._tokens: Flow | None = None
@@ -218,16 +221,21 @@ class KeyPace:
             flow.correct(one, more)
         self._held.correct(one, more_held)
 
-    def _limit_requests(self, limit: int, *, at_most: float | None = None) -> None:
-        most = max(1.0, (share_of(limit, self._share) if at_most is None else at_most) / self._parts)
+    def _own(self, limit: int) -> float:
+        """This process's part of the share of a limit. Whole: parts of a unit would each be rounded up somewhere."""
+        whole = share_of(limit, self._share)
+        return max(1.0, float((whole + self._parts - 1 - self._part) // self._parts))
+
+    def _limit_requests(self, limit: int) -> None:
+        most = self._own(limit)
         if self._requests is None:
             self._requests = Flow(limit, most, self._window_ns, requests_of)
             self._carry_over(self._requests)
         else:
             self._requests.set(limit, most)
 
-    def _limit_tokens(self, limit: int, *, at_most: float | None = None) -> None:
-        most = max(1.0, (share_of(limit, self._share) if at_most is None else at_most) / self._parts)
+    def _limit_tokens(self, limit: int) -> None:
+        most = self._own(limit)
         if self._tokens is None:
             self._tokens = Flow(limit / self._parts, most, self._window_ns, _likely)
             self._carry_over(self._tokens)

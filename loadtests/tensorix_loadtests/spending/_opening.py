@@ -23,5 +23,8 @@ def open_gate(
 ) -> SpendingGate:
     """The gate of the k-th of n processes; `keys` with their aliases, at least one (None where there is no key)."""
     limit_share = plan.spending.limit_share
-    paces = [KeyPace(plan.limits, limit_share, parts=share[1]) for _ in keys] if limit_share is not None else []
+    part, parts = share
+    paces = []
+    if limit_share is not None:
+        paces = [KeyPace(plan.limits, limit_share, part=part, parts=parts) for _ in keys]
     return SpendingGate(plan.spending, keys, journal=journal, paces=paces, share=share, process_id=process_id)

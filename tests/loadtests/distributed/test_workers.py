@@ -110,6 +110,16 @@ def test_workers_that_do_not_come(start_engine: Start) -> None:
     assert not engine.out.exists()
 
 
+def test_a_limit_that_cannot_be_divided(free: Simulator, start_engine: Start) -> None:
+    """Of one request in a window two processes cannot have one each: that is said before anything is sent."""
+    limits = {"requests": 1, "told": ["requests"]}
+    spending = {"limit_share": 1.0}
+    engine = start_engine(free.base_url, users=2, machines={"processes": 2}, limits=limits, spending=spending)
+    assert engine.end(60) == 2
+    assert "1 of 1 requests in a window cannot be divided among 2 workers" in engine.said[-1]
+    assert not engine.out.exists()
+
+
 def test_a_worker_without_a_key(
     free: Simulator, start_engine: Start, subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
