@@ -173,7 +173,7 @@ def _is_large(path: Path) -> bool:
 
 def _spending(given: Mapping[str, Any]) -> Spending:
     if given["keys"] not in (None, "spread", "pinned"):
-        raise SettingsError(f"--keys {given['keys']}: write spread or pinned")
+        raise SettingsError("--keys is neither spread nor pinned: write one of them (a key itself is never an option)")
     return Spending(
         **_told(
             most_requests=given["cap_requests"],

@@ -1,4 +1,4 @@
-"""A run's objectives as JUnit's XML, which continuous integration reads: one test case an objective."""
+"""A run's objectives as JUnit's XML, which continuous integration reads: one test case an objective, and one for a brake that acted."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def write_junit(run: Run, path: Path) -> None:
         suite.add_property("goodput", f"{found.goodput.a_second.value:.6g}/s")
     for one in found.judged:
         suite.add_testcase(_case(one, found.window.seconds))
+    if run.manifest.get("end_reason") == "brake":
+        words = next((event.get("words") for event in reversed(run.events()) if event.get("kind") == "stop"), None)
+        suite.add_testcase(_braked(_printable(str(words or "a brake ended the run"))))
     document = JUnitXml("tensorix load")
     document.add_testsuite(suite)
     try:
@@ -44,6 +47,15 @@ def write_junit(run: Run, path: Path) -> None:
                 raise
     except OSError as error:
         raise CannotWriteError(f"{path} cannot be written ({error.strerror}): choose another with --junit") from None
+
+
+def _braked(words: str) -> TestCase:
+    """What ended the run before its time failed, whatever became of the objectives until then."""
+    case = TestCase("the run was not ended by a brake", classname="brakes")
+    failure = Failure(words, "brake")
+    failure.text = words
+    case.result = [failure]
+    return case
 
 
 def _case(one: Judged, seconds: float) -> TestCase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,12 +27,13 @@ def test_one_record_has_what_its_row_has(
     records = []
     for _ in range(200):
         record = random_record(rng)
-        times = {
+        times: dict[str, Any] = {
             name: rng.choice([None, rng.randrange(-(10**9), 10**12)])
             for name in RequestRecord.__dataclass_fields__
             if name.endswith("_at_ns") or name == "held_ns"
         }
-        counts = {name: rng.choice([None, 0, 1, 2, 30]) for name in ("n", "completion_tokens", "reasoning_tokens")}
+        counted = ("n", "completion_tokens", "reasoning_tokens")
+        counts: dict[str, Any] = {name: rng.choice([None, 0, 1, 2, 30]) for name in counted}
         records.append(replace(record, **times, **counts))
     writer = run.writer("p1")
     for record in records:

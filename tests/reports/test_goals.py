@@ -70,6 +70,16 @@ def test_a_test_case_is_an_objective(run: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["found.xml"]
 
 
+def test_a_brake_that_acted_is_a_failed_test_case(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """A run that a brake ended fails its build, whatever its objectives."""
+    stop = {"reason": "brake", "words": "error_rate was above 20 % for 10 s"}
+    folder = make_run([], [(9.0, "stop", stop)], end_reason="brake")
+    write_junit(Run.open(folder), tmp_path / "found.xml")
+    suite = ElementTree.parse(tmp_path / "found.xml").getroot()[0]
+    assert [suite.get(name) for name in ("tests", "failures")] == ["1", "1"]
+    assert "above 20 %" in ElementTree.tostring(suite, encoding="unicode")
+
+
 def test_a_file_that_cannot_be_written_is_one_line(run: Path, tmp_path: Path) -> None:
     """And leaves nothing behind."""
     with pytest.raises(CannotWriteError, match="--junit"):

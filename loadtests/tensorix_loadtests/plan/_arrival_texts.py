@@ -138,6 +138,8 @@ def arrivals_of(
     stages: tuple[Stage, ...] = ()
     if rate is not None:
         one = read_rate(rate)
+        if not one:
+            raise SettingsError(f"the rate {rate!r} sends nothing: write one above 0, like 5/s or 300/min")
         stages = (Stage(duration_s=_span_s("--rate", one, duration_s, requests), rate=one),)
     elif steps is not None:
         stages = read_steps(steps)

@@ -34,8 +34,7 @@ class Price:
             value = getattr(self, item.name)
             if value is None and item.default is None:
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise SettingsError(f"the price of {item.name} tokens is {value!r}: give money for a million, from 0")
 
     def most(self, prompt_tokens: int, completion_tokens: int) -> float:
