@@ -73,7 +73,7 @@ def test_a_test_case_is_an_objective(run: Path, tmp_path: Path) -> None:
 def test_a_brake_that_acted_is_a_failed_test_case(make_run: Callable[..., Path], tmp_path: Path) -> None:
     """A run that a brake ended fails its build, whatever its objectives."""
     stop = {"reason": "brake", "words": "error_rate was above 20 % for 10 s"}
-    folder = make_run([], [(9.0, "stop", stop)], end_reason="brake")
+    folder = make_run([], [(9.0, "stop", stop)], ended_s=None, end_reason="brake")
     write_junit(Run.open(folder), tmp_path / "found.xml")
     suite = ElementTree.parse(tmp_path / "found.xml").getroot()[0]
     assert [suite.get(name) for name in ("tests", "failures")] == ["1", "1"]
