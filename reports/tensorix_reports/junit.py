@@ -1,4 +1,4 @@
-"""A run's objectives as JUnit's XML, for continuous integration: a test case an objective, and one for a brake that acted."""
+"""A run's objectives as JUnit's XML: a test case for each objective, and one for a brake that acted."""
 
 from __future__ import annotations
 
