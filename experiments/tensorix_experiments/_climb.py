@@ -40,17 +40,20 @@ class Climb:
 
     def next(self) -> float | None:
         """The load to try now."""
+        # Rounded as the loads are that are compared with it: nothing between the two can be tried.
+        most = self._rounded(self.most)
         if self.best is None and self.broken is None:
-            return self._rounded(min(self.first, self.most))
+            return min(self._rounded(self.first), most)
         if self.broken is None:
             assert self.best is not None
-            return None if self.best >= self.most else self._rounded(min(2 * self.best, self.most))
+            return None if self.best >= most else min(self._rounded(2 * self.best), most)
         if self.best is None:
-            least = 1.0 if self.whole else self.first / _DEEPEST
-            return None if self.broken <= least else self._rounded(max(self.broken / 2, least))
+            least = 1.0 if self.whole else self._rounded(self.first / _DEEPEST)
+            return None if self.broken <= least else max(self._rounded(self.broken / 2), least)
         if self.broken - self.best <= max(self.resolution * self.best, 1.0 if self.whole else 0.0):
             return None
-        return self._rounded((self.best + self.broken) / 2)
+        middle = self._rounded((self.best + self.broken) / 2)
+        return middle if self.best < middle < self.broken else None
 
     @property
     def doubling(self) -> bool:

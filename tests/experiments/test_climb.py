@@ -52,3 +52,12 @@ def test_a_load_met_by_chance_is_forgotten() -> None:
     for load, met in ((8, True), (16, True), (32, False), (12, False)):
         climb.told(load, met)
     assert (climb.best, climb.broken, climb.next()) == (None, 12, 6)
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "whole", "knee", "last"),
+    [(1.0, 1234.4, False, 1e9, 1234.0), (3.0, 1000.0, False, 0.0, 0.04688), (1.0, 100.5, True, 1e9, 100.0)],
+)
+def test_it_ends_at_loads_that_are_rounded(first: float, most: float, whole: bool, knee: float, last: float) -> None:
+    """The highest and the lowest load to try may have more digits than any load that is tried."""
+    assert _search(Climb(first, most, 0.05, whole=whole), knee)[-1] == last
