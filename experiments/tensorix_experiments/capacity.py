@@ -100,6 +100,12 @@ class _Searching:
             # Whatever the schedule comes to: the cap holds.
             left = self.budget.requests - self.budget.used_requests - 1
             plan = replace(plan, requests=min(plan.requests or left, left))
+        if self.budget.tokens is not None:
+            # The engine sets worst cases aside: of those it knows better than what was expected above.
+            left = self.budget.tokens - self.budget.used_tokens
+            own = plan.spending.most_tokens
+            spending = replace(plan.spending, most_tokens=left if own is None else min(left, own))
+            plan = replace(plan, spending=spending)
         self.runs += 1
         name = f"step-{self.runs:02d}"
         run_plan(plan, self.folder / name, self.key, self.warn)
