@@ -29,8 +29,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
     started: list[Engine] = []
 
     class Kept(Engine):
-        def __init__(self, plan: LoadPlan, out: Path, key: Secret | None) -> None:
-            super().__init__(plan, out, key)
+        def __init__(self, plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = False) -> None:
+            super().__init__(plan, out, key, resume=resume)
             started.append(self)
 
     monkeypatch.setattr(_load, "Engine", Kept)
@@ -74,8 +74,8 @@ def test_an_interrupt_while_the_engine_starts_reaches_it(
     engines: list[Engine] = []
 
     class Interrupted(Engine):
-        def __init__(self, plan: LoadPlan, out: Path, key: Secret | None) -> None:
-            super().__init__(plan, out, key)
+        def __init__(self, plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = False) -> None:
+            super().__init__(plan, out, key, resume=resume)
             engines.append(self)
             os.kill(os.getpid(), signal.SIGINT)
 

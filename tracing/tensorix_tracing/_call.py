@@ -273,6 +273,9 @@ class Call:
                 self.span.set_attributes(span_attributes(self, ending))
                 if ending.is_error:
                     self.span.set_status(Status(StatusCode.ERROR, ending.error_type))
+            if self.meter.silent:
+                # One may have come since the call began.
+                self.meter = self.telemetry.meter
             if not self.meter.silent:
                 self.meter.note(self, ending, duration_ns)
         except Exception:
