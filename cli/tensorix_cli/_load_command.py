@@ -168,7 +168,7 @@ def load(
         raise typer.Exit(run_load(load_plan, folder, settings.api_key, reported=report, junit=junit, resume=True))
     settings = Settings.from_environment(base_url=base_url, model=model)
     asked = plan_of(ctx.params, settings, ctx.meta["tensorix.options"])
-    if settings.api_key is None and not settings.is_loopback:
+    if settings.api_key is None and not settings.is_loopback and not key_variables:
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
     load_plan = bounded(asked, settings)
     place = place_of(out or fresh(""))

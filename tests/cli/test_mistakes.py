@@ -99,6 +99,12 @@ def test_a_missing_key(tensorix: Command) -> None:
     is_one_line_of_a_mistake(ran, "TENSORIX_API_KEY", "far.example")
 
 
+def test_keys_of_other_names_are_keys(tensorix_here: Command) -> None:
+    """Off this machine the variables of --key-env do as well: it comes to the question, and not to the missing key."""
+    far = ("load", "--base-url", "https://far.example/v1", "--requests", "10", "--key-env", "ONE_KEY")
+    is_one_line_of_a_mistake(tensorix_here(*far, TENSORIX_API_KEY="", ONE_KEY="sk-one-of-the-keys"), "--yes")
+
+
 def test_nobody_to_ask(tensorix: Command) -> None:
     """Without a terminal and without --yes nothing is sent off this machine, but what it would use is said."""
     ran = tensorix("load", "--base-url", "https://far.example/v1", "--requests", "10")
