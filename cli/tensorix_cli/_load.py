@@ -201,7 +201,7 @@ def run_load(
 def _standing(run: Run, plan: LoadPlan, junit: Path | None, *, told: bool) -> str | None:
     """What became of the objectives: met, broken, unknown; None where there are none. Written and said where asked."""
     if junit is not None:
-        from tensorix_reports.junit import write_junit
+        from tensorix_reports.load.junit import write_junit
 
         write_junit(run, junit)
         say(f"JUnit: {junit}")

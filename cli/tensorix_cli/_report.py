@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorix_api.errors import RunFolderError
 from tensorix_cli._output import say
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 __all__ = ["report"]
 

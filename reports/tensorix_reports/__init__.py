@@ -1,6 +1,6 @@
 """From a run folder to a verdict: how quick the answers were, how the rate limits were met, and a page to read."""
 
-from tensorix_reports._latency import latency_report
-from tensorix_reports._rate_limit import rate_limit_report
+from tensorix_reports.limiting import rate_limit_report
+from tensorix_reports.load import latency_report
 
 __all__ = ["latency_report", "rate_limit_report"]

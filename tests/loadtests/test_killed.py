@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tensorix_records import Run
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 from tensorix_simulator import Simulator
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from tensorix_api.limiters import Cost, FixedWindow, TokenBucket
 from tensorix_reports import rate_limit_report
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 MODELS = {"endpoint": "/models", "method": "GET", "stream": None, "first_token_at_ns": None}
 UNTOLD: dict[str, Any] = {"requests": None, "tokens": None, "window_s": 60.0, "told": []}

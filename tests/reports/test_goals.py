@@ -12,8 +12,8 @@ import pytest
 
 from tensorix_api.errors import CannotWriteError
 from tensorix_records import RequestRecord, Run
-from tensorix_reports.junit import write_junit
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
+from tensorix_reports.load.junit import write_junit
 
 GOALS = {
     "objectives": ["ttft_p50 < 200ms", "error_rate < 1%", "e2e_p99 < 1s", "goodput > 0.5/s"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 pytestmark = pytest.mark.system("chromium")
 

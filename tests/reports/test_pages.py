@@ -18,9 +18,9 @@ import pytest
 
 from tensorix_api.errors import CannotWriteError, RunFolderError
 from tensorix_records import Run
-from tensorix_reports._picture import MOST_POINTS, thinned
-from tensorix_reports._placing import place
-from tensorix_reports.pages import SUMMARY_FORMAT, write_report
+from tensorix_reports.load import SUMMARY_FORMAT, write_report
+from tensorix_reports.page._picture import MOST_POINTS, thinned
+from tensorix_reports.page._placing import place
 
 EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\"'&|`*_[x](http://x.invalid)"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tensorix_reports import rate_limit_report
-from tensorix_reports._episodes import decisions_of, episodes_of
-from tensorix_reports._frames import read_frames
-from tensorix_reports._rate_limit import _retry_after
+from tensorix_reports.frames import read_frames
+from tensorix_reports.limiting._episodes import decisions_of, episodes_of
+from tensorix_reports.limiting._rate_limit import _retry_after
 
 MODELS = {"endpoint": "/models", "method": "GET", "stream": None, "first_token_at_ns": None}
 

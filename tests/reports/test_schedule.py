@@ -10,7 +10,7 @@ import pytest
 
 from tensorix_records import RequestRecord
 from tensorix_reports import latency_report
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 _MS = 1_000_000
 

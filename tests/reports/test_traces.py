@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tensorix_records import RequestRecord
-from tensorix_reports._frames import read_frames
-from tensorix_reports._latency import latency_of
-from tensorix_reports._rate_limit import rate_limits_of
-from tensorix_reports._verdict import Verdict, verdict_of
-from tensorix_reports.pages import write_report
+from tensorix_reports.frames import read_frames
+from tensorix_reports.limiting._rate_limit import rate_limits_of
+from tensorix_reports.load import write_report
+from tensorix_reports.load._latency import latency_of
+from tensorix_reports.load._verdict import verdict_of
+from tensorix_reports.page._statement import Verdict
 
 Maker = Callable[..., RequestRecord]
 RunMaker = Callable[..., Path]

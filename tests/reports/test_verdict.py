@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_records import Run
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 
 def _verdict(run: Path) -> tuple[str, dict[str, str]]:

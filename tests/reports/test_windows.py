@@ -13,8 +13,8 @@ import pytest
 
 from tensorix_api.limiters import Cost, FixedWindow
 from tensorix_reports import rate_limit_report
-from tensorix_reports._episodes import Decisions, episodes_of
-from tensorix_reports._windows import WindowFit, fit_windows
+from tensorix_reports.limiting._episodes import Decisions, episodes_of
+from tensorix_reports.limiting._windows import WindowFit, fit_windows
 
 
 def _simulated(seed: int) -> tuple[float, int, float, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorix_reports._tables import NOTHING, Cell, Table, row_of
+from tensorix_reports.page._tables import NOTHING, Cell, Table, row_of
 from tensorix_reports.uptime._availability import Availability
 from tensorix_reports.uptime._cells import TONES, instant, named, tone_of
 from tensorix_reports.uptime._days import DAY_NS

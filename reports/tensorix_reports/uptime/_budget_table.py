@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorix_reports._tables import Cell, Table, row_of
+from tensorix_reports.page._tables import Cell, Table, row_of
 from tensorix_reports.uptime._availability import Standing
 from tensorix_reports.uptime._cells import named
 from tensorix_reports.uptime._report import UptimeReport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorix_reports._tables import NOTHING, Cell
+from tensorix_reports.page._tables import NOTHING, Cell
 from tensorix_reports.uptime._words import clock, day
 
 __all__ = ["MOST_ROWS", "TONES", "cut", "instant", "named", "sentences", "tone_of"]

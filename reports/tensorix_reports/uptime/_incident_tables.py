@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorix_reports._tables import NOTHING, Cell, Table, row_of
+from tensorix_reports.page._tables import NOTHING, Cell, Table, row_of
 from tensorix_reports.uptime._cells import MOST_ROWS, TONES, cut, instant, named, sentences
 from tensorix_reports.uptime._incidents import Incident, Outage
 from tensorix_reports.uptime._report import UptimeReport

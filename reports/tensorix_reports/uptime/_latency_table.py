@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from tensorix_reports._tables import NOTHING, Cell, Table, number
+from tensorix_reports.page._tables import NOTHING, Cell, Table, number
 from tensorix_reports.uptime._cells import MOST_ROWS, named, sentences
 from tensorix_reports.uptime._days import DAY_NS
 from tensorix_reports.uptime._durations import QUANTITIES, Taken

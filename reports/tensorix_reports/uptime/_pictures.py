@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from tensorix_reports._picture import MOST_POINTS, Picture
+from tensorix_reports.page._picture import MOST_POINTS, Picture
 from tensorix_reports.uptime._days import DAY_NS
 from tensorix_reports.uptime._durations import QUANTITIES
 from tensorix_reports.uptime._report import UptimeReport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from tensorix_reports._tables import Table, number, row_of
+from tensorix_reports.page._tables import Table, number, row_of
 from tensorix_reports.uptime._report import UptimeReport
 from tensorix_reports.uptime._words import day
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorix_reports._tables import Table
+from tensorix_reports.page._tables import Table
 from tensorix_reports.uptime._availability_tables import availability_table, calendar_table, now_table, windows_table
 from tensorix_reports.uptime._budget_table import budget_table
 from tensorix_reports.uptime._incident_tables import causes_table, gaps_table, incidents_table, maintenance_table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorix_reports._verdict import Statement, Verdict
+from tensorix_reports.page._statement import Statement, Verdict
 from tensorix_reports.uptime._availability import ENOUGH_ROUNDS, ENOUGH_S, Availability, Standing
 from tensorix_reports.uptime._incidents import Incident
 from tensorix_reports.uptime._report import UptimeReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from math import floor
 
-from tensorix_reports._tables import NOTHING
+from tensorix_reports.page._tables import NOTHING
 
 __all__ = ["clock", "counted", "day", "failed", "length", "minutes", "percent", "place", "rate", "seen_from"]
 

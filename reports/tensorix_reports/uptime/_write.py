@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_api.errors import CannotWriteError
-from tensorix_reports._csv_files import csv_text
-from tensorix_reports._html import Section, html_of
-from tensorix_reports._markdown import markdown_of
-from tensorix_reports._placing import place
-from tensorix_reports._stills import stills_of
-from tensorix_reports._tables import NOTHING, Cell
-from tensorix_reports._verdict import Verdict
+from tensorix_reports.load._csv_files import csv_text
+from tensorix_reports.page._html import Section, html_of
+from tensorix_reports.page._markdown import markdown_of
+from tensorix_reports.page._placing import place
+from tensorix_reports.page._statement import Verdict
+from tensorix_reports.page._stills import stills_of
+from tensorix_reports.page._tables import NOTHING, Cell
 from tensorix_reports.uptime._cells import tone_of
 from tensorix_reports.uptime._durations import QUANTITIES
 from tensorix_reports.uptime._glossary import GLOSSARY

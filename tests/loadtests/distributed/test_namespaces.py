@@ -17,7 +17,7 @@ import pytest
 
 from tensorix_api.secret import Secret
 from tensorix_records import Run
-from tensorix_reports.pages import write_report
+from tensorix_reports.load import write_report
 
 pytestmark = pytest.mark.system("ip")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tensorix_reports._tables import Cell, Table
-from tensorix_reports._verdict import Verdict
+from tensorix_reports.page._statement import Verdict
+from tensorix_reports.page._tables import Cell, Table
 
 __all__ = ["markdown_of"]
 

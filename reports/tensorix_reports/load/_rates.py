@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._frames import RunFrames, Window
+from tensorix_reports.frames import RunFrames, Window
 
 __all__ = ["Rate", "rates_of"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import vl_convert
 
-from tensorix_reports._picture import Picture
+from tensorix_reports.page._picture import Picture
 
 __all__ = ["stills_of"]
 

@@ -13,9 +13,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._frames import PREFLIGHT, RunFrames, kind_order
-from tensorix_reports._picture import Picture, thinned
-from tensorix_reports._rate_limit import RateLimitReport
+from tensorix_reports.frames import PREFLIGHT, RunFrames, kind_order
+from tensorix_reports.limiting._rate_limit import RateLimitReport
+from tensorix_reports.page._picture import Picture, thinned
 
 __all__ = ["pictures_of"]
 

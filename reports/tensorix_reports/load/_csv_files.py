@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from tensorix_reports._episodes import Episode
-from tensorix_reports._failures import Failure
-from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
-from tensorix_reports._rate_limit import RateLimitReport, rows_of
-from tensorix_reports._windows import LimiterWindow
+from tensorix_reports.limiting._episodes import Episode
+from tensorix_reports.limiting._rate_limit import RateLimitReport, rows_of
+from tensorix_reports.limiting._windows import LimiterWindow
+from tensorix_reports.load._failures import Failure
+from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
 
 __all__ = ["csv_files", "csv_text"]
 

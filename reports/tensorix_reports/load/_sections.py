@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tensorix_reports._goals import GoalsReport
-from tensorix_reports._html import Section
-from tensorix_reports._latency import LatencyReport
-from tensorix_reports._rate_limit import RateLimitReport
-from tensorix_reports._tables import Cell, number
+from tensorix_reports.limiting._rate_limit import RateLimitReport
+from tensorix_reports.load._goals import GoalsReport
+from tensorix_reports.load._latency import LatencyReport
+from tensorix_reports.page._html import Section
+from tensorix_reports.page._tables import Cell, number
 
 __all__ = ["SECTIONS", "tiles_of"]
 

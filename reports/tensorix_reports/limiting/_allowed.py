@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tensorix_reports._episodes import decisions_of
-from tensorix_reports._frames import PREFLIGHT, whole
+from tensorix_reports.frames import PREFLIGHT, whole
+from tensorix_reports.limiting._episodes import decisions_of
 
 __all__ = ["MODEL_LISTS", "allowed", "models_count", "told_of", "window_lengths"]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tensorix_reports._episodes import Decisions, Episode
+from tensorix_reports.limiting._episodes import Decisions, Episode
 
 __all__ = ["measured_length", "usual_length"]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from tensorix_records.figures import Figure
 from tensorix_records.judging import Standing
 from tensorix_records.objectives import Objective
-from tensorix_reports._picture import Picture
+from tensorix_reports.page._picture import Picture
 
 __all__ = ["Point", "pictures_of"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tensorix_reports._episodes import Decisions, Episode
-from tensorix_reports._window_length import measured_length, usual_length
+from tensorix_reports.limiting._episodes import Decisions, Episode
+from tensorix_reports.limiting._window_length import measured_length, usual_length
 
 __all__ = ["LimiterWindow", "WindowFit", "fit_windows"]
 

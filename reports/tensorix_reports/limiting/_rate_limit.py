@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from tensorix_records import Run
-from tensorix_reports._allowed import MODEL_LISTS, allowed, models_count, window_lengths
-from tensorix_reports._episodes import Decisions, Episode, decisions_of, episodes_of
-from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames
-from tensorix_reports._windows import WindowFit, fit_windows
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames
+from tensorix_reports.limiting._allowed import MODEL_LISTS, allowed, models_count, window_lengths
+from tensorix_reports.limiting._episodes import Decisions, Episode, decisions_of, episodes_of
+from tensorix_reports.limiting._windows import WindowFit, fit_windows
 
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
 

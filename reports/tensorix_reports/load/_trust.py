@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorix_reports._frames import RunFrames, whole
+from tensorix_reports.frames import RunFrames, whole
 
 __all__ = ["Trust", "trust_of"]
 

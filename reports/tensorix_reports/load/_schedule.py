@@ -9,9 +9,9 @@ import numpy as np
 
 from tensorix_records.figures import Figure, percentiles
 from tensorix_records.timings import schedule_delay
-from tensorix_reports._frames import RunFrames, Window, whole
-from tensorix_reports._statement import Statement, counted
-from tensorix_reports._tables import NOTHING, Cell, Table, figure_cell, number, row_of
+from tensorix_reports.frames import RunFrames, Window, whole
+from tensorix_reports.page._statement import Statement, counted
+from tensorix_reports.page._tables import NOTHING, Cell, Table, figure_cell, number, row_of
 
 __all__ = ["DelayPart", "ScheduleReport", "schedule_of", "schedule_statements", "schedule_table"]
 

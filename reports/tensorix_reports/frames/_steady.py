@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tensorix_records.steady import Steady, without_preflight
 from tensorix_records.timings import Window as CountedWindow
-from tensorix_reports._frames import RunFrames, Window
+from tensorix_reports.frames._frames import RunFrames, Window
 
 __all__ = ["counted_window", "instants_of"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from tensorix_reports._allowed import told_of
-from tensorix_reports._frames import RunFrames
-from tensorix_reports._latency import LatencyReport
-from tensorix_reports._rates import Rate
-from tensorix_reports._tables import Table, facts_table, number, row_of
+from tensorix_reports.frames import RunFrames
+from tensorix_reports.limiting._allowed import told_of
+from tensorix_reports.load._latency import LatencyReport
+from tensorix_reports.load._rates import Rate
+from tensorix_reports.page._tables import Table, facts_table, number, row_of
 
 __all__ = ["rates_table", "settings_table", "trust_table"]
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from tensorix_records.judging import Judged, Standing, in_words
-from tensorix_reports._capacity_pictures import Point, pictures_of
-from tensorix_reports._html import Section, html_of
-from tensorix_reports._markdown import markdown_of
-from tensorix_reports._placing import place
-from tensorix_reports._statement import Statement, counted
-from tensorix_reports._tables import NOTHING, Cell, Table, facts_table, number, row_of
-from tensorix_reports._verdict import Verdict
+from tensorix_reports.capacity._pictures import Point, pictures_of
+from tensorix_reports.page._html import Section, html_of
+from tensorix_reports.page._markdown import markdown_of
+from tensorix_reports.page._placing import place
+from tensorix_reports.page._statement import Statement, Verdict, counted
+from tensorix_reports.page._tables import NOTHING, Cell, Table, facts_table, number, row_of
 
 __all__ = ["CAPACITY_FORMAT", "Capacity", "CapacityPaths", "Found", "LimitFound", "Step", "write_capacity"]
 

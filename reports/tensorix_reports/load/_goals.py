@@ -7,10 +7,10 @@ from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_records.judging import Goodput, Judged, Standing, Verdict, asked_goals, in_words, verdict_of
-from tensorix_reports._frames import RunFrames
-from tensorix_reports._statement import Standing as Tone
-from tensorix_reports._statement import Statement
-from tensorix_reports._tables import NOTHING, Cell, Table, row_of
+from tensorix_reports.frames import RunFrames
+from tensorix_reports.page._statement import Standing as Tone
+from tensorix_reports.page._statement import Statement
+from tensorix_reports.page._tables import NOTHING, Cell, Table, row_of
 
 __all__ = ["GoalsReport", "goals_of"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorix_reports._frames import RunFrames, mapping, whole
-from tensorix_reports._rate_limit import RateLimitReport
-from tensorix_reports._statement import Statement, counted
+from tensorix_reports.frames import RunFrames, mapping, whole
+from tensorix_reports.limiting._rate_limit import RateLimitReport
+from tensorix_reports.page._statement import Statement, counted
 
 __all__ = ["ended_here", "limit_of_a_share", "measured_in_the_service", "read_from", "share_seen"]
 

@@ -15,9 +15,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from tensorix_reports._picture import Picture
-from tensorix_reports._tables import Cell, Table
-from tensorix_reports._verdict import Verdict
+from tensorix_reports.page._picture import Picture
+from tensorix_reports.page._statement import Verdict
+from tensorix_reports.page._tables import Cell, Table
 
 __all__ = ["Section", "html_of"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tensorix_records.figures import Figure
-from tensorix_reports._latency import PERCENTS, LatencyReport, Measured
-from tensorix_reports._schedule import schedule_table
-from tensorix_reports._tables import NOTHING, Cell, Table, cell, figure_cell, number, row_of, seconds
+from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
+from tensorix_reports.load._schedule import schedule_table
+from tensorix_reports.page._tables import NOTHING, Cell, Table, cell, figure_cell, number, row_of, seconds
 
 __all__ = ["latency_tables"]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
-from tensorix_reports._frames import PREFLIGHT, RunFrames
-from tensorix_reports._goals import GoalsReport
-from tensorix_reports._latency import LatencyReport
-from tensorix_reports._rate_limit import KeyLimits, RateLimitReport
-from tensorix_reports._schedule import schedule_statements
-from tensorix_reports._statement import Statement, counted
-from tensorix_reports._traces import ended_here, limit_of_a_share, measured_in_the_service, read_from, share_seen
-from tensorix_reports._windows import LimiterWindow
+from tensorix_reports.frames import PREFLIGHT, RunFrames
+from tensorix_reports.limiting._rate_limit import KeyLimits, RateLimitReport
+from tensorix_reports.limiting._windows import LimiterWindow
+from tensorix_reports.load._goals import GoalsReport
+from tensorix_reports.load._latency import LatencyReport
+from tensorix_reports.load._schedule import schedule_statements
+from tensorix_reports.load._traces import ended_here, limit_of_a_share, measured_in_the_service, read_from, share_seen
+from tensorix_reports.page._statement import Statement, Verdict, counted
 
-__all__ = ["Statement", "Verdict", "verdict_of"]
+__all__ = ["verdict_of"]
 
 _REASONS = {
     "requests": "all requests were made",
@@ -45,22 +44,6 @@ _STOPPED = (
 
 
 _NO_GOALS = GoalsReport(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The headline and what it rests on."""
-
-    headline: str
-    statements: list[Statement]
-
-    @property
-    def lines(self) -> list[str]:
-        """The verdict as plain text, a line a statement."""
-        width = max((len(statement.word) for statement in self.statements), default=0)
-        lines = [self.headline, *(f"  {item.word.upper():<{width}}  {item.text}" for item in self.statements)]
-        # Some words in them are a server's: on a terminal a control character would be a command.
-        return ["".join(character if character.isprintable() else " " for character in line) for line in lines]
 
 
 def _run(frames: RunFrames, latency: LatencyReport) -> Statement:

@@ -22,11 +22,19 @@ from tensorix_records.timings import (
     ttfo_ns,
     ttft_ns,
 )
-from tensorix_reports._failures import Failure, failures_of
-from tensorix_reports._frames import OUTCOMES, PREFLIGHT, RunFrames, Window, kind_order, read_frames
-from tensorix_reports._schedule import ScheduleReport, schedule_of
-from tensorix_reports._steady import counted_window, instants_of
-from tensorix_reports._trust import Trust, trust_of
+from tensorix_reports.frames import (
+    OUTCOMES,
+    PREFLIGHT,
+    RunFrames,
+    Window,
+    counted_window,
+    instants_of,
+    kind_order,
+    read_frames,
+)
+from tensorix_reports.load._failures import Failure, failures_of
+from tensorix_reports.load._schedule import ScheduleReport, schedule_of
+from tensorix_reports.load._trust import Trust, trust_of
 
 __all__ = ["PERCENTS", "LatencyReport", "Measured", "Throughput", "latency_of", "latency_report"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sized
 from datetime import UTC, datetime
 from typing import Any
 
-from tensorix_reports._rate_limit import HEADER_COLUMNS, RateLimitReport
-from tensorix_reports._tables import Cell, Table, facts_table, number, row_of, seconds
-from tensorix_reports._windows import WindowFit
+from tensorix_reports.limiting._rate_limit import HEADER_COLUMNS, RateLimitReport
+from tensorix_reports.limiting._windows import WindowFit
+from tensorix_reports.page._tables import Cell, Table, facts_table, number, row_of, seconds
 
 __all__ = ["limit_tables"]
 

@@ -21,24 +21,25 @@ from typing import Any
 
 from tensorix_records import Run
 from tensorix_records.judging import Standing
-from tensorix_reports._csv_files import csv_files
-from tensorix_reports._frames import RunFrames, mapping, read_frames
-from tensorix_reports._glossary import GLOSSARY
-from tensorix_reports._goals import GoalsReport, goals_of
-from tensorix_reports._html import html_of
-from tensorix_reports._latency import LatencyReport, latency_of
-from tensorix_reports._latency_tables import latency_tables
-from tensorix_reports._limit_tables import limit_tables
-from tensorix_reports._load_page import SECTIONS, tiles_of
-from tensorix_reports._markdown import markdown_of
-from tensorix_reports._picture import Picture
-from tensorix_reports._pictures import pictures_of
-from tensorix_reports._placing import place
-from tensorix_reports._rate_limit import RateLimitReport, rate_limits_of
-from tensorix_reports._rates import Rate, rates_of
-from tensorix_reports._run_tables import rates_table, settings_table, trust_table
-from tensorix_reports._stills import stills_of
-from tensorix_reports._verdict import Verdict, verdict_of
+from tensorix_reports.frames import RunFrames, mapping, read_frames
+from tensorix_reports.limiting._limit_tables import limit_tables
+from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
+from tensorix_reports.load._csv_files import csv_files
+from tensorix_reports.load._glossary import GLOSSARY
+from tensorix_reports.load._goals import GoalsReport, goals_of
+from tensorix_reports.load._latency import LatencyReport, latency_of
+from tensorix_reports.load._latency_tables import latency_tables
+from tensorix_reports.load._pictures import pictures_of
+from tensorix_reports.load._rates import Rate, rates_of
+from tensorix_reports.load._run_tables import rates_table, settings_table, trust_table
+from tensorix_reports.load._sections import SECTIONS, tiles_of
+from tensorix_reports.load._verdict import verdict_of
+from tensorix_reports.page._html import html_of
+from tensorix_reports.page._markdown import markdown_of
+from tensorix_reports.page._picture import Picture
+from tensorix_reports.page._placing import place
+from tensorix_reports.page._statement import Verdict
+from tensorix_reports.page._stills import stills_of
 
 __all__ = ["SUMMARY_FORMAT", "ReportPaths", "write_report"]
 

@@ -1,0 +1,28 @@
+"""A run as frames: what every report of a run is computed from."""
+
+from tensorix_reports.frames._frames import (
+    OUTCOMES,
+    PREFLIGHT,
+    RunFrames,
+    Window,
+    kind_of,
+    kind_order,
+    mapping,
+    read_frames,
+    whole,
+)
+from tensorix_reports.frames._steady import counted_window, instants_of
+
+__all__ = [
+    "OUTCOMES",
+    "PREFLIGHT",
+    "RunFrames",
+    "Window",
+    "counted_window",
+    "instants_of",
+    "kind_of",
+    "kind_order",
+    "mapping",
+    "read_frames",
+    "whole",
+]
