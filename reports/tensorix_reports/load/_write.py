@@ -14,37 +14,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tensorix_records import Run
 from tensorix_records.judging import Standing
-from tensorix_reports.frames import RunFrames, mapping, read_frames
-from tensorix_reports.limiting._limit_tables import limit_tables
-from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
 from tensorix_reports.load._csv_files import csv_files
 from tensorix_reports.load._glossary import GLOSSARY
-from tensorix_reports.load._goals import GoalsReport, goals_of
-from tensorix_reports.load._latency import LatencyReport, latency_of
-from tensorix_reports.load._latency_tables import latency_tables
-from tensorix_reports.load._pictures import pictures_of
-from tensorix_reports.load._rates import Rate, rates_of
-from tensorix_reports.load._run_tables import rates_table, settings_table, trust_table
+from tensorix_reports.load._report import load_report
 from tensorix_reports.load._sections import SECTIONS, tiles_of
-from tensorix_reports.load._verdict import verdict_of
 from tensorix_reports.page._html import html_of
 from tensorix_reports.page._markdown import markdown_of
-from tensorix_reports.page._picture import Picture
 from tensorix_reports.page._placing import place
-from tensorix_reports.page._statement import Verdict
 from tensorix_reports.page._stills import stills_of
 
-__all__ = ["SUMMARY_FORMAT", "ReportPaths", "write_report"]
-
-SUMMARY_FORMAT = 1
-"""The version of `summary.json`: it grows when a key changes its meaning or goes, not when one is added."""
+__all__ = ["ReportPaths", "write_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,62 +45,6 @@ class ReportPaths:
     """What became of the objectives together; None where the run was given none."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reports:
-    frames: RunFrames
-    latency: LatencyReport
-    limits: RateLimitReport
-    rates: list[Rate]
-    goals: GoalsReport
-    verdict: Verdict
-
-
-def _summary(reports: _Reports) -> dict[str, Any]:
-    frames = reports.frames
-    return {
-        "format": SUMMARY_FORMAT,
-        "run": {
-            "run_id": frames.manifest.get("run_id"),
-            "kind": frames.manifest.get("kind"),
-            "asked": frames.asked,
-            "started_unix_ns": frames.manifest.get("started_unix_ns"),
-            "ended_unix_ns": frames.manifest.get("ended_unix_ns"),
-            "end_reason": frames.manifest.get("end_reason"),
-            "ended": frames.ended,
-            "origin_unix_ns": frames.origin_unix_ns,
-            "length_s": frames.end_s,
-            "requests": len(frames.requests),
-            "findings": frames.findings,
-        },
-        "verdict": {
-            "headline": reports.verdict.headline,
-            "statements": [asdict(statement) for statement in reports.verdict.statements],
-        },
-        "goals": reports.goals.to_dict(),
-        "rates": {
-            rate.what: {"a_second": rate.a_second, "peak_a_second": rate.peak_a_second} for rate in reports.rates
-        },
-        "latency": reports.latency.to_dict(),
-        "rate_limit": reports.limits.to_dict(),
-    }
-
-
-def _title(frames: RunFrames) -> tuple[str, str]:
-    asked = frames.asked
-    label = frames.manifest.get("label") or asked.get("label")
-    if label:
-        title = str(label)
-    elif frames.is_traced:
-        services = list(mapping(mapping(frames.manifest.get("spans")).get("services")))
-        title = f"Chat calls of {services[0] if len(services) == 1 else 'services'} in production"
-    else:
-        title = f"Load test of {asked.get('model') or 'a chat API'}"
-    started = datetime.fromtimestamp(frames.origin_unix_ns / 1e9, tz=UTC)
-    parts = [str(asked["base_url"])] if asked.get("base_url") else []
-    parts += [f"{started:%Y-%m-%d %H:%M:%S} UTC", f"{frames.end_s:,.1f} s", f"{len(frames.load):,} requests"]
-    return title, " · ".join(parts)
-
-
 def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> ReportPaths:
     """Read a run and write its whole report to `RUN/report/`, in place of an older one; other files there stay.
 
@@ -124,47 +52,33 @@ def write_report(run: Run | Path | str, *, pictures: Sequence[str] = ()) -> Repo
     is no run, CannotWriteError where it cannot be written to.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
-    frames = read_frames(run)
-    latency, limits = latency_of(frames), rate_limits_of(frames)
-    rates = rates_of(frames, latency.window, limits.seconds)
-    goals = goals_of(frames)
-    reports = _Reports(frames, latency, limits, rates, goals, verdict_of(frames, latency, limits, goals))
-    drawn: list[Picture] = pictures_of(frames, limits)
-    title, subtitle = _title(frames)
-    tables = [
-        *goals.tables(),
-        *latency_tables(latency),
-        rates_table(rates),
-        *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
-    ]
-    tables += [trust_table(latency, traced=frames.is_traced), settings_table(frames)]
-    summary = json.dumps(_summary(reports), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    report = load_report(run)
     files = {
-        "summary.json": summary,
-        "report.md": markdown_of(title, subtitle, reports.verdict, tables),
+        "summary.json": json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.md": markdown_of(report.title, report.subtitle, report.verdict, report.tables),
         "report.html": html_of(
-            title,
-            subtitle,
-            reports.verdict,
-            tables,
-            drawn,
-            tiles=tiles_of(latency, limits, goals),
+            report.title,
+            report.subtitle,
+            report.verdict,
+            report.tables,
+            report.pictures,
+            tiles=tiles_of(report.latency, report.limits, report.goals),
             sections=SECTIONS,
             glossary=GLOSSARY,
             whole="run",
         ),
-        **csv_files(latency, limits),
+        **csv_files(report.latency, report.limits),
     }
     data = {name: text.encode("utf-8", "replace") for name, text in files.items()}
-    data |= stills_of(drawn, pictures)
+    data |= stills_of(report.pictures, pictures)
     folder = run.path / "report"
-    stills = {f"{picture.id}.{kind}" for picture in drawn for kind in ("png", "svg")}
+    stills = {f"{picture.id}.{kind}" for picture in report.pictures for kind in ("png", "svg")}
     place(data, folder, ours=stills)
     return ReportPaths(
-        verdict=reports.verdict.lines,
+        verdict=report.verdict.lines,
         folder=folder,
         page=folder / "report.html",
         summary=folder / "summary.json",
         markdown=folder / "report.md",
-        goals=goals.standing,
+        goals=report.goals.standing,
     )

@@ -1,0 +1,120 @@
+"""The whole report of a run before any of it is written: what it rests on, the verdict, the tables, the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tensorix_records import Run
+from tensorix_reports.frames import RunFrames, mapping, read_frames
+from tensorix_reports.limiting._limit_tables import limit_tables
+from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
+from tensorix_reports.load._goals import GoalsReport, goals_of
+from tensorix_reports.load._latency import LatencyReport, latency_of
+from tensorix_reports.load._latency_tables import latency_tables
+from tensorix_reports.load._pictures import pictures_of
+from tensorix_reports.load._rates import Rate, rates_of
+from tensorix_reports.load._run_tables import rates_table, settings_table, trust_table
+from tensorix_reports.load._verdict import verdict_of
+from tensorix_reports.page._picture import Picture
+from tensorix_reports.page._statement import Verdict
+from tensorix_reports.page._tables import Table
+
+__all__ = ["SUMMARY_FORMAT", "LoadReport", "load_report"]
+
+SUMMARY_FORMAT = 1
+"""The version of `summary.json`: it grows when a key changes its meaning or goes, not when one is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """The report of a run. Nothing of it is written yet."""
+
+    frames: RunFrames
+    latency: LatencyReport
+    limits: RateLimitReport
+    rates: list[Rate]
+    goals: GoalsReport
+    verdict: Verdict
+    tables: list[Table]
+    """In the order of the Markdown report; the page puts them into sections by their ids."""
+    pictures: list[Picture]
+
+    @property
+    def title(self) -> str:
+        """What the report is called: the run's label, or what was tested."""
+        asked = self.frames.asked
+        label = self.frames.manifest.get("label") or asked.get("label")
+        if label:
+            return str(label)
+        if self.frames.is_traced:
+            services = list(mapping(mapping(self.frames.manifest.get("spans")).get("services")))
+            return f"Chat calls of {services[0] if len(services) == 1 else 'services'} in production"
+        return f"Load test of {asked.get('model') or 'a chat API'}"
+
+    @property
+    def subtitle(self) -> str:
+        """Where, when, how long and how many."""
+        frames = self.frames
+        started = datetime.fromtimestamp(frames.origin_unix_ns / 1e9, tz=UTC)
+        parts = [str(frames.asked["base_url"])] if frames.asked.get("base_url") else []
+        parts += [f"{started:%Y-%m-%d %H:%M:%S} UTC", f"{frames.end_s:,.1f} s", f"{len(frames.load):,} requests"]
+        return " · ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `summary.json` holds; `reports/SUMMARY.md` describes the keys."""
+        frames = self.frames
+        return {
+            "format": SUMMARY_FORMAT,
+            "run": {
+                "run_id": frames.manifest.get("run_id"),
+                "kind": frames.manifest.get("kind"),
+                "asked": frames.asked,
+                "started_unix_ns": frames.manifest.get("started_unix_ns"),
+                "ended_unix_ns": frames.manifest.get("ended_unix_ns"),
+                "end_reason": frames.manifest.get("end_reason"),
+                "ended": frames.ended,
+                "origin_unix_ns": frames.origin_unix_ns,
+                "length_s": frames.end_s,
+                "requests": len(frames.requests),
+                "findings": frames.findings,
+            },
+            "verdict": {
+                "headline": self.verdict.headline,
+                "statements": [asdict(statement) for statement in self.verdict.statements],
+            },
+            "goals": self.goals.to_dict(),
+            "rates": {
+                rate.what: {"a_second": rate.a_second, "peak_a_second": rate.peak_a_second} for rate in self.rates
+            },
+            "latency": self.latency.to_dict(),
+            "rate_limit": self.limits.to_dict(),
+        }
+
+
+def load_report(run: Run | Path | str) -> LoadReport:
+    """Read a run, or the folder of one, and report it. Raises RunFolderError where it is no run."""
+    frames = read_frames(run)
+    latency, limits = latency_of(frames), rate_limits_of(frames)
+    rates = rates_of(frames, latency.window, limits.seconds)
+    goals = goals_of(frames)
+    tables = [
+        *goals.tables(),
+        *latency_tables(latency),
+        rates_table(rates),
+        *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
+        trust_table(latency, traced=frames.is_traced),
+        settings_table(frames),
+    ]
+    return LoadReport(
+        frames=frames,
+        latency=latency,
+        limits=limits,
+        rates=rates,
+        goals=goals,
+        verdict=verdict_of(frames, latency, limits, goals),
+        tables=tables,
+        pictures=pictures_of(frames, limits),
+    )
