@@ -25,6 +25,7 @@ _TEXT = (
     *("request_id", "key_alias", "endpoint", "method", "model_requested", "model_served", "outcome", "stream_outcome"),
     *("error_kind", "error_phase", "error_type", "error_code", "error_message", "token_source", "stamp_source"),
     *("limit_spelling", "limit_anomaly", "process_id", "record_id", "scenario"),
+    *("response_id", "host", "user_class", "logical_id"),
 )
 _NUMBERS = (
     *("intended_at_ns", "user_ready_at_ns", "connect_start_at_ns", "request_sent_at_ns", "headers_at_ns"),
@@ -33,6 +34,8 @@ _NUMBERS = (
     *("prompt_tokens", "completion_tokens", "reasoning_tokens", "n", "limit_requests", "limit_tokens"),
     *("dns_done_at_ns", "tcp_done_at_ns", "tls_done_at_ns", "held_ns", "schedule_index"),
     *("remaining_requests", "remaining_tokens", "reset_requests_ns", "reset_tokens_ns", "retry_after_ns"),
+    *("prompt_chars", "step_id", "cached_tokens", "reserved_tokens", "cost", "attempt"),
+    *("ledger_remaining_requests", "ledger_remaining_tokens"),
 )
 COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")
 PREFLIGHT = "models, preflight"
