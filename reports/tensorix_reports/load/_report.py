@@ -11,6 +11,7 @@ from tensorix_records import Run
 from tensorix_reports.frames import RunFrames, mapping, read_frames
 from tensorix_reports.limiting._limit_tables import limit_tables
 from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
+from tensorix_reports.load._breakdowns import Breakdown, breakdown_tables, breakdowns_of
 from tensorix_reports.load._goals import GoalsReport, goals_of
 from tensorix_reports.load._latency import LatencyReport, latency_of
 from tensorix_reports.load._latency_tables import latency_tables
@@ -37,6 +38,7 @@ class LoadReport:
     limits: RateLimitReport
     rates: list[Rate]
     goals: GoalsReport
+    breakdowns: list[Breakdown]
     verdict: Verdict
     tables: list[Table]
     """In the order of the Markdown report; the page puts them into sections by their ids."""
@@ -91,6 +93,7 @@ class LoadReport:
             },
             "latency": self.latency.to_dict(),
             "rate_limit": self.limits.to_dict(),
+            "breakdowns": [one.to_dict() for one in self.breakdowns],
         }
 
 
@@ -100,10 +103,12 @@ def load_report(run: Run | Path | str) -> LoadReport:
     latency, limits = latency_of(frames), rate_limits_of(frames)
     rates = rates_of(frames, latency.window, limits.seconds)
     goals = goals_of(frames)
+    breakdowns = breakdowns_of(frames, latency.window)
     tables = [
         *goals.tables(),
         *latency_tables(latency),
         rates_table(rates),
+        *breakdown_tables(breakdowns),
         *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
         trust_table(latency, traced=frames.is_traced),
         settings_table(frames),
@@ -114,6 +119,7 @@ def load_report(run: Run | Path | str) -> LoadReport:
         limits=limits,
         rates=rates,
         goals=goals,
+        breakdowns=breakdowns,
         verdict=verdict_of(frames, latency, limits, goals),
         tables=tables,
         pictures=pictures_of(frames, limits),

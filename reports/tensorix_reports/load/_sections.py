@@ -17,6 +17,10 @@ SECTIONS = (
     ),
     Section("Rate limits", ("limits", "windows", "episodes")),
     Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
+    Section(
+        "The same, parted",
+        ("by-model", "by-endpoint", "by-prompt-length", "by-user-class", "by-key", "by-worker"),
+    ),
     Section("Details", ("failures", "headers", "retry-after", "minutes", "trust", "settings")),
 )
 

@@ -1,0 +1,242 @@
+"""The same requests by model, endpoint, length of the prompt, user class, key and worker: counts, outcomes, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tensorix_records.figures import Figure, percentiles
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, RunFrames, Window, kind_order
+from tensorix_reports.load._prompt_bands import prompt_bands
+from tensorix_reports.page._tables import NOTHING, Cell, Table, number, row_of
+
+__all__ = ["Breakdown", "BreakdownRow", "breakdown_tables", "breakdowns_of"]
+
+_PERCENTS = (50.0, 95.0)
+_MOST_ROWS = 20
+_FEWEST_VALUES = 5
+_LONGEST = 200
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakdownRow:
+    """The requests of one kind that share a value. Times are milliseconds, of successes only."""
+
+    request: str
+    value: str
+    values: int
+    """How many values are in it: 1, or all of the others."""
+    sent: int
+    outcomes: dict[str, int]
+    ttft: dict[float, Figure] | None
+    """By percent; None where no reply was streamed."""
+    e2e: dict[float, Figure]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        figures = {"ttft_ms": self.ttft, "e2e_ms": self.e2e}
+        return {
+            **{name: getattr(self, name) for name in ("request", "value", "values", "sent")},
+            **self.outcomes,
+            **{
+                name: None if of is None else {f"p{percent:g}": asdict(figure) for percent, figure in of.items()}
+                for name, of in figures.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One way to part the requests that started in the window of the figures."""
+
+    by: str
+    """`model`, `endpoint`, `prompt length`, `user class`, `key` or `worker`."""
+    rows: list[BreakdownRow]
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {"by": self.by, "rows": [row.to_dict() for row in self.rows]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The requests of the window: arrays of one length."""
+
+    kind: NDArray[np.int64]
+    """Numbers of `kinds`."""
+    kinds: list[str]
+    outcome: NDArray[np.int64]
+    """Numbers of `OUTCOMES`."""
+    first_ms: NDArray[np.float64]
+    """NaN but for successes that were streamed."""
+    whole_ms: NDArray[np.float64]
+    """NaN but for successes."""
+
+
+def _coded(column: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
+    """Each text as a number, -1 for none, and the texts."""
+    codes, texts = pd.factorize(column)
+    return codes.astype(np.int64), [str(text) for text in texts]
+
+
+def _seen(requests: Any, inside: NDArray[np.bool_]) -> _Seen:
+    kind, kinds = _coded(requests["kind"][inside])
+    outcome, outcomes = _coded(requests["outcome"][inside])
+    numbers = np.array([OUTCOMES.index(name) if name in OUTCOMES else -1 for name in outcomes] or [-1])
+    outcome = numbers[outcome]
+    success = outcome == OUTCOMES.index("success")
+    streamed = requests["stream"][inside].eq(True).to_numpy(bool)
+    first = requests["first_token_at_ns"].to_numpy(float)[inside] / 1e6
+    whole = requests["end_at_ns"].to_numpy(float)[inside] / 1e6
+    return _Seen(kind, kinds, outcome, np.where(success & streamed, first, np.nan), np.where(success, whole, np.nan))
+
+
+def _figures(values: NDArray[np.float64]) -> dict[float, Figure]:
+    return percentiles(values, _PERCENTS)
+
+
+def _row(seen: _Seen, mine: NDArray[np.int64], request: str, value: str, values: int) -> BreakdownRow:
+    counts = np.bincount(seen.outcome[mine] + 1, minlength=len(OUTCOMES) + 1)[1:]
+    first = seen.first_ms[mine]
+    return BreakdownRow(
+        request=request,
+        value=value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…",
+        values=values,
+        sent=len(mine),
+        outcomes={name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)},
+        ttft=_figures(first) if np.isfinite(first).any() else None,
+        e2e=_figures(seen.whole_ms[mine]),
+    )
+
+
+def _rows(
+    seen: _Seen, codes: NDArray[np.int64], texts: list[str], where: NDArray[np.bool_], *, ordered: bool = False
+) -> list[BreakdownRow]:
+    """A row a kind and value, the most frequent values first unless their own order is theirs; the rest as one."""
+    place = np.where(codes < 0, len(texts), codes)
+    counts = np.bincount(place[where], minlength=len(texts) + 1)
+    texts = [*texts, UNKNOWN]
+    present = [index for index in range(len(texts)) if counts[index]]
+    if not ordered:
+        present.sort(key=lambda index: (index == len(texts) - 1, -counts[index], texts[index]))
+    kinds = [kind for kind in range(len(seen.kinds)) if (where & (seen.kind == kind)).any()]
+    most = max(_FEWEST_VALUES, _MOST_ROWS // max(1, len(kinds)))
+    shown = present if len(present) <= most else sorted(present, key=lambda index: -counts[index])[: most - 1]
+    shown = [index for index in present if index in set(shown)]
+    # What is not shown is one more group, behind all that are.
+    group = np.full(len(texts), len(shown), dtype=np.int64)
+    group[shown] = np.arange(len(shown))
+    names = [texts[index] for index in shown]
+    left = len(present) - len(shown)
+    rows = []
+    for kind in sorted(kinds, key=lambda number: kind_order(seen.kinds[number])):
+        mine = np.flatnonzero(where & (seen.kind == kind))
+        # Stable, so that each group stays in the order of time, as its intervals need it.
+        order = mine[np.argsort(group[place[mine]], kind="stable")]
+        edges = np.searchsorted(group[place[order]], np.arange(len(shown) + 2))
+        for at in range(len(shown) + 1):
+            part = order[edges[at] : edges[at + 1]]
+            if len(part):
+                value, values = (names[at], 1) if at < len(shown) else (f"{left:,} others", left)
+                rows.append(_row(seen, part, seen.kinds[kind], value, values))
+    return rows
+
+
+def _workers(requests: Any, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
+    codes, processes = _coded(requests["process_id"][inside])
+    host, hosts = _coded(requests["host"][inside])
+    if len(hosts) < 2:
+        return codes, processes
+    pairs = codes * (len(hosts) + 1) + np.where(host < 0, len(hosts), host)
+    known, both = np.unique(np.where(codes < 0, -1, pairs), return_inverse=True)
+    hosts = [*hosts, "an unknown host"]
+    texts = [f"{processes[pair // len(hosts)]} on {hosts[pair % len(hosts)]}" for pair in known if pair >= 0]
+    return both.astype(np.int64) - int((known < 0).any()), texts
+
+
+_COLUMNS = (
+    ("model", "model_requested", True),
+    ("endpoint", "endpoint", False),
+    ("user class", "user_class", False),
+    ("key", "key_alias", False),
+)
+"""What it is called, its column, and whether it says nothing of a list of models."""
+
+
+def _parted(
+    requests: Any, seen: _Seen, inside: NDArray[np.bool_], chat: NDArray[np.bool_]
+) -> Iterator[tuple[str, NDArray[np.int64], list[str], NDArray[np.bool_], bool, str | None]]:
+    everything = np.ones(len(chat), dtype=bool)
+    for by, column, only_chat in _COLUMNS:
+        codes, texts = _coded(requests[column][inside])
+        yield by, codes, texts, chat if only_chat else everything, False, None
+    tokens, characters = (requests[name].to_numpy(float)[inside] for name in ("prompt_tokens", "prompt_chars"))
+    bands = prompt_bands(tokens, characters, chat)
+    yield "prompt length", bands.codes, bands.names, chat, True, bands.note
+    codes, texts = _workers(requests, inside)
+    yield "worker", codes, texts, everything, False, None
+
+
+def breakdowns_of(frames: RunFrames, window: Window) -> list[Breakdown]:
+    """Each way to part the requests in which there is more than one value, among those that started in the window."""
+    requests = frames.requests
+    at_s = requests["at_s"].to_numpy(float)
+    inside = (requests["kind"] != PREFLIGHT).to_numpy(bool) & (at_s >= window.start_s) & (at_s <= window.end_s)
+    if not inside.any():
+        return []
+    seen = _seen(requests, inside)
+    chat = np.array([not name.startswith("models") for name in seen.kinds])[seen.kind]
+    found = []
+    for by, codes, texts, where, ordered, note in _parted(requests, seen, inside, chat):
+        if len(np.unique(codes[where & (codes >= 0)])) > 1:
+            found.append(Breakdown(by, _rows(seen, codes, texts, where, ordered=ordered), note))
+    return found
+
+
+_HEADS = ("sent", "success", "429", "failed", "cancelled", "TTFT p50, ms", "TTFT p95, ms", "E2E p50, ms", "E2E p95, ms")
+
+
+def _cell(figures: dict[float, Figure] | None, percent: float) -> Cell:
+    figure = None if figures is None else figures[percent]
+    if figure is None or figure.value is None:
+        return Cell(NOTHING, tone="muted")
+    return Cell(number(figure.value))
+
+
+def breakdown_tables(breakdowns: list[Breakdown]) -> list[Table]:
+    """A table a breakdown, folded on the page; the intervals are in `summary.json`."""
+    tables = []
+    for one in breakdowns:
+        several = len({row.request for row in one.rows}) > 1
+        start = 2 if several else 1
+        rows = [
+            row_of(
+                row.value,
+                *([row.request] if several else []),
+                row.sent,
+                *(row.outcomes[name] for name in OUTCOMES),
+                *(_cell(figures, percent) for figures in (row.ttft, row.e2e) for percent in _PERCENTS),
+            )
+            for row in one.rows
+        ]
+        note = "Requests that started in the same stretch as the latencies. " + (one.note or "")
+        heads = [one.by, *(["request"] if several else []), *_HEADS]
+        tables.append(
+            Table(
+                f"by-{one.by.replace(' ', '-')}",
+                f"By {one.by}",
+                heads,
+                rows,
+                frozenset(range(start, len(heads))),
+                note.strip(),
+                folded=True,
+            )
+        )
+    return tables
