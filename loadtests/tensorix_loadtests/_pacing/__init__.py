@@ -5,6 +5,8 @@ even stream below its rate, while a burst that one kind lets pass is over the li
 
 | module | what it knows |
 | --- | --- |
+| `_keeper` | when the next may go, by the facts that it is told about the limiter |
+| `_from_headers`, `_from_refusals` | which facts about the limiter follow from responses |
 | `_cadence` | when the next may go so that the rate is kept |
 | `_tally` | what was sent in the last window |
 | `_flow` | one limit, of requests or tokens: cadence and tally together |
