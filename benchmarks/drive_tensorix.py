@@ -22,9 +22,9 @@ from locust.exception import StopUser  # noqa: E402
 
 from cores import cpu_s, kept_waiting_s  # noqa: E402
 from tensorix_api import Secret  # noqa: E402
+from tensorix_loadtests._beginning import begin_run  # noqa: E402
 from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._health import raise_open_files  # noqa: E402
-from tensorix_loadtests._load_run import LoadRun  # noqa: E402
 from tensorix_loadtests._origin import Origin  # noqa: E402
 from tensorix_loadtests._recording import Result  # noqa: E402
 from tensorix_loadtests._users import ChatUser  # noqa: E402
@@ -46,7 +46,7 @@ def main() -> None:
         max_tokens=asked["tokens"],
         timeouts=Timeouts(total_s=120, first_token_s=60),
     )
-    run = LoadRun.begin(plan, Path(asked["run"]), Secret("sk-benchmark"))
+    run = begin_run(plan, Path(asked["run"]), Secret("sk-benchmark"))
     warm, go = [], gevent.event.Event()
 
     class Reader(ChatUser):

@@ -21,6 +21,7 @@ from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.secret import Redactor, Secret
 from tensorix_api.settings import Settings
 from tensorix_loadtests._arrival_user import ArrivalUser, open_loop
+from tensorix_loadtests._beginning import begin_run, resume_run
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._task_errors import TaskErrors
@@ -104,7 +105,7 @@ def run_plan(plan: LoadPlan, out: Path, key: Secret | None, *, resume: bool = Fa
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, interrupt)
     watch = open_watch(plan)
-    run = (LoadRun.resume if resume else LoadRun.begin)(plan, out, key)
+    run = (resume_run if resume else begin_run)(plan, out, key)
     run.warn = lambda text: _say(f"warning: {text}")
     if run.warning:
         _say(f"warning: {run.warning}")

@@ -1,12 +1,9 @@
-"""A load test while it runs: what may still be sent, what came of it, when to stop, and its run folder."""
+"""A load test while it runs: what may still be sent, what came of it, when to stop, and what is written of it."""
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,71 +16,32 @@ import pyarrow as pa
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from tensorix_api.budget import Spend
-from tensorix_api.errors import RunFolderError, SettingsError, TensorixError
-from tensorix_api.secret import Secret
-from tensorix_api.settings import Settings
+from tensorix_api.errors import RunFolderError, TensorixError
 from tensorix_loadtests._brakes import Brakes
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._gate import Closed, Gate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
 from tensorix_loadtests._origin import Origin
-from tensorix_loadtests._preflight import check_limits_known, choose_model
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._saturation import Saturation
 from tensorix_loadtests._session import Session
-from tensorix_loadtests._sink import FolderSink, Sink
-from tensorix_loadtests._target import Target
+from tensorix_loadtests._share import part_of
+from tensorix_loadtests._sink import Sink
 from tensorix_loadtests.plan import LoadPlan
 from tensorix_loadtests.prompts import Prompts
-from tensorix_loadtests.spending import Journal, Past, SpendingGate, left_of, open_gate, read_journal, read_keys
-from tensorix_records import RequestRecord, Run
+from tensorix_loadtests.spending import Journal, Past
+from tensorix_records import RequestRecord
 
 if TYPE_CHECKING:
     from tensorix_loadtests._open_loop import OpenLoop
 
-__all__ = ["Listener", "LoadRun", "gate_of", "open_session", "part_of"]
+__all__ = ["Listener", "LoadRun"]
 
 logger = logging.getLogger("tensorix_loadtests")
 
 _FLUSH_S = 0.5
 # By status, not by kind: a 403 may be about one model or one prompt, and the next request may pass.
 _STOPS_AT_ONCE = {401: "unauthorised", 402: "payment"}
-
-
-def part_of(whole: int, share: tuple[int, int]) -> int:
-    """The part of the k-th of n: the parts of all add up to the whole, and differ by one at most."""
-    part, parts = share
-    # Of the indexes below `whole` those with index % parts == part, as a schedule is shared.
-    return (whole + parts - 1 - part) // parts
-
-
-def gate_of(plan: LoadPlan, session: Session, journal: Journal | None, share: tuple[int, int] = (0, 1)) -> SpendingGate:
-    """The gate that a plan asks for, with the session's keys, for the k-th of n processes."""
-    keys = [(key, session.alias_of(key)) for key in (session.settings.api_key, *session.more_keys)]
-    return open_gate(plan, keys, journal=journal, share=share, process_id=session.process_id)
-
-
-def open_session(
-    plan: LoadPlan, key: Secret | None, *, run_id: str | None = None, process_id: str | None = None
-) -> Session:
-    """What the users share. Where the plan names keys of its own, `key` is not used.
-
-    Raises SettingsError for an address, proxy, CA bundle or key that cannot be used.
-    """
-    keys = read_keys(plan.spending.key_variables) or (key,)
-    settings = Settings(base_url=plan.base_url, api_key=keys[0], model=plan.model)
-    return Session(
-        settings,
-        Target.of(settings, plan.ca_bundle),
-        plan.timeouts,
-        {name: Secret(value) for name, value in plan.headers.items()},
-        run_id=run_id or time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6],
-        process_id=process_id or f"p{os.getpid()}",
-        host=socket.gethostname(),
-        keep_gaps=plan.keep_gaps,
-        more_keys=[one for one in keys[1:] if one],
-    )
 
 
 class Listener(Protocol):
@@ -98,11 +56,19 @@ class Listener(Protocol):
 class LoadRun:
     """The state of one run. `take` before each request, `on_result` after it; `stopped` is set when the run must end.
 
-    Make it with `begin`, which looks at the server first and makes the run folder only then.
+    Made by `begin_run` or `resume_run`; in a worker, by what the master says.
     """
 
     def __init__(
-        self, plan: LoadPlan, session: Session, sink: Sink, model: str, *, share: tuple[int, int] = (0, 1)
+        self,
+        plan: LoadPlan,
+        session: Session,
+        sink: Sink,
+        model: str,
+        *,
+        gate: Gate,
+        share: tuple[int, int] = (0, 1),
+        journal: Journal | None = None,
     ) -> None:
         self.plan = plan
         """Of the whole run, however many processes share it."""
@@ -118,7 +84,7 @@ class LoadRun:
         """What is left of the duration asked for."""
         self.past = Past()
         """What was sent before, in a run that is resumed."""
-        self.gate: Gate = gate_of(plan, session, None, share)
+        self.gate = gate
         self.listeners: list[Listener] = []
         """Told of each record, and of each second; what they raise is a defect."""
         if plan.goals.brakes:
@@ -151,72 +117,8 @@ class LoadRun:
         self._greenlets: list[Any] = []
         self._phases: set[str] = set()
         self._keys_out: set[str | None] = set()
-        self._journal: Journal | None = None
-        self._ended = False
-
-    @classmethod
-    def begin(
-        cls,
-        plan: LoadPlan,
-        out: Path,
-        key: Secret | None,
-        *,
-        user_classes: Mapping[str, Mapping[str, float]] | None = None,
-    ) -> LoadRun:
-        """Look whether the server can be used, then make the run folder. Raises TensorixError where either fails.
-
-        `user_classes` are those of a locustfile, by name, with their weight or fixed count: the manifest then tells of
-        them instead of the plan's mix, which nobody asked for.
-        """
-        Run.check_creatable(out)
-        Prompts(plan).close()
-        session = open_session(plan, key)
-        model, preflight, warning = choose_model(session, plan.ca_bundle, list(plan.models))
-        check_limits_known(plan, preflight)
-        sink = FolderSink.create(out, plan, session, model, user_classes=user_classes)
-        self = cls(plan, session, sink, model)
-        self._journal = Journal(sink.run.path, session.process_id, new=True)
-        self.gate = gate = gate_of(plan, session, self._journal)
-        gate.charge(Spend(1))
-        gate.seen(preflight)
-        self.warning = warning
-        sink.add(preflight)
-        self._write_event("run_started")
-        self.watch()
-        return self
-
-    @classmethod
-    def resume(cls, plan: LoadPlan, out: Path, key: Secret | None) -> LoadRun:
-        """Go on with a run that was killed or has ended, in its own folder: its caps, its number of requests, its
-        duration and its schedule go on where they were. `plan`: see `plan_of_run`; it may ask for more than before.
-
-        Raises TensorixError where it cannot go on: another engine runs it, or nothing is left to do.
-        """
-        run = Run.open(out)
-        # A process's number may come again; how often the run was begun does not.
-        process_id = f"p{os.getpid()}-{read_journal(run.path).engines + 1}"
-        manifest = run.manifest
-        session = open_session(plan, key, run_id=str(manifest["run_id"]), process_id=process_id)
-        journal = Journal(run.path, process_id)
-        try:
-            past, duration_s = journal.past, left_of(plan, run, journal.past)
-            gate = gate_of(plan, session, journal)
-            if not gate.charge(Spend(1)):
-                raise SettingsError(f"the cap of {plan.spending.most_requests} requests is used up: raise it")
-            model, preflight, warning = choose_model(session, plan.ca_bundle, list(plan.models))
-            sink = FolderSink.resume(run, session)
-        except BaseException:
-            journal.close()
-            raise
-        self = cls(plan, session, sink, model)
-        self.gate, self.past, self.duration_s = gate, past, duration_s
         self._journal = journal
-        gate.seen(preflight)
-        self.warning = warning
-        sink.add(preflight)
-        self._write_event("run_resumed", sent=past.sent)
-        self.watch()
-        return self
+        self._ended = False
 
     def watch(self) -> None:
         """Hand on what there is to record twice a second from now on, and once a second how this process does."""

@@ -13,7 +13,8 @@ from gevent.hub import get_hub
 
 from tensorix_api.errors import TensorixError
 from tensorix_loadtests._alarm import Alarm
-from tensorix_loadtests._load_run import LoadRun, part_of
+from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._share import part_of
 from tensorix_loadtests.schedules import Arrival
 from tensorix_records import RequestRecord
 

@@ -1,4 +1,4 @@
-"""The same run folder from plain `locust -f …`: options, a run for each test, and its end."""
+"""The same run folder from plain `locust -f …`: a run for each test of Locust's, and its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,27 +19,17 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
+from tensorix_loadtests._beginning import begin_run
 from tensorix_loadtests._distributed._master import Master
 from tensorix_loadtests._distributed._worker import Worker
 from tensorix_loadtests._engine import open_watch
 from tensorix_loadtests._health import raise_open_files
 from tensorix_loadtests._load_run import LoadRun
+from tensorix_loadtests._plugin_options import add_options, plan_of
 from tensorix_loadtests._task_errors import TaskErrors
 from tensorix_loadtests._users import ChatUser, ModelListUser
 from tensorix_loadtests._watching.plain_locust import add_tab, look_on
-from tensorix_loadtests.plan import (
-    DEFAULT_PROMPT,
-    Goals,
-    Limits,
-    LoadPlan,
-    Prompting,
-    Spending,
-    Watching,
-    check_body,
-    parse_key_variables,
-    read_lengths,
-    read_prices,
-)
+from tensorix_loadtests.plan import LoadPlan, check_body
 from tensorix_loadtests.prompts import survey
 from tensorix_records import Run
 from tensorix_records.judging import verdict
@@ -60,68 +49,12 @@ _MOST_TASK_ERRORS = 10
 _HELLO_S = 10.0
 
 
-def _add_options(parser: Any, **_: Any) -> None:
-    group = parser.add_argument_group("Tensorix", "the key comes from TENSORIX_API_KEY, the address from --host")
-    group.add_argument("--out", default="", help="run folder to make (default: a new one under runs/)")
-    group.add_argument("--model", default="", env_var="TENSORIX_MODEL", help="default: the first that the server lists")
-    group.add_argument("--requests", type=int, default=0, help="end after so many requests (default: no end)")
-    group.add_argument("--max-tokens", type=int, default=64, help="bound on each answer (default: 64)")
-    group.add_argument("--prompt", default=DEFAULT_PROMPT, help="what to ask")
-    group.add_argument("--prompt-file", default="", help="prompts: messages (JSONL), ShareGPT's format, CSV or lines")
-    group.add_argument("--prompt-tokens", default="", help="made-up prompts so long: 500, lognormal:500,300, …")
-    group.add_argument("--answer-tokens", default="", help="bounds of the answers, in the same forms")
-    group.add_argument("--turns", default="", help="conversations of so many turns, with the model's own answers")
-    group.add_argument("--limit-requests", type=int, help="requests a window that the key may make, if you know")
-    group.add_argument("--limit-tokens", type=int, help="tokens a window that the key may use, if you know")
-    group.add_argument("--limit-window", type=float, help="the limiter's window in seconds, if it is not a minute")
-    group.add_argument("--limit-share", type=float, help="stay within this share of the key's limits: 0.95")
-    group.add_argument("--cap-requests", type=int, help="never send more requests")
-    group.add_argument("--cap-tokens", type=int, help="never use more tokens")
-    group.add_argument("--cap-cost", type=float, help="never spend more, by the prices of --prices")
-    group.add_argument("--prices", default="", help="what a million tokens of each model cost (a file, TOML or JSON)")
-    group.add_argument("--key-env", default="", help="the environment variables of several keys, with commas")
-    group.add_argument("--prometheus", default="", help="a page of metrics while a test runs, HOST:PORT")
-    group.add_argument("--otlp", action="store_true", help="metrics to a collector, by the OTEL_* variables")
-    group.add_argument("--retries", type=int, help="try a request that got a 429 again, so often (default: 0)")
-    group.add_argument("--slo", default="", help="objectives, with semicolons: 'ttft_p95 < 800ms; error_rate < 1%%'")
-    group.add_argument("--good", default="", help="what a good request is, for goodput: 'ttft < 800ms; itl < 50ms'")
-    group.add_argument("--stop-on", default="", help="brakes: 'error_rate > 20%% for 10s; slo for 1m'")
-
-
 def _begin(environment: Any) -> LoadRun:
     options = environment.parsed_options
     for user_class in environment.user_classes:
         _check_class(user_class)
     settings = Settings.from_environment(base_url=environment.host or None, model=options.model or None)
-    run_time = options.run_time
-    plan = LoadPlan(
-        base_url=settings.base_url,
-        model=settings.model,
-        users=max(1, int(getattr(options, "num_users", None) or environment.runner.target_user_count or 1)),
-        spawn_rate=float(options.spawn_rate or 1),
-        requests=options.requests or None,
-        duration_s=float(run_time) if run_time else None,
-        endless=not (run_time or options.requests),
-        max_tokens=options.max_tokens,
-        prompts=(options.prompt,),
-        prompting=Prompting(
-            path=options.prompt_file or None,
-            prompt_tokens=read_lengths(options.prompt_tokens) if options.prompt_tokens else None,
-            answer_tokens=read_lengths(options.answer_tokens) if options.answer_tokens else None,
-            turns=read_lengths(options.turns) if options.turns else None,
-        ),
-        limits=Limits.of(
-            settings.base_url,
-            # What a form of the web page holds comes as text, where the option had no value yet.
-            requests=_number(int, options.limit_requests),
-            tokens=_number(int, options.limit_tokens),
-            window_s=_number(float, options.limit_window),
-        ),
-        spending=_spending(options),
-        watching=Watching(prometheus=options.prometheus or None, otlp=bool(options.otlp)),
-        goals=Goals(objectives=_several(options.slo), good=_several(options.good), brakes=_several(options.stop_on)),
-        label=f"locust -f {Path(options.locustfile).name}" if isinstance(options.locustfile, str) else None,
-    )
+    plan = plan_of(options, settings, users=environment.runner.target_user_count)
     # The whole file, before anything is sent.
     survey(plan)
     out = Path(options.out) if options.out else _new_folder()
@@ -135,7 +68,7 @@ def _begin(environment: Any) -> LoadRun:
         master.prepare(plan, settings.api_key is not None, f"p{os.getpid()}")
     environment.tensorix_watch = watch = open_watch(plan)
     try:
-        run = LoadRun.begin(plan, out, settings.api_key, user_classes=classes)
+        run = begin_run(plan, out, settings.api_key, user_classes=classes)
         look_on(run, environment)
     except BaseException:
         if watch is not None:
@@ -155,18 +88,6 @@ def _begin(environment: Any) -> LoadRun:
     return run
 
 
-def _spending(options: Any) -> Spending:
-    return Spending(
-        most_requests=_number(int, options.cap_requests),
-        most_tokens=_number(int, options.cap_tokens),
-        most_money=_number(float, options.cap_cost),
-        prices=read_prices(options.prices) if options.prices else {},
-        limit_share=_number(float, options.limit_share),
-        key_variables=parse_key_variables([options.key_env or ""]),
-        most_retries=_number(int, options.retries) or 0,
-    )
-
-
 def _new_folder() -> Path:
     """A name under runs/ that is free: the web page can start two tests within a second."""
     Path("runs").mkdir(exist_ok=True)
@@ -176,17 +97,6 @@ def _new_folder() -> Path:
             break
         path = first.with_name(f"{first.name}-{number}")
     return path
-
-
-def _several(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(";") if part.strip())
-
-
-def _number(kind: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return None if value in (None, "") else kind(value)
-    except ValueError:
-        raise SettingsError(f"{value!r} is no number: a limit is given as one") from None
 
 
 def _check_class(user_class: type[Any]) -> None:
@@ -417,7 +327,7 @@ def install() -> None:
     events: Any = locust.events
     if _on_init in events.init._handlers:
         return
-    events.init_command_line_parser.add_listener(_add_options)
+    events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(_on_init)
     events.test_start.add_listener(_on_test_start)
     events.test_stopping.add_listener(_on_test_stopping)

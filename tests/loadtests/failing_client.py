@@ -20,7 +20,7 @@ from rich.traceback import Traceback  # noqa: E402
 
 from tensorix_api.secret import Secret  # noqa: E402
 from tensorix_api.settings import Settings  # noqa: E402
-from tensorix_loadtests import _attempt, _connection, _exchange, _load_run, _recording, _session, _target  # noqa: E402
+from tensorix_loadtests import _attempt, _beginning, _connection, _exchange, _recording, _session, _target  # noqa: E402
 from tensorix_loadtests._call import Call  # noqa: E402
 from tensorix_loadtests._client import LoadClient  # noqa: E402
 from tensorix_loadtests.plan import LoadPlan  # noqa: E402
@@ -47,9 +47,9 @@ PLACES: list[tuple[Any, str]] = [
     (_connection.Connection, "_wait"),
     (_connection.Connection, "_tunnel"),
     (_exchange, "SSEReader"),
-    (_load_run, "Settings"),
+    (_beginning, "Settings"),
     (_target.Target, "of"),
-    (_load_run, "Session"),
+    (_beginning, "Session"),
 ]
 
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _go(plan: LoadPlan, key: Secret | None, call: Call) -> None:
-    session = _load_run.open_session(plan, key)
+    session = _beginning.open_session(plan, key)
     client: Any = LoadClient(session)
     send: Callable[..., Any] = client.send
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensorix_loadtests._distributed._member import Member, Part
-from tensorix_loadtests._load_run import part_of
+from tensorix_loadtests._share import part_of
 from tensorix_loadtests.plan import LoadPlan
 
 __all__ = ["losses", "manifest_of"]

@@ -19,6 +19,7 @@ from locust.env import Environment
 
 from tensorix_api.errors import SettingsError
 from tensorix_api.secret import Secret
+from tensorix_loadtests._beginning import begin_run
 from tensorix_loadtests._distributed._master import Master
 from tensorix_loadtests._engine import log_to, open_watch, user_classes
 from tensorix_loadtests._load_run import LoadRun
@@ -142,7 +143,7 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
         master.claim(workers.processes)
         # Keys of other variables each worker asks for by itself.
         master.prepare(plan, key is not None and not plan.spending.key_variables, f"p{os.getpid()}")
-        run = LoadRun.begin(plan, out, key)
+        run = begin_run(plan, out, key)
         run.warn = lambda text: say(f"warning: {text}")
         if run.warning:
             run.warn(run.warning)

@@ -15,11 +15,12 @@ from gevent.event import Event
 
 from tensorix_api.errors import SettingsError, TensorixError
 from tensorix_api.settings import Settings
+from tensorix_loadtests._beginning import gate_of, open_session
 from tensorix_loadtests._distributed import _wire as wire
 from tensorix_loadtests._distributed._outbox import Outbox
 from tensorix_loadtests._distributed._worker_sink import WorkerSink
 from tensorix_loadtests._health import raise_open_files
-from tensorix_loadtests._load_run import LoadRun, open_session
+from tensorix_loadtests._load_run import LoadRun
 from tensorix_loadtests._session import Session
 from tensorix_loadtests.plan import LoadPlan
 
@@ -160,7 +161,8 @@ class Worker:
         self._outbox = Outbox()
         session.run_id = str(data["run"])
         sink = WorkerSink(session.run_id, self._outbox, self._parcels.set)
-        run = LoadRun(plan, session, sink, str(data["model"]), share=self._share)
+        gate = gate_of(plan, session, None, self._share)
+        run = LoadRun(plan, session, sink, str(data["model"]), gate=gate, share=self._share)
         sink.counts = lambda: self._counts(run)
         run.users = lambda: self._runner.user_count
         run.begins_unix_ns = int(data["begins_unix_ns"])
