@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tensorix_records import Run
-from tensorix_reports.frames import RunFrames, mapping, read_frames
+from tensorix_reports.frames import RunFrames, mapping, read_frames, whole
 from tensorix_reports.limiting._limit_tables import limit_tables
 from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
 from tensorix_reports.load._breakdowns import Breakdown, breakdown_tables, breakdowns_of
@@ -18,15 +19,22 @@ from tensorix_reports.load._latency_tables import latency_tables
 from tensorix_reports.load._pictures import pictures_of
 from tensorix_reports.load._rates import Rate, rates_of
 from tensorix_reports.load._run_tables import rates_table, settings_table, trust_table
+from tensorix_reports.load._steps import ScheduleStep, steps_of, steps_table
+from tensorix_reports.load._tokens import TokenReport, token_tables, tokens_of
 from tensorix_reports.load._verdict import verdict_of
 from tensorix_reports.page._picture import Picture
 from tensorix_reports.page._statement import Verdict
 from tensorix_reports.page._tables import Table
 
-__all__ = ["SUMMARY_FORMAT", "LoadReport", "load_report"]
+__all__ = ["SUMMARY_FORMAT", "LoadReport", "load_report", "summary_schema"]
 
 SUMMARY_FORMAT = 1
 """The version of `summary.json`: it grows when a key changes its meaning or goes, not when one is added."""
+
+
+def summary_schema() -> str:
+    """The JSON Schema (2020-12) of `summary.json`, as text."""
+    return resources.files("tensorix_reports").joinpath("load", "summary.schema.json").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class LoadReport:
     rates: list[Rate]
     goals: GoalsReport
     breakdowns: list[Breakdown]
+    steps: list[ScheduleStep]
+    tokens: TokenReport
     verdict: Verdict
     tables: list[Table]
     """In the order of the Markdown report; the page puts them into sections by their ids."""
@@ -66,17 +76,17 @@ class LoadReport:
         return " · ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `summary.json` holds; `reports/SUMMARY.md` describes the keys."""
+        """What `summary.json` holds; `reports/SUMMARY.md` describes the keys, `summary.schema.json` their types."""
         frames = self.frames
         return {
             "format": SUMMARY_FORMAT,
             "run": {
-                "run_id": frames.manifest.get("run_id"),
-                "kind": frames.manifest.get("kind"),
+                "run_id": _text(frames.manifest.get("run_id")),
+                "kind": _text(frames.manifest.get("kind")),
                 "asked": frames.asked,
-                "started_unix_ns": frames.manifest.get("started_unix_ns"),
-                "ended_unix_ns": frames.manifest.get("ended_unix_ns"),
-                "end_reason": frames.manifest.get("end_reason"),
+                "started_unix_ns": whole(frames.manifest.get("started_unix_ns")),
+                "ended_unix_ns": whole(frames.manifest.get("ended_unix_ns")),
+                "end_reason": _text(frames.manifest.get("end_reason")),
                 "ended": frames.ended,
                 "origin_unix_ns": frames.origin_unix_ns,
                 "length_s": frames.end_s,
@@ -94,7 +104,14 @@ class LoadReport:
             "latency": self.latency.to_dict(),
             "rate_limit": self.limits.to_dict(),
             "breakdowns": [one.to_dict() for one in self.breakdowns],
+            "steps": [step.to_dict() for step in self.steps],
+            "tokens": self.tokens.to_dict(),
         }
+
+
+def _text(value: Any) -> str | None:
+    """What another writer's manifest holds there may be of any type."""
+    return value if isinstance(value, str) else None
 
 
 def load_report(run: Run | Path | str) -> LoadReport:
@@ -104,11 +121,14 @@ def load_report(run: Run | Path | str) -> LoadReport:
     rates = rates_of(frames, latency.window, limits.seconds)
     goals = goals_of(frames)
     breakdowns = breakdowns_of(frames, latency.window)
+    steps, tokens = steps_of(frames), tokens_of(frames)
     tables = [
         *goals.tables(),
         *latency_tables(latency),
         rates_table(rates),
+        *steps_table(steps),
         *breakdown_tables(breakdowns),
+        *token_tables(tokens, frames),
         *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
         trust_table(latency, traced=frames.is_traced),
         settings_table(frames),
@@ -120,6 +140,8 @@ def load_report(run: Run | Path | str) -> LoadReport:
         rates=rates,
         goals=goals,
         breakdowns=breakdowns,
+        steps=steps,
+        tokens=tokens,
         verdict=verdict_of(frames, latency, limits, goals),
         tables=tables,
         pictures=pictures_of(frames, limits),

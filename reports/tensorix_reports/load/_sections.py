@@ -13,7 +13,7 @@ __all__ = ["SECTIONS", "tiles_of"]
 SECTIONS = (
     Section(
         "Requests and latency",
-        ("objectives", "outcomes", "latency", "latency-whole", "schedule", "rates", "throughput"),
+        ("objectives", "outcomes", "latency", "steps", "latency-whole", "schedule", "rates", "throughput", "tokens"),
     ),
     Section("Rate limits", ("limits", "windows", "episodes")),
     Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
