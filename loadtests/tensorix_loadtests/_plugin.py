@@ -64,7 +64,7 @@ def _begin(environment: Any) -> LoadRun:
     }
     master: Master | None = environment.tensorix_master
     if master is not None:
-        master.gather_all(_HELLO_S)
+        master.members.gather_all(_HELLO_S)
         master.prepare(plan, settings.api_key is not None, f"p{os.getpid()}")
     environment.tensorix_watch = watch = open_watch(plan)
     try:

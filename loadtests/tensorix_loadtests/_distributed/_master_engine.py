@@ -139,8 +139,8 @@ def run_shared(plan: LoadPlan, out: Path, key: Secret | None, *, say: Callable[[
     workers = LocalWorkers(machines.processes, runner.server.port, plan)
     begun = False
     try:
-        master.gather(wanted, machines.wait_s, failed=workers.failed)
-        master.claim(workers.processes)
+        master.members.gather(wanted, machines.wait_s, failed=workers.failed)
+        master.members.claim(workers.processes)
         # Keys of other variables each worker asks for by itself.
         master.prepare(plan, key is not None and not plan.spending.key_variables, f"p{os.getpid()}")
         run = begin_run(plan, out, key)
@@ -180,7 +180,7 @@ def _conduct(run: LoadRun, master: Master, runner: Any) -> None:
         return
     run.phase("ramp")
     # In open loop each worker begins with one user, and adds to them as it needs.
-    count, rate = (plan.users, plan.spawn_rate) if plan.arrivals is None else (len(master.members),) * 2
+    count, rate = (plan.users, plan.spawn_rate) if plan.arrivals is None else (len(master.members.all()),) * 2
     spawning = gevent.spawn(runner.start, count, rate)
     # Users and schedules are divided once: what a lost worker leaves is stated, not moved to the others.
     spawning.link(lambda _: setattr(runner, "start", lambda *_, **__: None))
