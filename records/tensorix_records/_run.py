@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -181,18 +181,22 @@ class Run:
         """The events in the order in which they were written."""
         return EventReader(self.path / EVENTS_NAME).events()
 
-    def findings(self) -> list[str]:
+    def findings(self, *, rows: bool = True) -> list[str]:
         """What is not as an orderly run leaves it, in plain words: cut files, lines left out, a missing end, and what
-        its own processes know to be lost.
+        its own processes know to be lost. Without `rows`, not what is found by reading records and gap counts.
         """
         events = EventReader(self.path / EVENTS_NAME)
         events.events()
-        found = read_rows(self.path, "records", SCHEMA)[1] + read_rows(self.path, "gaps", GAP_SCHEMA)[1]
+        found = self.file_findings("records") + self.file_findings("gaps") if rows else []
         found += events.findings()
         manifest = self.manifest
         if manifest.get("ended_unix_ns") is None:
             found.append(f"{_MANIFEST} holds no end: the run was killed, or is still going on")
         return found + [str(text) for text in manifest.get("losses") or ()]
+
+    def file_findings(self, kind: Literal["records", "gaps"]) -> list[str]:
+        """What was found wrong in the files of records or of gap counts."""
+        return read_rows(self.path, kind, SCHEMA if kind == "records" else GAP_SCHEMA)[1]
 
     def compact(self) -> None:
         """Move records and gap counts into Parquet files and remove the streams; any number of times, at any time.

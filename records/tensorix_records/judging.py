@@ -27,6 +27,7 @@ from tensorix_records.timings import (
     schedule_delay,
     start_unix_ns,
     successful,
+    text_is,
     ttfo_ns,
     ttft_ns,
 )
@@ -105,9 +106,7 @@ class Verdict:
 
 
 def _is_chat(table: Any) -> NDArray[np.bool_]:
-    endpoint = pc.fill_null(table.column("endpoint"), "")
-    lists = pc.call_function("ends_with", [endpoint], pc.MatchSubstringOptions("/models"))
-    return ~np.asarray(lists.to_numpy(), dtype=np.bool_)
+    return text_is(table.column("endpoint"), lambda path: not (path or "").endswith("/models"))
 
 
 def quantity_of_each(table: Any, name: str) -> NDArray[np.float64]:
@@ -124,14 +123,13 @@ def quantity_of_each(table: Any, name: str) -> NDArray[np.float64]:
 
 def _mainly_counted(table: Any) -> tuple[Any, str]:
     """The rows whose tokens are counted the way most are, since no figure pools two; and what that left out."""
-    known = Counter(source for source in table.column("token_source").to_pylist() if source)
+    counts = pc.value_counts(table.column("token_source")).to_pylist()
+    known = Counter({one["values"]: one["counts"] for one in counts if one["values"]})
     if len(known) < 2:
         return table, ""
     source, _ = known.most_common(1)[0]
     others = known.total() - known[source]
-    kept = table.filter(
-        pc.fill_null(pc.call_function("equal", [table.column("token_source"), pa.scalar(source)]), False)
-    )
+    kept = table.filter(pa.array(text_is(table.column("token_source"), lambda one: one == source)))
     return kept, f"; tokens by {source}, {others:,} requests with tokens counted otherwise left out"
 
 

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tensorix_records.timings import Window, start_unix_ns
+from tensorix_records.timings import Window, start_unix_ns, text_is
 
 __all__ = ["Steady", "without_preflight"]
 
 
 def without_preflight(table: Any) -> Any:
     """The requests of the load itself: all but the model list that was asked for before it."""
-    scenario = pc.fill_null(table.column("scenario"), "")
-    return table.filter(pc.call_function("not_equal", [scenario, pa.scalar("preflight")]))
+    return table.filter(pa.array(text_is(table.column("scenario"), lambda scenario: scenario != "preflight")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ where a quantity has no meaning for a row. They do not choose rows: latencies of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ __all__ = [
     "schedule_delay",
     "start_unix_ns",
     "successful",
+    "text_is",
     "ttfo_ns",
     "ttft_ns",
 ]
@@ -48,11 +50,23 @@ def _numbers(table: Any, name: str) -> _Floats:
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), dtype=np.float64)
 
 
+def text_is(column: Any, test: Callable[[str | None], bool]) -> _Mask:
+    """Which texts of a column pass a test that is asked once for each that there is; None for null."""
+    encoded = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.string()))
+    # The last answer is that of null, which is -1.
+    answers = np.array([*map(test, encoded.dictionary.to_pylist()), test(None)], dtype=np.bool_)
+    return np.asarray(answers[np.asarray(pc.fill_null(encoded.indices, -1))])
+
+
 def _is(table: Any, name: str, value: Any) -> _Mask:
-    return np.asarray(
-        pc.fill_null(pc.call_function("equal", [table.column(name), pa.scalar(value)]), False).to_numpy(),
-        dtype=np.bool_,
-    )
+    column = table.column(name)
+    if isinstance(value, str):
+        return text_is(column, lambda text: text == value)
+    return np.asarray(pc.fill_null(pc.call_function("equal", [column, pa.scalar(value)]), False), dtype=np.bool_)
 
 
 def _where(mask: _Mask, values: _Floats) -> _Floats:

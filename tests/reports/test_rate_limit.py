@@ -165,9 +165,11 @@ def test_time_grows_with_the_refusals_not_with_their_square(
     rows = 20_000
     records = [request_at(0, 0), request_at(1, 0.1, status=429, retry_after_ns=10**9)]
     frames = read_frames(make_run(records, ended_s=None))
+    columns = ["headers_at_ns", "first_chunk_at_ns", "status", "remaining_requests", "remaining_tokens"]
+    columns += ["limit_requests", "prompt_tokens", "completion_tokens", "retry_after_ns"]
 
     def seconds_for(count: int) -> float:
-        requests = pd.concat([frames.requests] * (count // 2), ignore_index=True)
+        requests = pd.concat([frames.requests[columns]] * (count // 2), ignore_index=True)
         requests["at_s"] = np.arange(count, dtype=float)
         requests["done_s"] = requests["at_s"] + 0.01
         seen = decisions_of(requests)

@@ -11,11 +11,13 @@ from tensorix_reports.frames._frames import (
     read_frames,
     whole,
 )
+from tensorix_reports.frames._requests import Requests
 from tensorix_reports.frames._steady import counted_window, instants_of
 
 __all__ = [
     "OUTCOMES",
     "PREFLIGHT",
+    "Requests",
     "RunFrames",
     "Window",
     "counted_window",

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from tensorix_api.errors import RunFolderError
 from tensorix_records import Run
+from tensorix_records.columns import RecordColumns
+from tensorix_reports.frames._held import Codes, HeldColumns, smallest
+from tensorix_reports.frames._requests import Requests
 
 __all__ = ["OUTCOMES", "PREFLIGHT", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
 
@@ -57,6 +59,10 @@ class Window:
         """How long it is, in seconds."""
         return max(0.0, self.end_s - self.start_s)
 
+    def holds(self, at_s: np.ndarray) -> np.ndarray:
+        """Which instants lie within, both ends included."""
+        return np.asarray((at_s >= self.start_s) & (at_s <= self.end_s), dtype=np.bool_)
+
 
 @dataclass(frozen=True, slots=True)
 class RunFrames:
@@ -64,12 +70,11 @@ class RunFrames:
 
     `requests` has a row for each record, in the order of their starts, with `kind` (streamed chat, chat that is not
     streamed, models), `at_s` and `done_s` (seconds since `origin_unix_ns`). Nullable columns are floats: relative
-    nanoseconds stay exact to 104 days. `table` holds the same rows in the same order, as the records room takes them.
+    nanoseconds stay exact to 104 days. It is a table of records, too, as the records room takes them.
     """
 
     manifest: dict[str, Any]
-    requests: pd.DataFrame
-    table: Any = field(repr=False)
+    requests: Requests
     events: list[dict[str, Any]]
     findings: list[str]
     origin_unix_ns: int
@@ -79,14 +84,19 @@ class RunFrames:
     """The histogram of gaps between chunks (a pyarrow table), None where none was kept."""
 
     @property
+    def table(self) -> Requests:
+        """The same requests, as the records room takes a table of records."""
+        return self.requests
+
+    @property
     def ended(self) -> bool:
         """Whether the run came to its own end; False for one that was killed, or is still going."""
         return self.manifest.get("ended_unix_ns") is not None or bool(self.of("run_ended"))
 
     @property
-    def load(self) -> pd.DataFrame:
+    def load(self) -> Requests:
         """The requests of the load itself: all but the model list that was asked for before it."""
-        return self.requests[self.requests["kind"] != PREFLIGHT]
+        return self.requests.of(~self.requests.codes("kind").equal(PREFLIGHT))
 
     @property
     def is_traced(self) -> bool:
@@ -152,70 +162,92 @@ def kind_order(kind: str) -> tuple[int, str]:
     return (_KINDS.index(kind) if kind in _KINDS else len(_KINDS), kind)
 
 
-def _requests(table: Any) -> pd.DataFrame:
-    columns: dict[str, Any] = {}
-    for name in COLUMNS:
-        column = table.column(name)
-        if name in _NUMBERS:
-            columns[name] = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=float)
-        elif name == "start_unix_ns":
-            columns[name] = np.asarray(column.to_numpy(), dtype=np.int64)
-        else:
-            columns[name] = np.array(column.to_pylist(), dtype=object)
-    frame = pd.DataFrame(columns)
-    # An object column of nothing but None would be read as another type by each operation that meets it.
-    return frame.astype(dict.fromkeys(_TEXT, object))
-
-
 _LONGEST_NS = 40 * 86_400 * 10**9
 
 
-def _plausible(table: Any) -> np.ndarray:
-    """Which records have a start, an outcome, and times within 40 days of the run's middle.
+def _kept(records: RecordColumns, held: HeldColumns, findings: list[str]) -> np.ndarray:
+    """The places of the records that are counted, in the order of their starts.
 
-    One that a damaged file puts a thousand years off would stretch every table of seconds until memory is full.
+    Left out are those without a start or an outcome or with times more than 40 days from the run's middle, and those
+    that are there twice. A time that a damaged file puts a thousand years off would stretch every table of seconds
+    until memory is full.
     """
-    starts = np.asarray(pc.fill_null(table.column("start_unix_ns"), 0).to_numpy(), dtype=np.int64)
-    good = np.asarray(pc.call_function("is_valid", [table.column("outcome")]).to_numpy(), dtype=bool) & (starts > 0)
-    if not good.any():
-        return good
-    good &= np.abs(starts.astype(float) - float(np.median(starts[good]))) < _LONGEST_NS
+    starts = held.instants("start_unix_ns")
+    good = (held.codes("outcome").codes >= 0) & (starts > 0)
+    if good.any():
+        good &= np.abs(starts - int(np.median(starts[good]))) < _LONGEST_NS
     for name in _NUMBERS:
         if name.endswith("_at_ns"):
-            at = pc.fill_null(pc.cast(table.column(name), pa.float64(), safe=False), 0.0).to_numpy()
-            good &= np.abs(at) < _LONGEST_NS
-    return good
+            ends = records.bounds(name)
+            if ends is None or min(ends) <= -_LONGEST_NS or max(ends) >= _LONGEST_NS:
+                good &= ~(np.abs(held.numbers(name)) >= _LONGEST_NS)
+    if not good.all():
+        findings.append(f"{np.count_nonzero(~good):,} records have no times that can be true, and were left out")
+    places = np.flatnonzero(good)
+    places = places[np.argsort(starts[places], kind="stable")]
+    again = _again(records, starts[places], places)
+    if again.any():
+        number = int(np.count_nonzero(again))
+        words = "1 record is there twice" if number == 1 else f"{number:,} records are there more than once"
+        findings.append(f"{words} (the same record_id and start): each was counted once")
+        places = places[~again]
+    return np.asarray(places)
+
+
+def _again(records: RecordColumns, starts: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Which records are there a second time, in the order of their starts; only ids of equal starts are read."""
+    again = np.zeros(len(starts), dtype=np.bool_)
+    same = starts[1:] == starts[:-1]
+    alike = np.flatnonzero(np.append(same, False) | np.append(False, same)) if len(starts) else np.zeros(0, np.int64)
+    if alike.size:
+        ids = records.column("record_id").take(places[alike]).to_pandas().astype(object)
+        pairs = pd.DataFrame({"start": starts[alike], "id": ids})
+        again[alike] = (pairs.duplicated() & ids.notna()).to_numpy(bool)
+    return again
+
+
+def _kinds(held: HeldColumns) -> Codes:
+    """The kind of each request, worked out once for each pair of values."""
+    endpoint, stream, scenario = (held.codes(name) for name in ("endpoint", "stream", "scenario"))
+    paths: list[str | None] = [*endpoint.values, None]
+    told: list[bool | None] = [*stream.values, None]
+    named = [[kind_of(path, one) for one in told] for path in paths]
+    values = list(dict.fromkeys([PREFLIGHT, *(kind for row in named for kind in row)]))
+    codes = smallest(np.array([[values.index(kind) for kind in row] for row in named]), len(values))
+    found = codes[endpoint.codes, stream.codes]
+    found[scenario.equal("preflight")] = 0
+    return Codes(found, values)
 
 
 def read_frames(run: Run | Path | str) -> RunFrames:
     """Read a run, or the folder of one. Raises RunFolderError where it is no run."""
     if not isinstance(run, Run):
         run = Run.open(Path(run))
-    manifest, events, findings = run.manifest, run.events(), list(run.findings())
-    table = run.records(COLUMNS)
-    plausible = _plausible(table)
-    if not plausible.all():
-        findings.append(f"{np.count_nonzero(~plausible):,} records have no times that can be true, and were left out")
-        table = table.filter(pa.array(plausible))
-    table = table.take(np.argsort(np.asarray(table.column("start_unix_ns").to_numpy(), dtype=np.int64), kind="stable"))
-    frame = _requests(table)
+    manifest, events, findings = run.manifest, run.events(), run.findings(rows=False)
+    records = RecordColumns(run)
+    held = HeldColumns(records)
+    held.keep(_kept(records, held, findings))
+    findings += records.findings
+    starts_ns = held.instants("start_unix_ns")
     event_times = [time for event in events if (time := whole(event.get("t_unix_ns"))) is not None]
     starts = [time for time in (whole(manifest.get("started_unix_ns")), *event_times[:1]) if time is not None]
-    if len(frame):
+    if len(held):
         # A request cannot be older than its run: where clocks disagree, the records win.
-        starts.append(int(frame["start_unix_ns"].iloc[0]))
+        starts.append(int(starts_ns[0]))
     origin = min(starts, default=whole(manifest.get("ended_unix_ns")) or 0)
-    frame["at_s"] = (frame["start_unix_ns"] - origin) / 1e9
-    frame["done_s"] = frame["at_s"] + frame["end_at_ns"].fillna(frame["headers_at_ns"]).fillna(0.0) / 1e9
-    kinds = [kind_of(*pair) for pair in zip(frame["endpoint"], frame["stream"], strict=True)]
-    frame["kind"] = np.where(frame["scenario"] == "preflight", PREFLIGHT, np.array(kinds, dtype=object))
+    held.keep_always("kind", _kinds(held))
+    requests = Requests(held, origin)
     ends = [(time - origin) / 1e9 for time in (whole(manifest.get("ended_unix_ns")), *event_times[-1:]) if time]
-    ends += [float(frame["done_s"].max())] if len(frame) else []
-    gaps = run.gap_counts()
+    ends += [float(requests.array("done_s").max())] if len(held) else []
+    gaps = None
+    try:
+        gaps = run.gap_counts()
+        findings += run.file_findings("gaps")
+    except RunFolderError as error:
+        findings.append(f"{error}; the gaps between chunks were left out")
     return RunFrames(
         manifest=manifest,
-        requests=frame,
-        table=table,
+        requests=requests,
         events=events,
         findings=findings,
         origin_unix_ns=origin,

@@ -13,7 +13,7 @@ def counted_window(frames: RunFrames) -> Window:
     """From the end of the ramp to the last start of a request; the whole run where that would leave next to nothing."""
     if not len(frames.load):
         return Window(0.0, 0.0, "the whole run: it records no end of its ramp")
-    steady = Steady.of(without_preflight(frames.table), () if frames.is_traced else frames.events)
+    steady = Steady.of(without_preflight(frames.requests), () if frames.is_traced else frames.events)
     start, end = frames.at(steady.window.start_unix_ns), frames.at(steady.window.end_unix_ns)
     why = "all of the spans: a service in production has no ramp" if frames.is_traced else steady.why
     return Window(start, end, why)

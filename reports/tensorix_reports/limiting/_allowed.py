@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from tensorix_reports.frames import PREFLIGHT, whole
+from tensorix_reports.frames import PREFLIGHT, Requests, whole
 from tensorix_reports.limiting._episodes import decisions_of
 
 __all__ = ["MODEL_LISTS", "allowed", "models_count", "told_of", "window_lengths"]
@@ -46,16 +45,16 @@ def window_lengths(limits: dict[str, Any]) -> tuple[float | None, float | None]:
     return (float(value), None) if "window_s" in told_of(limits) else (None, float(value))
 
 
-def models_count(requests: pd.DataFrame, limit: int | None) -> bool:
+def models_count(requests: Requests, limit: int | None) -> bool:
     """Whether model lists look counted: one was refused, or they say what remains and nothing speaks against it.
 
     Against it speaks one after which the whole limit remained, one that lowered nothing, or one that passed while chat
     was refused before and after.
     """
-    models = requests["kind"].isin(MODEL_LISTS).to_numpy(bool)
-    if (requests.loc[models, "status"] == 429).any():
+    models = requests.codes("kind").equal(*MODEL_LISTS)
+    if (requests.array("status")[models] == 429).any():
         return True
-    remaining = requests["remaining_requests"].to_numpy(float)
+    remaining = requests.array("remaining_requests")
     if not np.isfinite(remaining[models]).any():
         return False
     # What remains after a chat request is less than the limit: where that is not known, this bounds it from below.
@@ -66,7 +65,7 @@ def models_count(requests: pd.DataFrame, limit: int | None) -> bool:
     return _lowered(requests, models) is not False
 
 
-def _lowered(requests: pd.DataFrame, models: np.ndarray) -> bool | None:
+def _lowered(requests: Requests, models: np.ndarray) -> bool | None:
     """Whether model lists lowered what remains, by those asked for alone: None where there were none such."""
     seen = decisions_of(requests)
     if len(seen.at_s) < 2:
@@ -85,11 +84,14 @@ def _lowered(requests: pd.DataFrame, models: np.ndarray) -> bool | None:
     return None if same == less else bool(less > same)
 
 
-def _passes_between_refusals(requests: pd.DataFrame, models: np.ndarray) -> bool:
+def _passes_between_refusals(requests: Requests, models: np.ndarray) -> bool:
     """Whether a model list passed after chat was refused, and chat was refused again before any passed."""
     seen = decisions_of(requests)
     refused_s = passed_s = np.inf
-    for index in range(len(models)):
+    # One that was admitted after another changes nothing any more.
+    plain = seen.admitted & ~models & ~seen.refused
+    telling = seen.refused | models | (plain & ~np.append(False, plain[:-1]))
+    for index in np.flatnonzero(telling).tolist():
         at = seen.at_s[index]
         if seen.refused[index]:
             if at >= passed_s:

@@ -7,10 +7,13 @@ headers had arrived.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
+
+from tensorix_reports.frames import Requests
 
 __all__ = ["Decisions", "Episode", "decisions_of", "episodes_of"]
 
@@ -41,8 +44,12 @@ class Decisions:
         slow = float(np.quantile((self.seen_s - self.at_s)[self.refused], 0.95)) if self.refused.any() else 0.0
         object.__setattr__(self, "slack_s", max(0.05, 2 * slow))
 
+    def of(self, places: np.ndarray) -> Decisions:
+        """Those at these places."""
+        return Decisions(**{one.name: getattr(self, one.name)[places] for one in fields(self) if one.init})
 
-def decisions_of(requests: pd.DataFrame) -> Decisions:
+
+def decisions_of(requests: Requests | pd.DataFrame) -> Decisions:
     """The columns that matter to a limiter."""
     at = requests["at_s"].to_numpy(float)
     # Spans do not tell of the headers: they were there when the first chunk was.
@@ -89,7 +96,15 @@ def episodes_of(seen: Decisions) -> list[Episode]:
     back_s = -np.inf
     answered_s = np.inf
     last_refused, refused = 0.0, 0
-    for index in range(len(seen.at_s)):
+    # While there is budget and nobody was told otherwise, one that passed changes nothing.
+    telling = np.flatnonzero(seen.refused | (seen.passed & zero)).tolist()
+    index = -1
+    while (index := index + 1) < len(seen.at_s):
+        if first is None and said_zero_s is None:
+            next_ = bisect_left(telling, index)
+            if next_ == len(telling):
+                break
+            index = telling[next_]
         at = float(seen.at_s[index])
         if seen.refused[index]:
             if first is None and at < back_s + seen.slack_s:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tensorix_records import Run
-from tensorix_reports.frames import OUTCOMES, PREFLIGHT, RunFrames, kind_order, read_frames
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, kind_order, read_frames
 from tensorix_reports.limiting._allowed import MODEL_LISTS, allowed, models_count, window_lengths
 from tensorix_reports.limiting._episodes import Decisions, Episode, decisions_of, episodes_of
 from tensorix_reports.limiting._windows import WindowFit, fit_windows
@@ -19,6 +19,10 @@ from tensorix_reports.limiting._windows import WindowFit, fit_windows
 __all__ = ["HEADER_COLUMNS", "KeyLimits", "RateLimitReport", "RetryAfter", "rate_limit_report", "rate_limits_of"]
 
 _WHOLE_SECOND_S = 1.05
+# Responses that said what remains, each with a row of its own up to so many.
+_MOST_TOLD = 50_000
+_TOLD_COLUMNS = ["key_alias", "kind", "status", "remaining_requests", "remaining_tokens"]
+_TOLD_COLUMNS += ["at_s", "headers_at_ns", "first_chunk_at_ns", "end_at_ns"]
 
 HEADER_COLUMNS = {
     "remaining_requests": "remaining requests",
@@ -81,12 +85,15 @@ class RateLimitReport:
     minutes: pd.DataFrame
     """The same a minute of the clock (UTC), with the statuses 200 and 429 counted."""
     remaining: pd.DataFrame
-    """Every response that said what remains, with when its request started and when it was told."""
+    """Every response that said what remains, with when its request started and when it was told; of very many, those
+    that said the least in each second and of each key."""
     headers: pd.DataFrame
     """A row a kind of response: how many, and how many of them carried each header."""
     keys: list[KeyLimits]
     retry_after: RetryAfter
     anomalies: dict[str, int]
+    remaining_is_reduced: bool = False
+    """Whether not every response is in `remaining`."""
 
     @property
     def reached(self) -> bool:
@@ -147,18 +154,19 @@ def _plain(value: Any) -> Any:
 
 def _seconds(frames: RunFrames) -> pd.DataFrame:
     requests = frames.load
-    length = int(np.floor(max([frames.end_s, *requests["at_s"].tail(1)]))) + 1 if len(requests) else 0
+    at = requests.array("at_s")
+    length = int(np.floor(max(frames.end_s, at[-1]))) + 1 if len(requests) else 0
     table = pd.DataFrame({"second": np.arange(length)})
-    second = np.floor(requests["at_s"].to_numpy(float)).astype(np.int64)
-    intended = requests["intended_at_ns"].to_numpy(float)
+    second = np.floor(at).astype(np.int32)
+    intended = requests.array("intended_at_ns")
     table["offered"] = np.nan
     if np.isfinite(intended).any():
-        due = np.floor(requests["at_s"].to_numpy(float) + intended / 1e9)
+        due = np.floor(at + intended / 1e9)
         due = np.clip(due[np.isfinite(due)], 0, None).astype(np.int64)
         table["offered"] = np.bincount(due, minlength=length)[:length].astype(float)
     table["sent"] = np.bincount(second, minlength=length)[:length]
     for outcome in OUTCOMES:
-        mine = second[(requests["outcome"] == outcome).to_numpy(bool)]
+        mine = second[requests.codes("outcome").equal(outcome)]
         table[outcome] = np.bincount(mine, minlength=length)[:length]
     return table
 
@@ -168,34 +176,68 @@ def _minutes(frames: RunFrames) -> pd.DataFrame:
     columns = ["minute", "sent", "status_200", "status_429", "other"]
     if not len(requests):
         return pd.DataFrame(columns=columns)
-    minute = requests["start_unix_ns"].astype("int64") // 60_000_000_000
-    ok, no = requests["status"] == 200, requests["status"] == 429
-    counts = pd.DataFrame({"minute": minute, "sent": 1, "status_200": ok.astype(int), "status_429": no.astype(int)})
-    table = counts.groupby("minute", as_index=False).sum()
-    table["other"] = table["sent"] - table["status_200"] - table["status_429"]
-    stamps = [datetime.fromtimestamp(int(value) * 60, tz=UTC) for value in table["minute"]]
-    table["minute"] = [f"{stamp:%Y-%m-%d %H:%M}" for stamp in stamps]
+    # In the order of the starts, so minutes follow each other: where each begins is all that is needed.
+    minute = requests.array("start_unix_ns") // 60_000_000_000
+    begins = np.flatnonzero(np.diff(minute, prepend=minute[0] - 1))
+    status = requests.array("status")
+    ok, no = (np.add.reduceat((status == code).astype(np.int64), begins) for code in (200, 429))
+    stamps = [datetime.fromtimestamp(int(value) * 60, tz=UTC) for value in minute[begins]]
+    table = pd.DataFrame({"minute": [f"{stamp:%Y-%m-%d %H:%M}" for stamp in stamps]})
+    table["sent"] = np.diff(np.append(begins, len(minute)))
+    table["status_200"], table["status_429"] = ok, no
+    table["other"] = table["sent"] - ok - no
     return table[columns]
 
 
-def _remaining(frames: RunFrames) -> pd.DataFrame:
+def _remaining(frames: RunFrames) -> tuple[pd.DataFrame, bool]:
+    """Who said what remains, and whether these are not all."""
     requests = frames.requests
-    told = requests[requests["remaining_requests"].notna() | requests["remaining_tokens"].notna()]
-    headers = told["headers_at_ns"].fillna(told["first_chunk_at_ns"]).fillna(told["end_at_ns"]).fillna(0.0)
-    table = told[["key_alias", "kind", "status", "remaining_requests", "remaining_tokens"]].copy()
-    table.insert(0, "told_s", told["at_s"] + headers / 1e9)
-    table.insert(0, "at_s", told["at_s"])
-    return table.reset_index(drop=True)
+    said = np.isfinite(requests.array("remaining_requests")) | np.isfinite(requests.array("remaining_tokens"))
+    told = requests.of(said)
+    reduced = len(told) > _MOST_TOLD
+    if reduced:
+        parts = [part for _, part in told.parts("key_alias")]
+        least = [_least(part, name) for part in parts for name in ("remaining_requests", "remaining_tokens")]
+        told = requests.of(np.unique(np.concatenate(least)))
+    columns = told[_TOLD_COLUMNS]
+    headers = columns["headers_at_ns"].fillna(columns["first_chunk_at_ns"]).fillna(columns["end_at_ns"]).fillna(0.0)
+    table = columns[_TOLD_COLUMNS[:5]].copy()
+    table.insert(0, "told_s", columns["at_s"] + headers / 1e9)
+    table.insert(0, "at_s", columns["at_s"])
+    return table.reset_index(drop=True), reduced
+
+
+def _least(told: Requests, name: str) -> np.ndarray:
+    """The places, among all requests, of the first response in each second that said the least."""
+    left = np.nan_to_num(told.array(name), nan=np.inf)
+    begins = np.flatnonzero(np.diff(np.floor(told.array("at_s")), prepend=-np.inf))
+    lengths = np.diff(np.append(begins, len(left)))
+    lowest = np.flatnonzero(left == np.repeat(np.minimum.reduceat(left, begins), lengths))
+    _, first = np.unique(np.searchsorted(begins, lowest, "right"), return_index=True)
+    return told.index.to_numpy()[lowest[first]]
 
 
 def _headers(frames: RunFrames) -> pd.DataFrame:
     requests = frames.requests
-    answered = requests[requests["status"].notna()]
-    rows = []
-    groups: Any = answered.groupby([answered["kind"].replace(PREFLIGHT, "models"), "status"])
-    for (kind, status), group in sorted(groups, key=lambda item: (kind_order(item[0][0]), item[0][1])):
-        row: dict[str, Any] = {"kind": kind, "status": int(status), "responses": len(group)}
-        rows.append(row | {name: int(group[name].notna().sum()) for name in HEADER_COLUMNS})
+    answered = requests.of(np.isfinite(requests.array("status")))
+    kind, status = answered.codes("kind"), answered.array("status")
+    names = ["models" if value == PREFLIGHT else value for value in kind.values]
+    statuses, place = np.unique(status, return_inverse=True)
+    group = kind.codes.astype(np.int64) * max(1, len(statuses)) + place
+    size = len(names) * max(1, len(statuses))
+    counts = {"responses": np.bincount(group, minlength=size)}
+    for name in HEADER_COLUMNS:
+        counts[name] = np.bincount(group[np.isfinite(answered.array(name))], minlength=size)
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for at in np.flatnonzero(counts["responses"]).tolist():
+        row = found.setdefault(
+            (names[at // len(statuses)], int(statuses[at % len(statuses)])), dict.fromkeys(counts, 0)
+        )
+        row |= {name: row[name] + int(values[at]) for name, values in counts.items()}
+    rows = [
+        {"kind": key[0], "status": key[1], **found[key]}
+        for key in sorted(found, key=lambda k: (kind_order(k[0]), k[1]))
+    ]
     return pd.DataFrame(rows, columns=["kind", "status", "responses", *HEADER_COLUMNS])
 
 
@@ -231,21 +273,21 @@ def _retry_after(keys: list[tuple[Decisions, np.ndarray, list[Episode]]]) -> Ret
     )
 
 
-def _distinct(column: pd.Series) -> list[int]:
-    return sorted({int(value) for value in column.dropna().unique()})
+def _distinct(values: np.ndarray) -> list[int]:
+    return sorted({int(value) for value in pd.unique(values) if np.isfinite(value)})
 
 
 def rate_limits_of(frames: RunFrames) -> RateLimitReport:
     """The rate-limit report of a run that is already read."""
     requests, load, limits = frames.requests, frames.load, frames.limits
-    stated, stated_tokens = _distinct(requests["limit_requests"]), _distinct(requests["limit_tokens"])
+    stated, stated_tokens = _distinct(requests.array("limit_requests")), _distinct(requests.array("limit_tokens"))
     limit, limit_from = allowed(limits, "requests", stated)
     token_limit, tokens_from = allowed(limits, "tokens", stated_tokens)
     told_s, assumed_s = window_lengths(limits)
     counted = models_count(requests, limit)
-    keys, seen_by_key = [], []
-    for alias, group in requests.groupby("key_alias", dropna=False, sort=True):
-        mine = group if counted else group[~group["kind"].isin(MODEL_LISTS)]
+    keys, refusals = [], []
+    for alias, group in sorted(requests.parts("key_alias"), key=lambda part: (part[0] is None, part[0] or "")):
+        mine = group if counted else group.of(~group.codes("kind").equal(*MODEL_LISTS))
         seen = decisions_of(mine)
         episodes = episodes_of(seen)
         fit = fit_windows(
@@ -257,9 +299,14 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
             token_limit=token_limit,
             end_s=frames.end_s,
         )
-        keys.append(KeyLimits(alias if isinstance(alias, str) else None, counted, fit, episodes))
-        seen_by_key.append((seen, mine["retry_after_ns"].to_numpy(float) / 1e9, episodes))
-    anomalies = requests["limit_anomaly"].dropna().value_counts()
+        keys.append(KeyLimits(alias, counted, fit, episodes))
+        # Of the others nothing was said to wait for.
+        refused = np.flatnonzero(seen.refused)
+        refusals.append((seen.of(refused), mine.array("retry_after_ns")[refused] / 1e9, episodes))
+    odd = requests.of(~requests.codes("limit_anomaly").equal(None))
+    anomalies = odd["limit_anomaly"].value_counts()
+    outcome = load.codes("outcome")
+    remaining, reduced = _remaining(frames)
     lengths = {(key.fit.window_s, key.fit.source) for key in keys}
     window_s, window_from = lengths.pop() if len(lengths) == 1 else (told_s, "told" if told_s else "unknown")
     if window_from == "measured" and any(key.fit.fits is False for key in keys):
@@ -273,14 +320,15 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
         sources={"requests": limit_from, "tokens": tokens_from, "window": window_from},
         stated_requests=stated,
         stated_tokens=stated_tokens,
-        totals={"sent": len(load)} | {name: int((load["outcome"] == name).sum()) for name in OUTCOMES},
+        totals={"sent": len(load)} | {name: int(np.count_nonzero(outcome.equal(name))) for name in OUTCOMES},
         seconds=_seconds(frames),
         minutes=_minutes(frames),
-        remaining=_remaining(frames),
+        remaining=remaining,
         headers=_headers(frames),
         keys=keys,
-        retry_after=_retry_after(seen_by_key),
+        retry_after=_retry_after(refusals),
         anomalies={str(text): int(count) for text, count in anomalies.items()},
+        remaining_is_reduced=reduced,
     )
 
 

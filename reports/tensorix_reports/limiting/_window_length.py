@@ -21,11 +21,12 @@ def measured_length(
         limit = _least_between(seen, episodes)
     opener = None if begun_before or not len(seen.at_s) else float(seen.at_s[0])
     low, high = 0.0, np.inf
+    passed_s = seen.at_s[seen.passed]
     for episode in episodes:
         if episode.back_s is None:
             break
         if opener is not None and episode.last_refused_s is not None:
-            passed = np.count_nonzero(seen.passed & (seen.at_s >= opener) & (seen.at_s < episode.back_s))
+            passed = int(np.diff(np.searchsorted(passed_s, [opener, episode.back_s]))[0])
             if limit is not None and passed > limit:
                 # More than one window takes: another opened unseen between the opener and the refusals.
                 opener = episode.back_s

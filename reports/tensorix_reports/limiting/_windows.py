@@ -111,14 +111,15 @@ def _split(seen: Decisions, window_s: float, slack: float, capacity: float, begu
             after += 1
         owner[opener:after] = number
         if after < count:
-            owner[after:] = number + 1
             # At the edge the order of starts is not the order of decisions. A refusal is answered as soon as it is
             # decided; had as many as a window takes started by then, it is the fresh window's, else the old one's.
             soon, late = np.searchsorted(seen.at_s, [seen.at_s[after] - slack, seen.at_s[after] + slack])
             near = np.flatnonzero(seen.refused[soon:late]) + soon
             near = near[near > opener]
-            fresh = seen.at_s[after:][seen.admitted[after:]]
-            started = np.searchsorted(fresh, seen.seen_s[near] - travel, "right")
+            by = seen.seen_s[near] - travel
+            beyond = int(np.searchsorted(seen.at_s, by.max(initial=-np.inf), "right"))
+            fresh = seen.at_s[after:beyond][seen.admitted[after:beyond]]
+            started = np.searchsorted(fresh, by, "right")
             owner[near] = np.where(started >= capacity, number + 1, number)
         number, opener = number + 1, after
     return owner
@@ -146,7 +147,7 @@ def fit_windows(
     """Find the windows of one key. `window_s` is the length that was told; without it `assumed_s` is taken unless what
     was measured speaks against it, and without both the length as measured.
     """
-    begun_before = _used_before(seen, limit) > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
+    begun_before = _used_before(seen, limit) > 0 or _spent_before(seen)
     bracket = measured_length(seen, episodes, begun_before, limit)
     opened = "each opened by the first request after the last"
 
@@ -186,43 +187,42 @@ def _fitted(
 ) -> WindowFit:
     """The windows of a length that is settled."""
     used_before = _used_before(seen, limit)
-    begun_before = used_before > 0 or _spent_before(seen, np.ones(len(seen.at_s), dtype=bool))
+    begun_before = used_before > 0 or _spent_before(seen)
     slack = min(seen.slack_s, window_s / 4)
     owner = _split(seen, window_s, slack, limit or 1, begun_before)
-    most = max((_count(seen.admitted, owner, n) for n in set(owner[seen.refused].tolist())), default=0)
+    taken = np.bincount(owner[seen.admitted], minlength=int(owner.max()) + 1)
+    most = int(taken[owner[seen.refused]].max(initial=0))
     if most:
         owner = _split(seen, window_s, slack, most, begun_before)
     windows, doubts = [], []
+    order = np.argsort(owner, kind="stable")
+    edges = np.searchsorted(owner[order], np.arange(int(owner.max()) + 2))
     for number in range(int(owner.max()) + 1):
-        mine = owner == number
-        window, doubt = _window(seen, mine, window_s, limit, token_limit, slack)
+        mine = seen.of(order[edges[number] : edges[number + 1]])
+        window, doubt = _window(mine, window_s, limit, token_limit, slack)
         before = used_before if number == 0 else 0
-        spent_before = number == 0 and _spent_before(seen, mine)
+        spent_before = number == 0 and _spent_before(mine)
         windows.append(_judged(window, before, spent_before, end_s, is_last=number == int(owner.max())))
         doubts += doubt
     spent = [window for window in windows if window.refused]
     return WindowFit(window_s, source, how, not doubts if spent else None, doubts, bracket, windows)
 
 
-def _count(what: np.ndarray, owner: np.ndarray, number: int) -> int:
-    return int(np.count_nonzero(what & (owner == number)))
-
-
 def _window(
-    seen: Decisions, mine: np.ndarray, window_s: float, limit: int | None, token_limit: int | None, slack: float
+    mine: Decisions, window_s: float, limit: int | None, token_limit: int | None, slack: float
 ) -> tuple[LimiterWindow, list[str]]:
-    start = float(seen.at_s[mine].min())
+    start, sent = float(mine.at_s.min()), len(mine.at_s)
     end = start + window_s
-    passed, refused = int(np.count_nonzero(seen.passed & mine)), int(np.count_nonzero(seen.refused & mine))
-    known = seen.tokens[mine & seen.passed]
+    passed, refused = int(np.count_nonzero(mine.passed)), int(np.count_nonzero(mine.refused))
+    known = mine.tokens[mine.passed]
     tokens = float(np.nansum(known))
     doubts = []
     if refused:
-        late = float(seen.at_s[seen.refused & mine].max()) - end
+        late = float(mine.at_s[mine.refused].max()) - end
         if late > slack:
             doubts.append(f"the window from {start:.1f} s still refused {late:.1f} s after it should have run out")
-        first_no = float(seen.seen_s[seen.refused & mine].min())
-        early = int(np.count_nonzero(seen.passed & mine & (seen.at_s >= first_no) & (seen.at_s < end - slack)))
+        first_no = float(mine.seen_s[mine.refused].min())
+        early = int(np.count_nonzero(mine.passed & (mine.at_s >= first_no) & (mine.at_s < end - slack)))
         if early and limit is not None and passed > limit:
             doubts.append(f"the window from {start:.1f} s let {early} through after refusals, {passed} in all")
     elif limit is not None and passed > limit:
@@ -230,22 +230,22 @@ def _window(
     window = LimiterWindow(
         start_s=start,
         end_s=end,
-        sent=int(mine.sum()),
+        sent=sent,
         passed=passed,
         refused=refused,
-        other=int(mine.sum()) - passed - refused,
+        other=sent - passed - refused,
         tokens=None if np.isnan(known).all() else int(tokens),
         # What failed otherwise may have been charged too, so it speaks for the request limit.
-        bound_by=_bound_by(int(mine.sum()) - refused, tokens, limit, token_limit) if refused else None,
+        bound_by=_bound_by(sent - refused, tokens, limit, token_limit) if refused else None,
         complete=True,
         why_incomplete=None,
     )
     return window, doubts
 
 
-def _spent_before(seen: Decisions, mine: np.ndarray) -> bool:
+def _spent_before(mine: Decisions) -> bool:
     """Whether a window refused somebody before it let anybody through: it was open, and spent, before the run."""
-    refused, admitted = seen.seen_s[seen.refused & mine], seen.at_s[seen.admitted & mine]
+    refused, admitted = mine.seen_s[mine.refused], mine.at_s[mine.admitted]
     return bool(len(refused)) and float(refused.min()) < float(admitted.min(initial=np.inf))
 
 

@@ -6,10 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from math import isfinite
 from typing import Any
 
+import pandas as pd
+
 from tensorix_reports.limiting._episodes import Episode
-from tensorix_reports.limiting._rate_limit import RateLimitReport, rows_of
+from tensorix_reports.limiting._rate_limit import RateLimitReport
 from tensorix_reports.limiting._windows import LimiterWindow
 from tensorix_reports.load._failures import Failure
 from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
@@ -46,6 +49,26 @@ def csv_text(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
     return text.getvalue()
 
 
+def _cells(column: pd.Series) -> list[Any]:
+    """A column as `_safe` writes its cells, column by column: a frame can have hundreds of thousands of rows."""
+    if column.dtype.kind == "f":
+        numbers = (value if isfinite(value) else "" for value in column.tolist())
+        return [int(value) if value != "" and float(value).is_integer() else value for value in numbers]
+    if column.dtype.kind in "iu":
+        return column.tolist()
+    codes, texts = pd.factorize(column)
+    safe = [*(_safe(text) for text in texts.tolist()), ""]
+    return [safe[code] for code in codes.tolist()]
+
+
+def _frame_text(frame: pd.DataFrame) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([str(name) for name in frame])
+    writer.writerows(zip(*(_cells(frame[name]) for name in frame), strict=True))
+    return text.getvalue()
+
+
 def _flat_figures(latency: LatencyReport) -> Iterable[dict[str, Any]]:
     for row in latency.to_dict()["figures"]:
         flat = {name: value for name, value in row.items() if not isinstance(value, dict)}
@@ -72,7 +95,5 @@ def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]
         "failures.csv": csv_text((asdict(failure) for failure in latency.failures), _names(Failure)),
         "windows.csv": csv_text(of_keys("windows"), _WINDOWS),
         "episodes.csv": csv_text(of_keys("episodes"), _EPISODES),
-        **{
-            f"{name}.csv": csv_text(rows_of(frame), [str(column) for column in frame]) for name, frame in frames.items()
-        },
+        **{f"{name}.csv": _frame_text(frame) for name, frame in frames.items()},
     }

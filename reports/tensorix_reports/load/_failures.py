@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tensorix_api.secret import Redactor
+from tensorix_reports.frames import Requests
 
 __all__ = ["Failure", "failures_of"]
 
@@ -30,9 +31,12 @@ class Failure:
     """One message, redacted once more on the way out."""
 
 
-def failures_of(requests: pd.DataFrame) -> list[Failure]:
+_COLUMNS = ["outcome", "kind", "error_kind", "error_phase", "status", "at_s", "stream_outcome", "error_message"]
+
+
+def failures_of(requests: Requests) -> list[Failure]:
     """Every kind of failure, the most frequent first within each outcome."""
-    bad = requests[requests["outcome"] != "success"]
+    bad = requests.of(~requests.codes("outcome").equal("success"))[_COLUMNS]
     # Both ended from this end, in two ways that are worth telling apart.
     left = bad["stream_outcome"].isin(("closed_early", "abandoned"))
     bad = bad.assign(error_kind=bad["error_kind"].where(~left, bad["stream_outcome"]))

@@ -135,4 +135,4 @@ def goals_of(frames: RunFrames) -> GoalsReport:
         return GoalsReport(None, str(error))
     if not goals.objectives and not goals.good:
         return GoalsReport(None)
-    return GoalsReport(verdict_of(frames.table, frames.events, goals))
+    return GoalsReport(verdict_of(frames.requests, frames.events, goals))

@@ -25,6 +25,7 @@ from tensorix_records.timings import (
 from tensorix_reports.frames import (
     OUTCOMES,
     PREFLIGHT,
+    Requests,
     RunFrames,
     Window,
     counted_window,
@@ -136,44 +137,45 @@ def _measured(
     )
 
 
-def _groups(requests: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def _groups(requests: Requests) -> Iterator[tuple[str, Requests]]:
     """Successes by kind, and by model where the run asked more than one."""
-    good = requests[(requests["outcome"] == "success") & (requests["kind"] != PREFLIGHT)]
-    several = good.loc[good["kind"] != "models", "model_requested"].dropna().nunique() > 1
-    for kind, group in sorted(good.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
+    good = requests.of(requests.codes("outcome").equal("success") & ~requests.codes("kind").equal(PREFLIGHT))
+    asked = good.codes("model_requested")
+    several = len(set(np.unique(asked.codes[~good.codes("kind").equal("models")]).tolist()) - {-1}) > 1
+    for kind, group in sorted(good.parts("kind"), key=lambda item: kind_order(str(item[0]))):
         if not several or kind == "models":
             yield str(kind), group
             continue
-        for model, part in group.groupby(group["model_requested"].fillna("model unknown"), sort=True):
-            yield f"{kind}, {model}", part
+        named = [(model or "model unknown", part) for model, part in group.parts("model_requested")]
+        yield from ((f"{kind}, {model}", part) for model, part in sorted(named, key=lambda item: item[0]))
 
 
-def _rows(frames: RunFrames, requests: pd.DataFrame) -> list[Measured]:
+def _rows(requests: Requests) -> list[Measured]:
     rows = []
     for name, group in _groups(requests):
-        table = frames.table.take(group.index.to_numpy())
+        table = group
         first = ttft_ns(table)
         streamed = bool(np.isfinite(first).any())
         if streamed:
             rows.append(_measured(name, "TTFT", "ms", first / 1e6))
             rows.append(_measured(name, "TTFO", "ms", ttfo_ns(table) / 1e6))
-        elif group["first_chunk_at_ns"].notna().any():
+        elif np.isfinite(chunk := group.array("first_chunk_at_ns")).any():
             # Spans of other instrumentations tell of no token.
-            rows.append(_measured(name, "first chunk", "ms", group["first_chunk_at_ns"].to_numpy(float) / 1e6))
+            rows.append(_measured(name, "first chunk", "ms", chunk / 1e6))
         rows.append(_measured(name, "E2E", "ms", e2e_ns(table) / 1e6))
         intended = latency_from_intended_ns(table)
         if np.isfinite(intended).any():
             waited = intended - e2e_ns(table)
             rows += [_measured(name, "TTFT from intended", "ms", (first + waited) / 1e6)] if streamed else []
             rows.append(_measured(name, "E2E from intended", "ms", intended / 1e6))
-        for source, part in group.groupby("token_source", sort=False):
-            rows += _token_rows(name, str(source), frames.table.take(part.index.to_numpy()), part, streamed)
+        for source, part in group.parts("token_source"):
+            rows += [] if source is None else _token_rows(name, source, part, streamed)
     return rows
 
 
-def _token_rows(name: str, source: str, table: Any, part: pd.DataFrame, streamed: bool) -> list[Measured]:
+def _token_rows(name: str, source: str, table: Requests, streamed: bool) -> list[Measured]:
     """What rests on a number of tokens: ITL, and the speed that one user sees."""
-    itl, tokens = itl_ns(table), part["completion_tokens"].to_numpy(float)
+    itl, tokens = itl_ns(table), table.array("completion_tokens")
     with np.errstate(divide="ignore", invalid="ignore"):
         speed = 1e9 / itl if streamed else tokens / (e2e_ns(table) / 1e9)
     note = "1 / ITL" if streamed else "tokens / E2E"
@@ -222,20 +224,19 @@ def _throughput(frames: RunFrames, window: Window) -> list[Throughput]:
     requests = frames.requests
     found = []
     for name, group in _groups(requests):
-        for source, part in group.groupby("token_source", sort=False):
-            part = part[part["completion_tokens"].notna()]
-            if name == "models" or not len(part):
+        for source, part in group.parts("token_source"):
+            part = part.of(np.isfinite(part.array("completion_tokens")))
+            if name == "models" or source is None or not len(part):
                 continue
-            table = frames.table.take(part.index.to_numpy())
-            arrived = output_tokens_in(table, instants_of(window, frames))
-            _, by_second = output_tokens_per_second(table)
-            mine = part[(part["at_s"] >= window.start_s) & (part["at_s"] <= window.end_s)]
+            arrived = output_tokens_in(part, instants_of(window, frames))
+            _, by_second = output_tokens_per_second(part)
+            mine = part.of(window.holds(part.array("at_s"))).array("completion_tokens")
             found.append(
                 Throughput(
                     request=name,
-                    token_source=str(source),
+                    token_source=source,
                     requests=len(mine),
-                    tokens=int(mine["completion_tokens"].sum()),
+                    tokens=int(mine.sum()),
                     a_second=arrived / window.length_s if window.length_s > 0 else None,
                     peak_a_second=float(by_second.max()) if len(by_second) else None,
                 )
@@ -243,11 +244,12 @@ def _throughput(frames: RunFrames, window: Window) -> list[Throughput]:
     return found
 
 
-def _outcomes(requests: pd.DataFrame) -> pd.DataFrame:
+def _outcomes(requests: Requests) -> pd.DataFrame:
     rows = []
-    for kind, group in sorted(requests.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
+    for kind, group in sorted(requests.parts("kind"), key=lambda item: kind_order(str(item[0]))):
         row: dict[str, Any] = {"request": kind, "sent": len(group)}
-        rows.append(row | {name: int((group["outcome"] == name).sum()) for name in OUTCOMES})
+        outcome = group.codes("outcome")
+        rows.append(row | {name: int(np.count_nonzero(outcome.equal(name))) for name in OUTCOMES})
     return pd.DataFrame(rows, columns=["request", "sent", *OUTCOMES])
 
 
@@ -255,10 +257,10 @@ def latency_of(frames: RunFrames) -> LatencyReport:
     """The latency report of a run that is already read."""
     requests = frames.requests
     window = counted_window(frames)
-    load = requests["kind"] != PREFLIGHT
-    within = load & (requests["at_s"] >= window.start_s) & (requests["at_s"] <= window.end_s)
-    rows = _rows(frames, requests[within])
-    whole_run = rows if within.equals(load) else _rows(frames, requests)
+    load = ~requests.codes("kind").equal(PREFLIGHT)
+    within = load & window.holds(requests.array("at_s"))
+    rows = _rows(requests.of(within))
+    whole_run = rows if np.array_equal(within, load) else _rows(requests)
     return LatencyReport(
         window=window,
         inside=int(within.sum()),

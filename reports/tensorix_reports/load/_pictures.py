@@ -13,9 +13,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tensorix_reports.frames import PREFLIGHT, RunFrames, kind_order
+from tensorix_reports.frames import RunFrames, kind_order
 from tensorix_reports.limiting._rate_limit import RateLimitReport
-from tensorix_reports.page._picture import Picture, thinned
+from tensorix_reports.page._picture import Picture, thinned, thinned_places
 
 __all__ = ["pictures_of"]
 
@@ -99,34 +99,30 @@ def _finished(layers: list[alt.Chart], end_s: float, height: int, description: s
 
 def _latency(frames: RunFrames, end_s: float, edges: _Edges | None) -> Picture:
     """Every request's latency: TTFT where there is one, else the whole time."""
-    requests = frames.requests[frames.requests["kind"] != PREFLIGHT]
-    took = requests["end_at_ns"] / 1e6
-    parts, order = [], []
-    for kind, group in sorted(requests.groupby("kind"), key=lambda item: kind_order(str(item[0]))):
-        good = group[group["outcome"] == "success"]
-        first = good["first_token_at_ns"].notna()
-        for name, ms in (
-            (f"TTFT: {kind}", good.loc[first, "first_token_at_ns"] / 1e6),
-            (f"E2E: {kind}", took[good.index[~first]]),
-        ):
-            parts.append(pd.DataFrame({"at_s": good.loc[ms.index, "at_s"], "ms": ms, "what": name}))
-            order.append(name)
-    failed = requests[requests["outcome"] == "failed"]
-    parts.append(pd.DataFrame({"at_s": failed["at_s"], "ms": took[failed.index], "what": "failed after"}))
-    order.append("failed after")
-    parts = [part[part["ms"] > 0] for part in parts]
-    points = pd.concat(parts).sort_values("at_s", kind="stable") if parts else pd.DataFrame()
-    title = "Latency of each request, ms"
-    if len(points) < 2:
+    requests, title = frames.load, "Latency of each request, ms"
+    outcome, kinds, first = requests.codes("outcome"), requests.codes("kind"), requests.array("first_token_at_ns")
+    success, failed = outcome.equal("success"), outcome.equal("failed")
+    took = np.where(success & np.isfinite(first), first, requests.array("end_at_ns"))
+    drawable = np.flatnonzero((success | failed) & (took > 0))
+    if len(drawable) < 2:
         return Picture("latency", title, "Not enough data: fewer than two requests were answered.")
-    shown = thinned(points, "ms")
+    places = drawable[thinned_places(took[drawable])]
+    what = [
+        "failed after"
+        if failed[at]
+        else f"{'TTFT' if np.isfinite(first[at]) else 'E2E'}: {kinds.values[kinds.codes[at]]}"
+        for at in places.tolist()
+    ]
+    points = pd.DataFrame({"at_s": requests.array("at_s")[places], "ms": took[places] / 1e6, "what": what})
+    order = [f"{name}: {kind}" for kind in sorted(kinds.values, key=kind_order) for name in ("TTFT", "E2E")]
+    order.append("failed after")
     names = list(dict.fromkeys(name for name in order if name in set(points["what"])))
     colours = [_COLOURS["failed"] if name == "failed after" else _SERIES[i % 6] for i, name in enumerate(names)]
     shapes = [
         "cross" if name == "failed after" else ("circle", "square", "triangle-up")[i % 3]
         for i, name in enumerate(names)
     ]
-    data = shown.rename(columns={"at_s": "t"}).reset_index(drop=True)
+    data = points.rename(columns={"at_s": "t"})
     marks = (
         alt.Chart(alt.NamedData("rows"))
         .mark_point(filled=True, size=26, opacity=0.75, clip=True)
@@ -139,8 +135,8 @@ def _latency(frames: RunFrames, end_s: float, edges: _Edges | None) -> Picture:
         )
     )
     caption = "Each point is a request, at the second it started; time to the first token where the reply was streamed."
-    if len(shown) < len(points):
-        caption += f" {len(shown):,} of {len(points):,} are drawn, the extremes of every stretch among them."
+    if len(points) < len(drawable):
+        caption += f" {len(points):,} of {len(drawable):,} are drawn, the extremes of every stretch among them."
     layers = [marks] if edges is None else [edges.chart, marks]
     return Picture("latency", title, caption, _finished(layers, end_s, 240, f"{title}, over time"), _both(data, edges))
 
@@ -221,7 +217,9 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: _Edges |
     caption = "Each point is a response that carried the header, at the second it arrived."
     if not from_zero:
         caption += " The axis does not begin at zero."
-    if len(shown) < len(told):
+    if limits.remaining_is_reduced:
+        caption += " Of each second and key the least is drawn."
+    elif len(shown) < len(told):
         caption += f" {len(shown):,} of {len(told):,} are drawn."
     return Picture(column, title, caption, _finished(layers, end_s, 150, title), _both(data, edges))
 

@@ -29,14 +29,14 @@ class Rate:
 def rates_of(frames: RunFrames, window: Window, seconds: pd.DataFrame) -> list[Rate]:
     """The rates of a run that is already read; `seconds` is its table of seconds."""
     requests = frames.load
-    at = requests["at_s"].to_numpy(float)
-    due = at + requests["intended_at_ns"].to_numpy(float) / 1e9
-    outcome = requests["outcome"].to_numpy(object)
+    at = requests.array("at_s")
+    due = at + requests.array("intended_at_ns") / 1e9
+    outcome = requests.codes("outcome")
     instants = {
         "offered": due[np.isfinite(due)],
         "sent": at,
-        "successful": at[outcome == "success"],
-        "throttled": at[outcome == "throttled"],
+        "successful": at[outcome.equal("success")],
+        "throttled": at[outcome.equal("throttled")],
     }
     rates = []
     for what in _RATES:
@@ -44,7 +44,7 @@ def rates_of(frames: RunFrames, window: Window, seconds: pd.DataFrame) -> list[R
         if not len(column) or column.isna().all():
             rates.append(Rate(what, None, None))
             continue
-        inside = (instants[what] >= window.start_s) & (instants[what] <= window.end_s)
+        inside = window.holds(instants[what])
         a_second = float(np.count_nonzero(inside) / window.length_s) if window.length_s > 0 else None
         rates.append(Rate(what, a_second, int(column.max())))
     return rates

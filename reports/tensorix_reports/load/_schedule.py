@@ -61,19 +61,20 @@ class ScheduleReport:
 def schedule_of(frames: RunFrames, window: Window) -> ScheduleReport | None:
     """The report of a run that is already read; None for one without a schedule."""
     requests = frames.load
-    due = requests["intended_at_ns"].notna() & requests["schedule_index"].notna()
+    due = np.isfinite(requests.array("intended_at_ns")) & np.isfinite(requests.array("schedule_index"))
     # What an engine left undone, the one that resumed its run began with.
     resumed = max((event["t_unix_ns"] for event in frames.of("run_resumed")), default=0)
     ended = [event for event in frames.of("schedule_ended") if event["t_unix_ns"] >= resumed]
     if not due.any() and not ended:
         return None
     # Of what was tried again, the first attempt is the schedule's.
-    first = requests[due].drop_duplicates("schedule_index")
+    first = requests.of(due)
+    _, places = np.unique(first.array("schedule_index"), return_index=True)
+    first = first.of(np.sort(places))
     counts = [whole(event.get("not_sent")) for event in ended]
     said = bool(counts) and None not in counts
-    started = first[first["request_sent_at_ns"].notna()]
-    within = started[(started["at_s"] >= window.start_s) & (started["at_s"] <= window.end_s)]
-    delay = schedule_delay(frames.table.take(within.index.to_numpy()))
+    within = first.of(np.isfinite(first.array("request_sent_at_ns")) & window.holds(first.array("at_s")))
+    delay = schedule_delay(within)
     values = {
         "waiting for a user": delay.waiting_ns,
         "held at the gate": delay.held_ns,

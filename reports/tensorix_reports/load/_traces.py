@@ -73,7 +73,7 @@ def limit_of_a_share(report: RateLimitReport) -> list[Statement]:
 
 def ended_here(frames: RunFrames) -> list[Statement]:
     """The requests that the service itself gave up."""
-    ended = frames.load[frames.load["outcome"] == "cancelled"]
+    ended = frames.load.of(frames.load.codes("outcome").equal("cancelled"))
     if not len(ended):
         return []
     counts = ended["stream_outcome"].fillna("cancelled").value_counts()

@@ -61,6 +61,10 @@ def _largest(events: list[dict[str, Any]], name: str) -> float | None:
     return float(max(values)) if values else None
 
 
+def _known(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values[~np.isnan(values)])
+
+
 def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, int | None, float | None]:
     """Started without a record, in flight when last heard of, and when that was; over all processes."""
     last: dict[str, dict[str, Any]] = {}
@@ -83,27 +87,27 @@ def _unfinished(frames: RunFrames, seconds: list[dict[str, Any]]) -> tuple[int, 
     # Records are written when a request ends, so a record of one that had begun by then takes it off the count. It
     # begins when its user is ready, which is before its connection is open.
     requests = frames.load
-    begun_s = requests["at_s"] + np.fmin(requests["user_ready_at_ns"].to_numpy(float), 0) / 1e9
-    recorded = int((begun_s <= heard).sum())
+    begun_s = requests.array("at_s") + np.fmin(requests.array("user_ready_at_ns"), 0) / 1e9
+    recorded = int(np.count_nonzero(begun_s <= heard))
     return max(0, sum(number for number in started if number is not None) - recorded), total, heard
 
 
 def trust_of(frames: RunFrames) -> Trust:
     """Judge the client by what it recorded about itself."""
     requests = frames.requests
-    answered = requests[requests["headers_at_ns"].notna() | requests["first_chunk_at_ns"].notna()]
-    sources = answered["stamp_source"].fillna("none").value_counts()
-    stamps = {str(name): int(count) for name, count in sources.items()}
-    lag = requests["lag_first_token_ns"].dropna().to_numpy(float)
-    lag_max = requests["lag_max_ns"].dropna().to_numpy(float)
-    firsts = requests["first_token_at_ns"].notna()
-    reads = requests.loc[firsts, "chunks_in_first_read"].dropna()
+    answered = np.isfinite(requests.array("headers_at_ns")) | np.isfinite(requests.array("first_chunk_at_ns"))
+    sources = [(name or "none", len(part)) for name, part in requests.of(answered).parts("stamp_source")]
+    stamps = dict(sorted(sources, key=lambda one: -one[1]))
+    lag, lag_max = _known(requests.array("lag_first_token_ns")), _known(requests.array("lag_max_ns"))
+    first = requests.array("first_token_at_ns")
+    firsts = np.isfinite(first)
+    reads = _known(requests.array("chunks_in_first_read")[firsts])
     seconds = frames.of("second")
     unfinished, in_flight, heard = _unfinished(frames, seconds)
     # Of a run of several processes the workers send, and the master only writes.
     sending = frames.of("worker_second") or seconds
     rss = _largest(sending, "rss_bytes")
-    ttft = requests.loc[requests["outcome"] == "success", "first_token_at_ns"].dropna().to_numpy(float)
+    ttft = _known(first[requests.codes("outcome").equal("success")])
     trust = Trust(
         stamps=stamps,
         lag_count=len(lag),

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-__all__ = ["MOST_POINTS", "Picture", "thinned"]
+__all__ = ["MOST_POINTS", "Picture", "thinned", "thinned_places"]
 
 MOST_POINTS = 4_000
 """A picture shows no more points than this; the tables rest on all of them."""
@@ -57,13 +58,16 @@ def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.Data
 
     Half of the rows are the largest and smallest `value` of equal stretches of rows, the rest every n-th row.
     """
-    if len(frame) <= most:
-        return frame
-    stretches = most // 4
-    edges = np.linspace(0, len(frame), stretches + 1).astype(np.int64)
-    values = frame[value].to_numpy(float)
+    return frame if len(frame) <= most else frame.iloc[thinned_places(frame[value].to_numpy(float), most)]
+
+
+def thinned_places(values: NDArray[np.float64], most: int = MOST_POINTS) -> NDArray[np.int64]:
+    """The places of those rows, of a column in the order of time."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), most // 4 + 1).astype(np.int64)
     kept: list[int] = []
     for start, end in pairwise(edges.tolist()):
         kept += [start + int(np.argmin(values[start:end])), start + int(np.argmax(values[start:end]))]
-    kept += np.linspace(0, len(frame) - 1, most - len(kept)).astype(np.int64).tolist()
-    return frame.iloc[sorted(set(kept))]
+    kept += np.linspace(0, len(values) - 1, most - len(kept)).astype(np.int64).tolist()
+    return np.unique(kept)

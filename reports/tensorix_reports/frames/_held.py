@@ -1,0 +1,140 @@
+"""Columns of a run in a compact form, in the order of the starts, read when asked for and let go when others are."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tensorix_records.columns import RecordColumns
+
+__all__ = ["Chosen", "Codes", "HeldColumns"]
+
+Chosen: TypeAlias = "slice | NDArray[np.int64]"
+"""Rows in order: a stretch of them, or their places."""
+
+_NULL = -(2**31)
+# Of ten million rows some eight columns of times, and all that is small.
+_MOST_BYTES = 600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A text column: the place of each row's text in `values`, -1 where there is none."""
+
+    codes: NDArray[Any]
+    values: list[Any]
+
+    def of(self, chosen: Chosen) -> Codes:
+        """Those of some rows."""
+        return Codes(self.codes[chosen], self.values)
+
+    def objects(self) -> NDArray[Any]:
+        """The texts themselves, None where there is none."""
+        texts = np.empty(len(self.values) + 1, dtype=object)
+        texts[:-1] = self.values
+        return np.asarray(texts[self.codes])
+
+    def equal(self, *wanted: Any) -> NDArray[np.bool_]:
+        """Which rows have one of these texts; None asks for those that have none."""
+        answers = np.array([value in wanted for value in self.values] + [None in wanted], dtype=np.bool_)
+        return np.asarray(answers[self.codes])
+
+
+def smallest(codes: NDArray[Any], count: int) -> NDArray[Any]:
+    """Codes in as few bytes as they take."""
+    return codes.astype(np.int8 if count < 128 else np.int16 if count < 32_768 else np.int32)
+
+
+class HeldColumns:
+    """Every column of the rows that are kept; nothing but what was asked for lately is in memory."""
+
+    def __init__(self, records: RecordColumns) -> None:
+        self._records = records
+        self._order: Chosen = slice(0, len(records))
+        self._held: OrderedDict[str, Any] = OrderedDict()
+        self._made: dict[str, Codes] = {}
+
+    def __len__(self) -> int:
+        return self._order.stop if isinstance(self._order, slice) else len(self._order)
+
+    def keep(self, places: NDArray[np.int64]) -> None:
+        """Keep these places of the files, in this order."""
+        in_place = places.size == len(self._records) and bool((np.diff(places) == 1).all())
+        self._order = slice(0, places.size) if in_place else places.astype(np.int32) if places.size < 2**31 else places
+        self._held.clear()
+
+    def codes(self, name: str) -> Codes:
+        """A text (or a boolean) as codes."""
+        if name in self._made:
+            return self._made[name]
+        coded: Codes = self._of(f"codes {name}", lambda: self._coded(name))
+        return coded
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A numeric column, NaN where it is null. Relative nanoseconds stay exact to 104 days."""
+        packed = self._of(name, lambda: self._packed(name))
+        if isinstance(packed, float):
+            return np.broadcast_to(np.float64(packed), len(self))
+        if packed.dtype == np.int32:
+            numbers: NDArray[np.float64] = packed.astype(np.float64)
+            numbers[packed == _NULL] = np.nan
+            return numbers
+        return np.asarray(packed)
+
+    def instants(self, name: str) -> NDArray[np.int64]:
+        """A column of Unix nanoseconds, which no float holds; 0 where it is null."""
+        return np.asarray(
+            self._of(f"instants {name}", lambda: self._in_order(pc.fill_null(self._records.column(name), 0)))
+        )
+
+    def keep_always(self, name: str, codes: Codes) -> None:
+        """Hold codes that were computed, under a name of their own."""
+        self._made[name] = codes
+
+    def _in_order(self, column: Any) -> NDArray[Any]:
+        values: NDArray[Any] = column.to_numpy()
+        return values if isinstance(self._order, slice) else values[self._order]
+
+    def _packed(self, name: str) -> Any:
+        column = self._records.column(name)
+        if column.null_count == len(column):
+            return float("nan")
+        ends = pc.min_max(column).as_py()
+        low, high = ends["min"], ends["max"]
+        if low == high and not column.null_count and abs(low) < 2**53:
+            return float(low)
+        if pa.types.is_integer(column.type) and low > _NULL and high < 2**31:
+            return self._in_order(pc.fill_null(pc.cast(column, pa.int32()), _NULL))
+        return self._in_order(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")))
+
+    def _coded(self, name: str) -> Codes:
+        column = self._records.column(name, coded=True)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        column = column.unify_dictionaries()
+        values = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        parts = [smallest(np.asarray(pc.fill_null(one.indices, -1)), len(values)) for one in column.chunks]
+        codes = np.concatenate(parts) if parts else np.zeros(0, np.int8)
+        return Codes(codes if isinstance(self._order, slice) else codes[self._order], values)
+
+    def _of(self, name: str, read: Any) -> Any:
+        if name in self._held:
+            self._held.move_to_end(name)
+            return self._held[name]
+        value = read()
+        self._held[name] = value
+        while len(self._held) > 1 and sum(map(_bytes, self._held.values())) > _MOST_BYTES:
+            self._held.popitem(last=False)
+        return value
+
+
+def _bytes(held: Any) -> int:
+    if isinstance(held, Codes):
+        return int(held.codes.nbytes) + 100 * len(held.values)
+    return int(held.nbytes) if isinstance(held, np.ndarray) else 0
