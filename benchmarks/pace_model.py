@@ -200,6 +200,7 @@ def play(case: Case, *, watch: Callable[[int, str], None] | None = None) -> Outc
                 return
             waiting -= 1
             token = pace.sent(now_ns, worst)
+            pace.started(now_ns, token)
             at(now_ns + way_ns(), partial(arrive, token, now_ns))
 
     def arrive(token: Any, sent_ns: int, now_ns: int) -> None:

@@ -38,6 +38,7 @@ class Attempt:
         origin: Origin,
         key: Secret | None,
         may_resend: Callable[[], bool],
+        on_start: Callable[[int], None] | None = None,
     ) -> None:
         self.session = session
         self.call = call
@@ -45,6 +46,7 @@ class Attempt:
         self.key = key
         self.connection = connection
         self._may_resend = may_resend
+        self._on_start = on_start
         self.record_id = session.next_record_id()
         self.request_id = f"{session.run_id}.{self.record_id}"
         self.began_ns = time.monotonic_ns()
@@ -124,6 +126,8 @@ class Attempt:
 
     def _started(self, stamp_ns: int) -> None:
         self.start_ns = stamp_ns
+        if self._on_start is not None:
+            self._on_start(stamp_ns)
 
     def _wait(self, exchange: Exchange, done: Event) -> None:
         nearest_new = min(int(self.session.timeouts.chunk_s * 1e9), _AFTER_DONE_NS)

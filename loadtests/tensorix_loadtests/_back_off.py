@@ -25,7 +25,8 @@ class BackOff:
     def __init__(self, window_s: float, rng: random.Random) -> None:
         self._longest_s = max(_FIRST_S, window_s / 4)
         self._rng = rng
-        self._refusals = 0
+        self.refusals = 0
+        """In a row."""
 
     def after(self, record: RequestRecord) -> float:
         """Seconds to wait before the next request; 0 after a success, which also starts the doubling anew.
@@ -34,18 +35,18 @@ class BackOff:
         told to wait. Any other failure is the request's own, and says nothing about the next one.
         """
         if record.outcome == "success":
-            self._refusals = 0
+            self.refusals = 0
             return 0.0
         unreached = record.outcome == "failed" and record.status is None
         server_error = record.status is not None and record.status >= 500
         asked = record.retry_after_ns
         if record.outcome != "throttled" and not unreached and not server_error and asked is None:
             return 0.0
-        self._refusals += 1
-        ceiling = min(self._longest_s, _FIRST_S * 2.0 ** min(self._refusals - 1, 30))
+        self.refusals += 1
+        ceiling = min(self._longest_s, _FIRST_S * 2.0 ** min(self.refusals - 1, 30))
         own_s = float(ceiling) / 2 * (1 + self._rng.random())
         if asked is None:
             return own_s
         asked_s = min(asked / 1e9, _LONGEST_ASKED_S)
         spread_s = asked_s + max(0.05, asked_s / 10) * self._rng.random()
-        return spread_s if self._refusals == 1 and asked_s >= _FIRST_S else max(spread_s, own_s)
+        return spread_s if self.refusals == 1 and asked_s >= _FIRST_S else max(spread_s, own_s)

@@ -51,13 +51,15 @@ class LoadClient:
         *,
         key: Secret | None = None,
         may_resend: Callable[[], bool] = always,
+        on_start: Callable[[int], None] | None = None,
     ) -> Result:
         """Make one request. Without a key it is sent with the session's.
 
-        `may_resend` is asked before it goes out once more, since the server had closed the kept connection.
+        `may_resend` is asked before it goes out once more, since the server had closed the kept connection;
+        `on_start` is told when its first byte goes.
         """
         key = key or self._session.settings.api_key
-        attempt = Attempt(self._session, call, self._connection, origin, key, may_resend)
+        attempt = Attempt(self._session, call, self._connection, origin, key, may_resend, on_start)
         try:
             attempt.run()
         except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,10 @@ class Passed:
     """What was set aside, at worst."""
     ledger_remaining_requests: int | None = None
     ledger_remaining_tokens: int | None = None
+    started: Callable[[int], None] | None = None
+    """To be told the instant (monotonic ns) at which it really goes, behind the opening of a connection."""
+    paced: bool = False
+    """Whether the gate holds the next requests back itself where this one is refused."""
     held: Any = None
     """What the gate itself remembers."""
 
@@ -83,7 +88,7 @@ class Gate(Protocol):
 class Pace(Protocol):
     """Keeps what is sent with one key within a share of its limits. Times are monotonic ns.
 
-    Each `sent` is followed by one `settle`, or by one `release`.
+    Each `sent` is followed by one `settle`, or by one `release`; between them `started` may tell when it really went.
     """
 
     def wait_ns(self, now_ns: int, worst: Spend) -> int:
@@ -93,6 +98,9 @@ class Pace(Protocol):
     def sent(self, now_ns: int, worst: Spend) -> Any:
         """It goes. What comes back is given to `settle`."""
         ...
+
+    def started(self, at_ns: int, token: Any) -> None:
+        """It really goes now, behind the opening of a connection."""
 
     def settle(self, now_ns: int, token: Any, actual: Spend | None, record: RequestRecord) -> None:
         """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""

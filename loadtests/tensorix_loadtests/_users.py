@@ -112,9 +112,12 @@ class _ApiUser(User):
         # What was passed is settled with the record, before anybody else hears of it.
         self._passed = passed
         may_resend = partial(self.run_state.may_resend, passed)
-        self.client.send(call, origin, key=passed.key, may_resend=may_resend)
+        self.client.send(call, origin, key=passed.key, may_resend=may_resend, on_start=passed.started)
         record = self._record
         wait_s = self._back_off.after(record)
+        if passed.paced and self._back_off.refusals == 1 and record.outcome == "throttled":
+            # The gate has learned from it and waits for all of the key's users; one alone would wait the longer.
+            wait_s = 0.0
         # What has a time of its own comes then, whatever became of the one before.
         if wait_s and (origin.schedule_index is None or (retries and record.outcome == "throttled")):
             self._hold_back(wait_s)

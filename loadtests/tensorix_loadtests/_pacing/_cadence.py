@@ -24,10 +24,19 @@ class Cadence:
         """How long until one may go."""
         return 0 if self._due_ns is None else max(0, round(self._due_ns) - now_ns)
 
+    def behind_ns(self, now_ns: int) -> float:
+        """For how long one might have gone."""
+        return 0.0 if self._due_ns is None else max(0.0, now_ns - self._due_ns)
+
     def take(self, now_ns: int, units: float) -> None:
         """One goes."""
         due_ns = now_ns if self._due_ns is None else max(self._due_ns, now_ns - self.late_ns)
         self._due_ns = due_ns + units * self.unit_ns
+
+    def begin(self, at_ns: int) -> None:
+        """The first goes then, not before."""
+        if self._due_ns is None:
+            self._due_ns = at_ns
 
     def correct(self, units: float) -> None:
         """What was taken has cost so much more than it was thought to, below 0 less."""

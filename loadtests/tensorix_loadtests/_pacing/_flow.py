@@ -23,20 +23,33 @@ _NEAREST = 0.4
 # Of tokens less: what goes near to another takes what a server holds for both.
 _LATE_TOKENS = 2.5
 _NEAREST_TOKENS = 0.7
+# A bucket that holds one request lets the next pass an interval of the limit later. As long as hardly anything is late
+# two are kept as far apart, and by so much more: a part of it, or what stamps and networks are off.
+_CLEAR = 0.025
+_CLEAR_NS = 3_000_000
+# One that has not really gone yet is looked at again so soon.
+_AGAIN_NS = 2_000_000
 
 
 class Flow:
     """At most `most` of a `limit` in any window, and evenly.
 
-    The pace is `most` a window, kept on the average: the few that went late are made up for, nearer to one another.
+    The pace is `most` a window, kept on the average: the few that went late are made up for, nearer to one another. Of
+    requests no two are nearer than the limit's own pace unless more than one is late, counted from when they really
+    went; and never, once `be_strict` was called.
     """
 
     __slots__ = (
         "_amount",
+        "_apart_ns",
+        "_going",
+        "_last_ns",
         "_late",
+        "_lead_ns",
         "_nearest",
         "_rate",
         "_spacing",
+        "_wide",
         "cap",
         "limit",
         "most",
@@ -45,8 +58,14 @@ class Flow:
         "window_ns",
     )
 
-    def __init__(self, limit: float, most: float, window_ns: int, amount: Callable[[Sent], float]) -> None:
+    def __init__(
+        self, limit: float, most: float, window_ns: int, amount: Callable[[Sent], float], *, lead_ns: int = 0
+    ) -> None:
+        """The first waits for `lead_ns`."""
         self._amount = amount
+        self._lead_ns = lead_ns
+        self._last_ns = 0
+        self._going = self._wide = False
         of_requests = amount is requests_of
         self._late, self._nearest = (_LATE, _NEAREST) if of_requests else (_LATE_TOKENS, _NEAREST_TOKENS)
         self.window_ns = window_ns
@@ -64,31 +83,52 @@ class Flow:
         window_ns = self.window_ns
         rate, spacing = self._rate, self._spacing
         rate.unit_ns = window_ns / most
-        spacing.unit_ns = rate.unit_ns if self.strict else self._nearest * window_ns / max(limit, most)
+        limit_ns = window_ns / max(limit, most)
+        spacing.unit_ns = self._nearest * limit_ns
         rate.late_ns = max(_GRAIN_NS, window_ns * _CREDIT)
-        if self.strict:
-            spacing.late_ns = 0.0
+        self._apart_ns = 0.0
+        if self._amount is requests_of and (self.strict or limit_ns >= _GRAIN_NS):
+            clear_ns = limit_ns + max(_CLEAR_NS, limit_ns * _CLEAR)
+            self._apart_ns = rate.unit_ns if self._wide else min(rate.unit_ns, clear_ns)
 
-    def be_strict(self) -> None:
-        """From now on no two are nearer than the pace: lost time stays lost."""
+    @property
+    def unit_ns(self) -> float:
+        """The pace: how long one takes to be earned."""
+        return self._rate.unit_ns
+
+    def be_strict(self, *, wide: bool = False) -> None:
+        """From now on no two are nearer than the limit's own pace; `wide`: than ours, and lost time stays lost."""
         self.strict = True
+        self._wide = self._wide or wide
         self.set(self.limit, self.most)
 
     def wait_ns(self, now_ns: int, units: float) -> int:
         """How long until so much may go."""
         rate, spacing = self._rate, self._spacing
-        if not self.strict:
-            spacing.late_ns = max(0.0, _GRAIN_NS - units * spacing.unit_ns / 2)
-            rate.late_ns = max(rate.late_ns, self._late * units * rate.unit_ns)
+        if self._lead_ns:
+            rate.begin(now_ns + self._lead_ns)
+            self._lead_ns = 0
+        spacing.late_ns = max(0.0, _GRAIN_NS - units * spacing.unit_ns / 2)
+        rate.late_ns = max(rate.late_ns, self._late * units * rate.unit_ns)
         fits_at_ns = self.tally.fits_at_ns(now_ns, units, self.cap)
-        return max(fits_at_ns - now_ns, rate.wait_ns(now_ns), spacing.wait_ns(now_ns))
+        wait_ns = max(fits_at_ns - now_ns, rate.wait_ns(now_ns), spacing.wait_ns(now_ns))
+        if self._apart_ns and (self.strict or rate.behind_ns(now_ns) < rate.unit_ns):
+            wait_ns = max(wait_ns, round(self._last_ns + self._apart_ns) - now_ns)
+            if self._going and now_ns < self._last_ns + 2 * self._apart_ns:
+                wait_ns = max(wait_ns, _AGAIN_NS)
+        return wait_ns
 
-    def take(self, now_ns: int, one: Sent) -> None:
-        """One goes."""
+    def take(self, now_ns: int, one: Sent, *, going: bool = False) -> None:
+        """One goes; `going`: when it really does will be told."""
         amount = self._amount(one)
+        self._last_ns, self._going = now_ns, going
         self.tally.add(one)
         self._rate.take(now_ns, amount)
         self._spacing.take(now_ns, amount)
+
+    def started(self, at_ns: int) -> None:
+        """The last really went."""
+        self._last_ns, self._going = max(self._last_ns, at_ns), False
 
     def correct(self, one: Sent, more: float) -> None:
         """One has cost so much more than it was thought to, below 0 less."""

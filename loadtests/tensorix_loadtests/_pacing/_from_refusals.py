@@ -21,6 +21,9 @@ _TWO_WINDOWS = 2.1
 _SAME_RATE = 0.999
 # Nearer than the pace is one that is nearer than stamps can be off, in parts of it.
 _NEXT = 1.01
+_SURELY = 0.98
+# So much nearer may two arrive than they went.
+_JITTER_NS = 3_000_000
 # A bucket of one is suspected where so few went in the second before: more would have met it earlier.
 _LATE_AND_NEAR = 3
 _TWICE = 2
@@ -135,17 +138,26 @@ class FromRefusals:
             return
         count = keeper.counted_before(one, requests_of)
         before = next((other for other in keeper.all.newest() if other.number < one.number), None)
-        few = keeper.in_second_before(one) <= _LATE_AND_NEAR
+        limit_ns = keeper.window_ns / requests.limit
+        apart_ns = limit_ns if before is None else (one.started_ns or one.at_ns) - (before.started_ns or before.at_ns)
+        # Such as would have met a bucket of one by now, or as a network brings nearer to one another.
+        near = keeper.in_second_before(one) <= _LATE_AND_NEAR or apart_ns < limit_ns + _JITTER_NS
         if (
             count < _NEAR * requests.limit
             and before is not None
-            and (self._is_next_to(one, before, requests) or (few and self._tight < _TWICE))
+            and (self._is_next_to(one, before, requests) or (near and self._tight < _TWICE))
         ):
             # Right behind another, or on its way a little faster: a bucket that holds hardly more than one.
-            keeper.hold_until(now_ns + (known_ns or round(keeper.window_ns / requests.most)))
-            keeper.slower("requests", requests, _STILL_TOO_NEAR if requests.strict else _TOO_NEAR)
             self._tight += 1
-            requests.be_strict()
+            if not requests.strict and apart_ns < _SURELY * limit_ns:
+                # Nothing else has to be wrong: it was nearer than the limit's own pace.
+                keeper.hold_until(now_ns + round(requests.unit_ns))
+                keeper.say("two requests right behind one another are too many: none are sent so any more")
+                requests.be_strict()
+                return
+            keeper.hold_until(now_ns + (known_ns or round(requests.unit_ns)))
+            keeper.slower("requests", requests, _STILL_TOO_NEAR if requests.strict else _TOO_NEAR)
+            requests.be_strict(wide=True)
         else:
             self._miscounted(now_ns, one, "requests", requests, count, known_ns)
 

@@ -67,6 +67,8 @@ class Keeper:
         self._most_in_flight: int | None = None
         self._in_flight = 0
         self._last_ns: int | None = None
+        self._tells_starts = False
+        """Whether whoever sends says when a request really goes."""
         self._hold_until_ns = 0
         self._ratios = {charging: Ratio(1.0 if charging is Charging.RESERVED else _GUESS) for charging in Charging}
         self._held_back_ns = 0
@@ -107,7 +109,7 @@ class Keeper:
         self._in_flight += 1
         self.began_ns = now_ns if self.began_ns is None else self.began_ns
         for flow in self._flows():
-            flow.take(now_ns, one)
+            flow.take(now_ns, one, going=self._tells_starts)
         self._held.add(one)
         self.all.add(one)
         if self.tokens is not None:
@@ -115,6 +117,14 @@ class Keeper:
             self.lack = max(0.0, self.lack - self.tokens.limit * since_ns / self.window_ns) + self.reserved_of(one)
         self._last_ns = now_ns
         return one
+
+    def started(self, at_ns: int, one: Sent) -> None:
+        """It really goes now, behind the opening of a connection."""
+        self._tells_starts = True
+        one.started_ns = max(one.at_ns, at_ns)
+        if one.number == self.number - 1:
+            for flow in self._flows("requests"):
+                flow.started(one.started_ns)
 
     def _doubt(self, held_ns: int) -> None:
         """For so long only what a server may hold for requests under way was in the way. Many hold nothing.
@@ -159,11 +169,10 @@ class Keeper:
 
     def limit_is(self, what: str, limit: int) -> None:
         """So many requests, or tokens, in a window."""
-        most = self._own(limit)
         if what == "requests":
-            self.requests = self._set(self.requests, limit, most, requests_of)
+            self.requests = self._set(self.requests, limit, limit, requests_of)
         else:
-            self.tokens = self._set(self.tokens, limit / self.parts, most, _likely)
+            self.tokens = self._set(self.tokens, limit, limit / self.parts, _likely)
 
     def limited_besides(self, what: str, limit: int, window_ns: int) -> bool:
         """Another limit holds too; False where it is kept to already, and met all the same: its pace was lowered."""
@@ -183,7 +192,7 @@ class Keeper:
 
     def slower(self, what: str, flow: Flow, factor: float) -> None:
         """That limit is met sooner than was thought: its pace becomes less by this factor."""
-        flow.set(flow.limit, max(1.0, flow.most * min(1.0, factor)))
+        flow.set(flow.limit, max(min(1.0, flow.most), flow.most * min(1.0, factor)))
         self.say(f"{what} are limited sooner than was thought: at most {math.floor(flow.most)} in a window")
 
     def hold_until(self, until_ns: int) -> None:
@@ -256,14 +265,21 @@ class Keeper:
             flow.correct(one, more)
         self._held.correct(one, more_held)
 
-    def _own(self, limit: int) -> float:
-        """This process's part of the share of a limit. Whole: parts of a unit would each be rounded up somewhere."""
-        whole = share_of(limit, self.share)
-        return max(1.0, float((whole + self.parts - 1 - self._part) // self.parts))
+    def _own(self, limit: int) -> tuple[float, int]:
+        """This process's part of the share of a limit, and how long it waits with its first.
 
-    def _set(self, flow: Flow | None, limit: float, most: float, amount: Callable[[Sent], float]) -> Flow:
+        Whole: parts of a unit would each be rounded up somewhere. Of less than one for each, they take turns: one goes
+        a window's part after the other, each once in several windows.
+        """
+        whole = share_of(limit, self.share)
+        if whole < self.parts:
+            return whole / self.parts, self.window_ns * self._part // whole
+        return float((whole + self.parts - 1 - self._part) // self.parts), 0
+
+    def _set(self, flow: Flow | None, whole: int, limit: float, amount: Callable[[Sent], float]) -> Flow:
+        most, lead_ns = self._own(whole)
         if flow is None:
-            flow = Flow(limit, most, self.window_ns, amount)
+            flow = Flow(limit, most, self.window_ns, amount, lead_ns=lead_ns)
             self._carry_over(flow)
         else:
             flow.set(limit, most)

@@ -42,6 +42,10 @@ class KeyPace:
         """It goes. What comes back is given to `settle`."""
         return self._keeper.sent(now_ns, worst)
 
+    def started(self, at_ns: int, token: Sent) -> None:
+        """It really goes now, behind the opening of a connection."""
+        self._keeper.started(at_ns, token)
+
     def settle(self, now_ns: int, token: Sent, actual: Spend | None, record: RequestRecord) -> None:
         """It has ended; `actual` is what it used by the server's own word, None where that said nothing."""
         if record.end_at_ns is not None:

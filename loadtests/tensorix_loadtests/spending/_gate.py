@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tensorix_api.budget import Budget, Cap, Denied, Held, Spend
@@ -166,6 +167,8 @@ class SpendingGate:
             reserved_tokens=spend.tokens if self._measured and call.body is not None else None,
             ledger_remaining_requests=requests,
             ledger_remaining_tokens=tokens,
+            started=partial(_started, request) if key.pace else None,
+            paced=key.pace is not None,
             held=request,
         )
 
@@ -269,6 +272,12 @@ class SpendingGate:
         """What is left of each cap; what is set aside is not."""
         used = self._budget.used(self._now_ns())
         return {cap.what: round(max(0.0, cap.amount - amount), 9) for cap, amount in used}
+
+
+def _started(request: _Request, at_ns: int) -> None:
+    """It really goes."""
+    assert request.key.pace is not None
+    request.key.pace.started(at_ns, request.sendings[-1].token)
 
 
 def _used_up(denied: Denied, spend: Spend) -> str:
