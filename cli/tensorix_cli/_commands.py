@@ -10,6 +10,7 @@ import typer
 from tensorix_api.errors import TensorixError
 from tensorix_cli import _load_options as option
 from tensorix_cli import _simulate_options as simulated
+from tensorix_cli._compare import compare
 from tensorix_cli._extras import require
 from tensorix_cli._load_command import LoadCommand, load
 from tensorix_cli._nagios import is_for_nagios, say_unknown
@@ -77,6 +78,7 @@ def _before_every_command(
 
 app.command(cls=LoadCommand)(load)
 app.command()(worker)
+app.command()(compare)
 app.command()(search)
 
 

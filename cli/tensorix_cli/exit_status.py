@@ -26,7 +26,7 @@ MEANING = {
     ExitStatus.NOT_DONE: (
         "it could not do its job: no request succeeded, the run was stopped by 401 or 402, "
         "the engine died, or a file or the output could not be written (for simulate: its truth); "
-        "load: an objective is broken; search: no load met the objectives; "
+        "load: an objective is broken; compare: a gate is; search: no load met the objectives; "
         "probe once: down or degraded"
     ),
     ExitStatus.MISTAKE: (
@@ -35,7 +35,7 @@ MEANING = {
         "error says which, or one for each mistake of a configuration"
     ),
     ExitStatus.INCONCLUSIVE: (
-        "load: not enough data for an objective; search: it did not come to an end; "
+        "load, compare: not enough data for an objective or a gate; search: it did not come to an end; "
         "probe once: inconclusive: no budget, a key at its limit, or nothing that could be told; with several targets "
         "the worst of down, out of credit, inconclusive, degraded and up counts"
     ),

@@ -112,14 +112,16 @@ def test_intervals_of_independent_samples_cover_the_truth(count: int, percent: f
 
 
 @pytest.mark.parametrize(
-    ("share", "count", "percent"), [(0.3, 600, 50), (0.3, 600, 95), (0.6, 600, 90), (0.6, 3000, 99), (0.9, 3000, 50)]
+    ("share", "count", "percent"),
+    [(0.3, 600, 50), (0.3, 1000, 95), (0.6, 1000, 90), (0.6, 10_000, 99), (0.9, 3000, 50)],
 )
 def test_intervals_of_correlated_samples_cover_the_truth(share: float, count: int, percent: float) -> None:
     """Correlated neighbours are noticed, and 95 % means 95 % there too, where independence would promise too much."""
     series = _autoregressive(share, count, 300, seed=5)
     truth = NormalDist().inv_cdf(percent / 100)
     figures = [percentile(row, percent) for row in series]
-    assert {figure.method for figure in figures} == {"moving-block bootstrap"}
+    # One that looks slower than it is goes without an interval; nine in ten have one.
+    assert {figure.method for figure in figures} <= {"long-run variance", "none"}
     # Three standard deviations of the simulation itself are 3.8 %.
     assert 0.92 <= _coverage(figures, truth) <= 0.99
     if share > 0.5:
@@ -145,11 +147,10 @@ def test_independent_samples_are_not_called_correlated() -> None:
 
 
 def test_figures_are_the_same_each_time() -> None:
-    """A report made twice says the same, as the bootstrap is seeded."""
+    """A report made twice says the same, as no interval is drawn by lot."""
     (series,) = _autoregressive(0.6, 1000, 1, seed=8)
     assert percentiles(series, (50, 90, 95)) == percentiles(series, (50, 90, 95))
     assert percentile(series, 90) == percentiles(series, (50, 90, 95))[90]
-    assert percentile(series, 90, seed=1).value == percentile(series, 90, seed=2).value
 
 
 def test_fractions_stay_between_0_and_1() -> None:

@@ -28,7 +28,7 @@ EXPORTED = {
     "loadtests": ["ChatUser", "ModelListUser"],
     "probes": ["ProbeResult", "run_once"],
     "tracing": ["configure", "instrument", "uninstrument"],
-    "reports": ["latency_report", "rate_limit_report"],
+    "reports": ["compare", "latency_report", "rate_limit_report"],
     "experiments": ["Search", "find_capacity"],
     "cli": ["main"],
 }
