@@ -144,5 +144,5 @@ def load_report(run: Run | Path | str) -> LoadReport:
         tokens=tokens,
         verdict=verdict_of(frames, latency, limits, goals),
         tables=tables,
-        pictures=pictures_of(frames, limits),
+        pictures=pictures_of(frames, limits, latency.window),
     )

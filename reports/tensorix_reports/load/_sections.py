@@ -16,7 +16,12 @@ SECTIONS = (
         ("objectives", "outcomes", "latency", "steps", "latency-whole", "schedule", "rates", "throughput", "tokens"),
     ),
     Section("Rate limits", ("limits", "windows", "episodes")),
-    Section("Pictures", (), ("latency", "rates", "remaining_requests", "remaining_tokens", "concurrency")),
+    Section(
+        "Pictures",
+        (),
+        ("rates", "ttft", "latency", "chunks", "remaining_requests", "remaining_tokens", "concurrency", "client"),
+    ),
+    Section("Distributions", (), ("ecdf-ttft", "ecdf-itl", "ecdf-e2e")),
     Section(
         "The same, parted",
         ("by-model", "by-endpoint", "by-prompt-length", "by-user-class", "by-key", "by-worker"),

@@ -81,8 +81,9 @@ def _stages(frames: RunFrames) -> list[dict[str, Any]]:
 
 def _number(stage: dict[str, Any], name: str) -> float | None:
     value = stage.get(name)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < np.inf
-    return float(value) if good else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
+        return None
+    return float(value)
 
 
 def _goals(frames: RunFrames) -> ReadGoals:

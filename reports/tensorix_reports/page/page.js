@@ -30,14 +30,15 @@
   const show = async (wanted) => {
     range = wanted;
     button.disabled = range === null;
-    await Promise.all([...views.values()].map(({ view, whole }) =>
+    await Promise.all([...views.values()].filter(({ whole }) => whole).map(({ view, whole }) =>
       view.signal("t0", (range ?? whole)[0]).signal("t1", (range ?? whole)[1]).runAsync()));
   };
 
   const draw = async (id, { spec, data }) => {
     const place = document.getElementById(`picture-${id}`);
     const parameter = (name) => spec.params.find((one) => one.name === name).value;
-    const whole = [parameter("t0"), parameter("t1")];
+    // A picture without a range is not over time, and is not zoomed.
+    const whole = spec.params?.some((one) => one.name === "t0") ? [parameter("t0"), parameter("t1")] : null;
     const narrow = place.clientWidth < 480;
     const fitted = structuredClone(spec);
     fitted.config = look();
@@ -54,7 +55,7 @@
       tooltip: { disableDefaultStyle: true, offsetX: 12, offsetY: 12 },
     });
     views.set(id, { view: result.view, whole, result });
-    if (range) await result.view.signal("t0", range[0]).signal("t1", range[1]).runAsync();
+    if (range && whole) await result.view.signal("t0", range[0]).signal("t1", range[1]).runAsync();
   };
 
   const zoomable = (id, place) => {
@@ -68,7 +69,7 @@
       return { x, t: view.scale("x").invert(x - left) };
     };
     place.addEventListener("pointerdown", (event) => {
-      if (event.pointerType === "touch" || event.button !== 0 || !views.has(id)) return;
+      if (event.pointerType === "touch" || event.button !== 0 || !views.get(id)?.whole) return;
       from = at(event);
       band = document.createElement("div");
       band.className = "band";
@@ -97,8 +98,67 @@
     document.documentElement.dataset.drawn = String(views.size);
   };
 
+  // The same facts without a mouse: built when asked for, so that a page opens as quickly as without them.
+  const MOST_ROWS = 500;
+  const cell = (row, kind, text) => { row.append(Object.assign(document.createElement(kind), { textContent: text })); };
+  const tabled = (place, name, rows) => {
+    const table = document.createElement("table");
+    const columns = Object.keys(rows[0] ?? {});
+    const caption = table.createCaption();
+    caption.textContent = rows.length > MOST_ROWS ? `${name}: the first ${MOST_ROWS} of ${rows.length} marks` : name;
+    const head = table.createTHead().insertRow();
+    for (const column of columns) cell(head, "th", column);
+    for (const th of head.cells) th.scope = "col";
+    const body = table.createTBody();
+    for (const row of rows.slice(0, MOST_ROWS)) {
+      const line = body.insertRow();
+      for (const column of columns) cell(line, "td", row[column] ?? "–");
+    }
+    const scroll = Object.assign(document.createElement("div"), { className: "scroll", tabIndex: 0 });
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", `Data: ${name}`);
+    scroll.append(table);
+    place.append(scroll);
+  };
+  for (const place of document.querySelectorAll("details.data")) {
+    place.addEventListener("toggle", () => {
+      for (const [name, columns] of Object.entries(drawings[place.dataset.of].data)) tabled(place, name, unpacked(columns));
+    }, { once: true });
+  }
+
+  // Paper unfolds nothing.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open]):not(.data)")];
+    for (const one of closed) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+
+  // A page that loads itself again while its run goes on comes back as it was left.
+  const kept = `tensorix ${location.pathname}`;
+  const reloading = document.querySelector("meta[http-equiv=refresh]") !== null;
+  const recall = () => {
+    try {
+      const left = JSON.parse(sessionStorage.getItem(kept) ?? "null");
+      sessionStorage.removeItem(kept);
+      for (const id of left?.open ?? []) document.getElementById(id)?.setAttribute("open", "");
+      return left;
+    } catch { return null; }
+  };
+  const left = recall();
+  if (left?.range) range = left.range;
+  if (reloading) {
+    addEventListener("pagehide", () => {
+      const open = [...document.querySelectorAll("details[open][id]")].map((one) => one.id);
+      try { sessionStorage.setItem(kept, JSON.stringify({ open, range, y: scrollY })); } catch { /* not allowed here */ }
+    });
+  }
+
   button?.addEventListener("click", () => show(null));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   for (const id of Object.keys(drawings)) zoomable(id, document.getElementById(`picture-${id}`));
-  drawAll();
+  drawAll().then(() => {
+    if (range && button) button.disabled = false;
+    if (left) scrollTo(0, left.y);
+  });
 })();
