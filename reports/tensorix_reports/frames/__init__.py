@@ -11,6 +11,7 @@ from tensorix_reports.frames._frames import (
     read_frames,
     whole,
 )
+from tensorix_reports.frames._lost import clock_steps
 from tensorix_reports.frames._requests import Requests
 from tensorix_reports.frames._steady import counted_window, instants_of
 
@@ -20,6 +21,7 @@ __all__ = [
     "Requests",
     "RunFrames",
     "Window",
+    "clock_steps",
     "counted_window",
     "instants_of",
     "kind_of",

@@ -17,6 +17,7 @@ from tensorix_api.errors import RunFolderError
 from tensorix_records import Run
 from tensorix_records.columns import RecordColumns
 from tensorix_reports.frames._held import Codes, HeldColumns, smallest
+from tensorix_reports.frames._lost import missing_files
 from tensorix_reports.frames._requests import Requests
 
 __all__ = ["OUTCOMES", "PREFLIGHT", "RunFrames", "Window", "kind_of", "kind_order", "read_frames", "whole"]
@@ -227,7 +228,7 @@ def read_frames(run: Run | Path | str) -> RunFrames:
     records = RecordColumns(run)
     held = HeldColumns(records)
     held.keep(_kept(records, held, findings))
-    findings += records.findings
+    findings += [*records.findings, *missing_files(records.sources, manifest, events)]
     starts_ns = held.instants("start_unix_ns")
     event_times = [time for event in events if (time := whole(event.get("t_unix_ns"))) is not None]
     starts = [time for time in (whole(manifest.get("started_unix_ns")), *event_times[:1]) if time is not None]

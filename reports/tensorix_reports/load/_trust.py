@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorix_reports.frames import RunFrames, whole
+from tensorix_reports.frames import RunFrames, clock_steps, whole
 
 __all__ = ["Trust", "trust_of"]
 
@@ -128,6 +128,7 @@ def trust_of(frames: RunFrames) -> Trust:
         level="unknown",
     )
     reasons = _reasons(trust, float(np.median(ttft)) if len(ttft) else None)
+    reasons += [] if frames.is_traced else clock_steps(frames.events, frames.origin_unix_ns)[:5]
     known = bool(stamps) and (len(lag) > 0 or trust.loop_lag_max_ns is not None)
     level = "care" if reasons else "good" if known else "unknown"
     return replace(trust, reasons=reasons, level=level)
