@@ -27,9 +27,12 @@ def model_name(model: str) -> str:
 def request_parameters(body: Mapping[str, Any]) -> dict[str, AttributeValue]:
     """The parameters that the conventions name, of a chat request's body; what has the wrong type is left out."""
     found: dict[str, AttributeValue] = {}
-    for field, name in REQUEST_PARAMETERS.items():
-        value = body.get(field)
-        if value is None or isinstance(value, bool):
+    for field, value in body.items():
+        name = REQUEST_PARAMETERS.get(field)
+        if name is None or value is None or isinstance(value, bool):
+            continue
+        if field == "max_tokens" and name in found:
+            # Its successor goes before it.
             continue
         if field == "stop":
             stops = [value] if isinstance(value, str) else value

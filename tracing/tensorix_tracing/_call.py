@@ -30,7 +30,7 @@ from tensorix_tracing._watch import OPEN, is_safe_here
 if TYPE_CHECKING:
     from tensorix_tracing._content import Content
     from tensorix_tracing._tasks import Watch
-    from tensorix_tracing._telemetry import Server, Telemetry
+    from tensorix_tracing._telemetry import Begin, Telemetry
 
 __all__ = ["BUSY", "CURRENT", "Call"]
 
@@ -82,6 +82,7 @@ class Call:
     """A body that is yet to be read, of a call that is not recorded."""
     kept: bytes | None = None
     """The event with the usage, which is yet to be read, of a call that is not recorded."""
+    known_reply: ChatReply | None = None
     parameters: Mapping[str, AttributeValue] = MappingProxyType({})
     request_headers: Any = None
     """httpx's, of the last attempt."""
@@ -89,49 +90,53 @@ class Call:
     def __init__(
         self,
         telemetry: Telemetry,
-        operation: str,
+        begin: Begin,
         body: Mapping[str, Any],
-        server: Server,
         context: Context,
         task: weakref.ref[Any] | None,
         *,
         own: bool,
     ) -> None:
         self.telemetry = telemetry
-        self.operation = operation
-        self.server = server
+        self.begin = begin
         if task is not None:
             self.task = task
         if own:
             self.own = True
         self.streamed = body.get("stream") is True
         self.attempts: list[Attempt] = []
-        self.reply = ChatReply()
         self.gaps_ns: list[int] = []
         self._forks = _forks[0]
         self.open = [None]
         """One item until the call ends, none from then on."""
-        self.begin = telemetry.begin_of(operation, server, body.get("model"))
         tracer, self.meter = telemetry.providers()
         # The two clocks are read side by side: all times of the call count from the one, its span's from the other.
         self.begun_ns = self.last_activity_ns = time.perf_counter_ns()
         begun_unix_ns = time.time_ns()
         try:
             self.span = tracer.start_span(
-                self.begin.name, context, SpanKind.CLIENT, self.begin.attributes, start_time=begun_unix_ns
+                begin.name, context, SpanKind.CLIENT, begin.attributes, start_time=begun_unix_ns
             )
         except Exception:
             log.debug("a span could not be started", exc_info=True)
             self.span = trace.INVALID_SPAN
         self.context = Context({**context, _SPAN_KEY: self.span})
         self.recording = self.span.is_recording()
-        if self.recording and operation == "chat":
+        if self.recording and begin.operation == "chat":
             self.parameters = request_parameters(body)
             settings = telemetry.settings
             if settings.capture_content:
                 from tensorix_tracing._content import Content  # for the few who ask for it
 
                 self.content = Content(settings.redact, settings.content_limit, body)
+
+    @property
+    def reply(self) -> ChatReply:
+        """What was learnt of its answer: made when there is something to learn, which of most calls comes last."""
+        reply = self.known_reply
+        if reply is None:
+            reply = self.known_reply = ChatReply()
+        return reply
 
     @property
     def idle_after_ns(self) -> int:
@@ -164,8 +169,8 @@ class Call:
         if self.recording:
             tracer = self.telemetry.tracer
             if before == 1:
-                _attempts.tell_of_the_first(tracer, self.context, self.attempts[0], self.operation)
-            attempt.start_span(tracer, self.context, self.operation, before)
+                _attempts.tell_of_the_first(tracer, self.context, self.attempts[0], self.begin.operation)
+            attempt.start_span(tracer, self.context, self.begin.operation, before)
         return attempt.context
 
     def attempt_answered(self, attempt: Attempt, status: int, headers: Any) -> None:
@@ -189,7 +194,7 @@ class Call:
             elif name in WAITING:
                 attempt.about_limits = rows
         if remains:
-            self.telemetry.remaining.heard(self.server.host, rows)
+            self.telemetry.remaining.unread[self.begin.server.host] = rows, self.last_activity_ns
 
     # Its stream
 

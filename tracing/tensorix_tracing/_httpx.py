@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import Token
-from functools import cache, lru_cache
+from functools import cache
 from types import ModuleType
 from typing import Any
 from weakref import ref
@@ -24,9 +24,9 @@ from tensorix_tracing._call import BUSY, CURRENT, Call
 from tensorix_tracing._errors import COMPLETED, Ending
 from tensorix_tracing._passing import PassingBody
 from tensorix_tracing._reading import read_whole
-from tensorix_tracing._telemetry import Telemetry, server_of
+from tensorix_tracing._telemetry import Telemetry, operation_of, server_of
 
-__all__ = ["HTTP_MODULES", "current_task", "leave", "operation_of", "suppressed", "traced_async_send", "traced_send"]
+__all__ = ["HTTP_MODULES", "current_task", "leave", "suppressed", "traced_async_send", "traced_send"]
 
 log = logging.getLogger("tensorix_tracing")
 
@@ -36,17 +36,6 @@ _MODELS = tuple(f"{name}._models" for name in HTTP_MODULES)
 # A prompt larger than this is not taken apart for its parameters.
 _PATHS = {"chat": b"/chat/completions", "models.list": b"/models"}
 _LARGEST_REQUEST = 16 * 2**20
-
-
-@lru_cache(maxsize=256)
-def operation_of(method: str, path: str) -> str | None:
-    """What a request asks of the API; None for what is not traced."""
-    method = method.upper()
-    if method == "POST" and path.endswith("/chat/completions"):
-        return "chat"
-    if method == "GET" and path.endswith("/models"):
-        return "models.list"
-    return None
 
 
 def suppressed(context: Context) -> bool:
@@ -86,7 +75,9 @@ def _begin(telemetry: Telemetry, request: Any, task: ref[Any] | None) -> Call | 
     server = None if suppressed(context) else server_of(request.url, telemetry.settings)
     if server is None:
         return None
-    return Call(telemetry, operation, _body_of(request), server, context, task, own=True)
+    body = _body_of(request)
+    begin = telemetry.begin_of(operation, server, body.get("model"))
+    return Call(telemetry, begin, body, context, task, own=True)
 
 
 def _body_of(request: Any) -> dict[str, Any]:
@@ -125,8 +116,8 @@ def _open(telemetry_of: Callable[[], Telemetry | None], request: Any, task: Any)
             if call is None:
                 return None
         # The path as it was written: to decode it takes httpx longer than all of this.
-        elif _PATHS[call.operation] not in request.url.raw_path and (
-            call.attempts or request.url.host != call.server.host
+        elif _PATHS[call.begin.operation] not in request.url.raw_path and (
+            call.attempts or request.url.host != call.begin.server.host
         ):
             return None
         call.attempt(request)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -12,10 +13,12 @@ from tensorix_tracing._errors import MALFORMED, OTHER, Ending
 from tensorix_tracing._reading import read_reply, usage_of_event
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from tensorix_api.chat import Usage
-    from tensorix_tracing._call import Call
+    from tensorix_tracing._attempts import Attempt
     from tensorix_tracing._instruments import Attributes
-    from tensorix_tracing._telemetry import Meter
+    from tensorix_tracing._telemetry import Begin, Meter, Telemetry
 
 __all__ = ["Note", "measure"]
 
@@ -24,47 +27,27 @@ __all__ = ["Note", "measure"]
 _NO_SPAN = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
 
-class Note:
+class Note(NamedTuple):
     """All that the metrics need of a call; itself, with what hangs on it, it is gone when they are told."""
 
-    __slots__ = (
-        "duration_ns",
-        "ending",
-        "first_chunk_ns",
-        "gaps_ns",
-        "kept",
-        "meter",
-        "model",
-        "operation",
-        "reading",
-        "retried",
-        "server",
-        "span",
-        "telemetry",
-        "usage",
-        "whole",
-    )
-
-    def __init__(self, call: Call, ending: Ending, duration_ns: int) -> None:
-        self.telemetry = call.telemetry
-        self.operation = call.operation
-        self.server = call.server
-        self.model = call.begin.model
-        self.meter = call.meter
-        # Its ids, and not all that it says.
-        self.span = call.span.get_span_context() if call.recording else None
-        self.ending = ending
-        self.duration_ns = duration_ns
-        self.first_chunk_ns = call.first_chunk_ns - call.begun_ns if call.first_chunk_ns else None
-        # Of a stream of which chance took no gap its last: a stream of a few chunks is to be seen too.
-        one = call.last_gap_ns if call.telemetry.settings.chunk_gap_share else None
-        self.gaps_ns = call.gaps_ns or ([] if one is None else [one])
-        self.usage = call.reply.usage
-        self.kept = call.kept
-        self.whole = call.whole
-        self.reading = call.reading
-        attempts = call.attempts
-        self.retried = [attempt.error_type or OTHER for attempt in attempts[:-1]] if len(attempts) > 1 else ()
+    telemetry: Telemetry
+    begin: Begin
+    meter: Meter
+    span: SpanContext | None
+    """Its ids, and not all that it says; None where it is not recorded."""
+    ending: Ending
+    duration_ns: int
+    begun_ns: int
+    first_chunk_ns: int
+    """0 where none came."""
+    gaps_ns: Sequence[int]
+    last_gap_ns: int | None
+    usage: Usage | None
+    kept: bytes | None
+    whole: bytes | None
+    reading: bool
+    attempts: Sequence[Attempt]
+    """Those that were followed by another."""
 
 
 def _read(note: Note) -> tuple[Ending, Usage | None]:
@@ -84,7 +67,8 @@ def measure(note: Note) -> None:
     """Record everything of one call."""
     ending, usage = _read(note)
     meter, context = note.meter, _NO_SPAN
-    plain = note.telemetry.labels_of(note.operation, note.server, note.model)
+    begin = note.begin
+    plain = note.telemetry.labels_of(begin.operation, begin.server, begin.model)
     if note.span is not None:
         context = trace.set_span_in_context(trace.NonRecordingSpan(note.span), _NO_SPAN)
     attributes = plain
@@ -94,10 +78,14 @@ def measure(note: Note) -> None:
         attributes = {**attributes, names.STREAM_OUTCOME: ending.outcome}
     for histogram in meter.duration:
         histogram.record(note.duration_ns / 1e9, attributes, context)
-    if note.first_chunk_ns is not None:
+    if note.first_chunk_ns:
         for histogram in meter.first_chunk:
-            histogram.record(note.first_chunk_ns / 1e9, plain, context)
-    for gap_ns in note.gaps_ns:
+            histogram.record((note.first_chunk_ns - note.begun_ns) / 1e9, plain, context)
+    gaps_ns = note.gaps_ns
+    if not gaps_ns and note.last_gap_ns is not None and note.telemetry.settings.chunk_gap_share:
+        # Of a stream of which chance took no gap its last: a stream of a few chunks is to be seen too.
+        gaps_ns = (note.last_gap_ns,)
+    for gap_ns in gaps_ns:
         for histogram in meter.chunk_gap:
             histogram.record(gap_ns / 1e9, plain, context)
     if usage is not None:
@@ -106,8 +94,8 @@ def measure(note: Note) -> None:
         if meter.token_counters["input"]:
             _measure_tokens(meter, plain, context, "cache_read.input", usage.cached_tokens)
             _measure_tokens(meter, plain, context, "reasoning.output", usage.reasoning_tokens)
-    for error_type in note.retried:
-        meter.retries.add(1, {**plain, names.ERROR_TYPE: error_type}, context)
+    for attempt in note.attempts:
+        meter.retries.add(1, {**plain, names.ERROR_TYPE: attempt.error_type or OTHER}, context)
 
 
 def _measure_tokens(meter: Meter, plain: Attributes, context: Context, kind: str, count: int | None) -> None:

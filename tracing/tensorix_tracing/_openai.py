@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, Literal
 from weakref import ref
 
@@ -16,7 +17,7 @@ from opentelemetry import context as otel_context
 
 from tensorix_tracing._call import BUSY, CURRENT, Call
 from tensorix_tracing._errors import COMPLETED, Ending
-from tensorix_tracing._httpx import current_task, leave, operation_of, suppressed
+from tensorix_tracing._httpx import current_task, leave, suppressed
 from tensorix_tracing._others import Others
 from tensorix_tracing._telemetry import Telemetry
 
@@ -25,7 +26,8 @@ __all__ = ["traced_async_request", "traced_request"]
 log = logging.getLogger("tensorix_tracing")
 
 OTHERS = Others()
-_closes: list[bool] = []
+CONTEXTS: Any = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
+"""Where the API's functions of the same names look as well, each after a call of its own."""
 
 
 def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | None) -> Call | Literal["busy"] | None:
@@ -34,42 +36,41 @@ def _begin(telemetry: Telemetry, client: Any, options: Any, task: ref[Any] | Non
     BUSY for one that somebody else tells of: what goes out for it by httpx is no call either.
     """
     try:
-        operation = operation_of(options.method, options.url)
-        if operation is None or not telemetry.active or CURRENT.get() is not None:
+        body = options.json_data
+        if type(body) is not dict:
+            body = {}
+        elif options.extra_json:
+            body = {**body, **options.extra_json}
+        # The property of the same name takes the newest SDK longer than all the rest of this.
+        url, method, path = client.__dict__.get("_base_url") or client.base_url, options.method, options.url
+        model = body.get("model")
+        if type(model) is not str:
+            model = None
+        known = telemetry.begins.get((id(url), method, path, model))
+        begin = (known or telemetry.begin_of_client(url, method, path, model))[1]
+        if begin is None or not telemetry.active or CURRENT.get() is not None:
             return None
-        context = otel_context.get_current()
+        context = CONTEXTS.get_current()
         if context and suppressed(context):
             return None
         if OTHERS.active(client):
             return BUSY
-        # The property of the same name takes the newest SDK longer than all the rest of this.
-        server = telemetry.server_of(client.__dict__.get("_base_url") or client.base_url)
-        if server is None:
-            return None
-        body = options.json_data
-        if options.extra_json and type(body) is dict:
-            body = {**body, **options.extra_json}
-        if type(body) is not dict:
-            body = {}
-        call = Call(telemetry, operation, body, server, context, task, own=False)
+        call = Call(telemetry, begin, body, context, task, own=False)
         if call.streamed and call.content is None and (body.get("n") or 1) == 1:
-            call.passing = _is_read_by_the_sdk(options.headers)
+            # Who asks for the response itself reads it as he likes.
+            headers = options.headers
+            raw = type(headers) is dict and headers.get("X-Stainless-Raw-Response") == "stream"
+            call.passing = not raw and _reader_closes()
         return call
     except Exception:
         log.debug("a call could not be followed", exc_info=True)
         return None
 
 
-def _is_read_by_the_sdk(headers: Any) -> bool:
-    """Whether openai's own reader decodes every event of the answer, and closes the response where it cannot go on.
-
-    Not where the caller asked for the response itself, nor in the releases of openai whose reader leaves it open.
-    """
-    if type(headers) is dict and headers.get("X-Stainless-Raw-Response") == "stream":
-        return False
-    if not _closes:
-        _closes.append("close" in sys.modules["openai"].Stream.__stream__.__code__.co_names)
-    return _closes[0]
+@cache
+def _reader_closes() -> bool:
+    """Whether openai's own reader closes the response where it cannot go on: not in every release."""
+    return "close" in sys.modules["openai"].Stream.__stream__.__code__.co_names
 
 
 def _returned(call: Call) -> None:
@@ -90,7 +91,7 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
                 return original(client, cast_to, options, *arguments, **named)
             finally:
                 CURRENT.reset(token)
-        token, attached = CURRENT.set(call), otel_context.attach(call.context)
+        token, attached = CURRENT.set(call), CONTEXTS.attach(call.context)
         try:
             result = original(client, cast_to, options, *arguments, **named)
         except BaseException as error:
@@ -98,7 +99,7 @@ def traced_request(telemetry: Telemetry, original: Callable[..., Any]) -> Callab
             raise
         finally:
             CURRENT.reset(token)
-            otel_context.detach(attached)
+            CONTEXTS.detach(attached)
         if not call.reading:
             _returned(call)
         return result

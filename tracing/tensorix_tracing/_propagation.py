@@ -51,7 +51,7 @@ def send_on(request: Any, context: Context, span: trace.Span) -> None:
                 return
         # A context of one entry holds the span alone: no baggage.
         if is_plain and len(context) == 1 and (line := _line(span.get_span_context())) is not None:
-            rows.append((b"traceparent", b"traceparent", line.encode()))
+            rows.append((b"traceparent", b"traceparent", line))
             request.extensions[_WRITTEN] = _TRACEPARENT
             return
     elif "traceparent" in headers:
@@ -62,16 +62,17 @@ def send_on(request: Any, context: Context, span: trace.Span) -> None:
     request.extensions[_WRITTEN] = tuple(written)
 
 
-def _line(span: trace.SpanContext) -> str | None:
+def _line(span: trace.SpanContext) -> bytes | None:
     """W3C Trace Context, version 00; None where there is no span, or more to tell of it."""
     # As the tuple that it is: each of its properties runs code of its own.
     trace_id, span_id, _, flags, state, is_valid = span
     if not is_valid or (state is not _NO_STATE and state):
         return None
-    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
+    return b"00-%032x-%016x-%02x" % (trace_id, span_id, flags)
 
 
 def _writes_traceparent_only(propagators: TextMapPropagator) -> bool:
     written: dict[str, str] = {}
     propagators.inject(written, _PROBE)  # pyright: ignore[reportArgumentType]
-    return written == {"traceparent": _line(trace.get_current_span(_PROBE).get_span_context())}
+    line = _line(trace.get_current_span(_PROBE).get_span_context())
+    return line is not None and written == {"traceparent": line.decode()}

@@ -24,7 +24,7 @@ def read_whole(call: Call, status: int, body: bytes) -> str | None:
     if status >= 400:
         call.reply.error = parse_error_body(body[:LARGEST_BODY])
         return None
-    if call.operation != "chat":
+    if call.begin.operation != "chat":
         return None
     if not call.recording and len(body) <= _WAITS:
         call.whole = body
@@ -33,7 +33,7 @@ def read_whole(call: Call, status: int, body: bytes) -> str | None:
     reply = read_reply(body)
     if reply is None:
         return "malformed"
-    call.reply = reply
+    call.known_reply = reply
     call.whole_read = True
     if call.content is not None:
         call.content.whole(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ class LastSaid:
         self._seen: dict[tuple[str, str], tuple[int, int, Attributes]] = {}
 
     def fresh(self, now_ns: int) -> list[tuple[int, int, Attributes]]:
-        """Values, when they were seen, and attributes, of what is fresh at `now_ns` of `time.monotonic_ns`."""
+        """Values, when they were seen, and attributes, of what is fresh at `now_ns` of `time.perf_counter_ns`."""
         return [said for said in list(self._seen.values()) if now_ns - said[1] < _FRESH_NS]
 
     def note(self, resource: str, value: int, server: str, settings: TracingSettings, seen_ns: int) -> None:
@@ -73,18 +72,15 @@ class Remaining(LastSaid):
         super().__init__()
         self.limits = LastSaid()
         self._settings = settings
-        self._unread: dict[str, tuple[Rows, int]] = {}
-
-    def heard(self, server: str, rows: Rows) -> None:
-        """A response with rate-limit headers came from a server."""
-        if server in self._unread or len(self._unread) < _MOST_SERVERS:
-            self._unread[server] = (rows, time.monotonic_ns())
+        self.unread: dict[str, tuple[Rows, int]] = {}
+        """By the host, one of those that are traced: the headers of a response that tells of limits, and when it came
+        (`time.perf_counter_ns`)."""
 
     def read(self) -> None:
         """Look what the responses say that came since the last time."""
-        while self._unread:
+        while self.unread:
             try:
-                server, (rows, seen_ns) = self._unread.popitem()
+                server, (rows, seen_ns) = self.unread.popitem()
             except KeyError:
                 return
             said = limits_of(rows)
@@ -100,6 +96,6 @@ class Remaining(LastSaid):
                     last.note(resource, value, server, self._settings, seen_ns)
 
     def clear(self) -> None:
-        self._unread.clear()
+        self.unread.clear()
         super().clear()
         self.limits.clear()

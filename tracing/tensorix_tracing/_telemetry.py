@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from tensorix_tracing._errors import Ending
     from tensorix_tracing._settings import MetricNames, TracingSettings
 
-__all__ = ["Begin", "Collected", "Measurements", "Meter", "Server", "Telemetry", "server_of"]
+__all__ = ["Begin", "Collected", "Measurements", "Meter", "Server", "Telemetry", "operation_of", "server_of"]
 
 log = logging.getLogger("tensorix_tracing")
 
 SCOPE = "tensorix_tracing"
 _MOST_NOTES = 2048
 _MOST_BYTES = 2**20
-_MOST_SERVERS = 100
 _MOST_REMEMBERED = 200
+_as_tuple = tuple.__new__
 
 
 class Measurements:
@@ -55,9 +55,31 @@ class Measurements:
 
     def note(self, call: Call, ending: Ending, duration_ns: int) -> None:
         """Take a note of a call that has ended."""
-        self._notes.append(Note(call, ending, duration_ns))
-        if call.whole is not None:
-            self._bytes += len(call.whole)
+        reply, whole, attempts = call.known_reply, call.whole, call.attempts
+        # Made as the tuple that it is: its own way to be made is a function in Python.
+        note = _as_tuple(
+            Note,
+            (
+                call.telemetry,
+                call.begin,
+                call.meter,
+                call.span.get_span_context() if call.recording else None,
+                ending,
+                duration_ns,
+                call.begun_ns,
+                call.first_chunk_ns,
+                call.gaps_ns,
+                call.last_gap_ns,
+                reply.usage if reply is not None else None,
+                call.kept,
+                whole,
+                call.reading,
+                attempts[:-1] if len(attempts) > 1 else (),
+            ),
+        )
+        self._notes.append(note)
+        if whole is not None:
+            self._bytes += len(whole)
         if len(self._notes) >= _MOST_NOTES or self._bytes >= _MOST_BYTES:
             self.pass_on()
 
@@ -115,12 +137,12 @@ class Collected:
         self.measurements.pass_on()
         for remaining in known:
             remaining.read()
-        now_ns = time.monotonic_ns()
+        now_ns = time.perf_counter_ns()
         self._fresh = [remaining for remaining in known if remaining.fresh(now_ns)]
         return newest(self._fresh, now_ns)
 
     def _limits(self, _: CallbackOptions) -> Iterable[Observation]:
-        return newest([remaining.limits for remaining in list(self.remaining)], time.monotonic_ns())
+        return newest([remaining.limits for remaining in list(self.remaining)], time.perf_counter_ns())
 
 
 class Meter(Instruments):
@@ -202,6 +224,19 @@ class Begin(NamedTuple):
     """That the span is begun with, so that samplers see them."""
     model: str | None
     """As it is told, None where none was named."""
+    operation: str
+    server: Server
+
+
+@lru_cache(maxsize=256)
+def operation_of(method: str, path: str) -> str | None:
+    """What a request asks of the API; None for what is not traced."""
+    method = method.upper()
+    if method == "POST" and path.endswith("/chat/completions"):
+        return "chat"
+    if method == "GET" and path.endswith("/models"):
+        return "models.list"
+    return None
 
 
 def server_of(url: Any, settings: TracingSettings) -> Server | None:
@@ -226,9 +261,11 @@ class Telemetry:
         """Not after `uninstrument`: a hook that somebody hooked in on top of cannot be taken out, and does nothing."""
         self.remaining = Remaining(settings)
         self.idle_after_ns = int(settings.idle_after_s * 1e9)
+        self.begins: dict[tuple[int, str, str, object], tuple[Any, Begin | None]] = {}
+        """By the identity of a client's base URL, which is kept as well so that it stays its own, method, path and
+        model: `begin_of_client` fills it."""
         self._begins: dict[tuple[str, Server, object], Begin] = {}
         self._labels: dict[tuple[str, Server, str | None], Attributes] = {}
-        self._servers: dict[int, tuple[Any, Server | None]] = {}
         self._tracer_provider: TracerProvider | None = None
         self._meter_provider: MeterProvider | None = None
         self._tracer: Tracer | None = None
@@ -260,15 +297,12 @@ class Telemetry:
             meter.remaining.add(self.remaining)
         return tracer, meter
 
-    def server_of(self, url: Any) -> Server | None:
-        """The server of a client's base URL if it is to be traced; looked up once for each URL object."""
-        known = self._servers.get(id(url))
-        if known is None:
-            if len(self._servers) >= _MOST_SERVERS:
-                self._servers.clear()
-            # The URL is kept as well, so that its identity stays its own.
-            known = self._servers[id(url)] = (url, server_of(url, self.settings))
-        return known[1]
+    def begin_of_client(self, url: Any, method: str, path: str, model: object) -> tuple[Any, Begin | None]:
+        """What a call of a client with this base URL begins with, None for one that is not to be traced."""
+        operation, server = operation_of(method, path), server_of(url, self.settings)
+        begin = None if operation is None or server is None else self.begin_of(operation, server, model)
+        _remember(self.begins, (id(url), method, path, model), (url, begin))
+        return url, begin
 
     def begin_of(self, operation: str, server: Server, model: object) -> Begin:
         """What a call begins with, of the model that its body names; anything but a text is none."""
@@ -287,7 +321,7 @@ class Telemetry:
             if model:
                 told = attributes[names.REQUEST_MODEL] = model_name(model)
                 name = f"{operation} {told}"
-            known = Begin(name, attributes, told)
+            known = Begin(name, attributes, told, operation, server)
             _remember(self._begins, (operation, server, model), known)
         return known
 

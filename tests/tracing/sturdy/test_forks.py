@@ -56,8 +56,8 @@ kept, tracers = provide()
 def held_idle():
     client = openai.OpenAI(base_url=base_url, api_key="k", max_retries=0)
     instrument(client, tracer_provider=tracers, idle_after_s=0.05)
-    stream = client.chat.completions.create(**asked, stream=True)
     before = len(kept.ended)
+    stream = client.chat.completions.create(**asked, stream=True)
     while len(kept.ended) == before:
         time.sleep(0.005)
     return client, stream
