@@ -109,7 +109,8 @@ def correlated_ranks(below: _Floats, probability: float, time: float) -> tuple[i
         square = deviate * deviate
         return count * probability + spread * (deviate + skew * (square - 1 - 3 * turned * square) / 6)
 
-    deviate = student(cosines)
+    # The correlation time is an estimate too, and those that came out short are printed the more readily.
+    deviate = student(cosines) * (1 + sqrt(time / count))
     low, high = floor(at(-deviate)), ceil(at(deviate)) + 1
     return (low, high) if low >= 1 and high <= count else None
 

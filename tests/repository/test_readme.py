@@ -31,6 +31,7 @@ def _commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 _COMMANDS: dict[str, Any] = dict(_commands_of(_GROUP))
 _DOCUMENTS = (
     "README.md",
+    "docs/compare.md",
     "docs/objectives.md",
     "docs/limit-share.md",
     "docs/load-plans.md",
