@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -125,6 +125,22 @@ class RecordColumns:
                 yield from self._read(file, group, name, kind)
         streamed = self._streamed.column(name)
         yield from (streamed.dictionary_encode() if pa.types.is_dictionary(kind) else streamed).chunks
+
+    def texts_at(self, name: str, places: Sequence[int]) -> list[str | None]:
+        """The texts at a few places: only the parts that hold them are read. Raises PartDamagedError."""
+        found: dict[int, str | None] = {}
+        begin = 0
+        for group in [*self._groups, None]:
+            size = self._streamed.num_rows if group is None else self._rows_of(group)
+            mine = [place for place in places if begin <= place < begin + size]
+            if mine and (group is None or name in self._file.schema_arrow.names):
+                parts = (
+                    self._streamed.column(name) if group is None else self._read(self._file, group, name, pa.string())
+                )
+                texts = parts if group is None else pa.chunked_array(parts)
+                found |= {place: texts[place - begin].as_py() for place in mine}
+            begin += size
+        return [found.get(place) for place in places]
 
     def _read(self, file: Any, group: int, name: str, kind: Any) -> list[Any]:
         try:

@@ -32,6 +32,7 @@ NEEDED_BEYOND = 5
 """A percentile with fewer samples beyond it is withheld: p99 takes 500 samples, p99.9 takes 5,000."""
 
 _TAIL = 0.025
+_MANY = 200_000
 _PERHAPS = 1.0
 _Z = 1.959963984540054
 
@@ -77,11 +78,20 @@ def percentiles(values: ArrayLike, percents: Iterable[float], *, correlated: boo
     samples = np.asarray(values, dtype=np.float64).ravel()
     samples = samples[~np.isnan(samples)]
     ordered = np.sort(samples)
-    ranks = dense_ranks(samples) if correlated is not False else samples
+    ranks = dense_ranks(_stretches(samples)) if correlated is not False else samples
     sure = looks_correlated(ranks) if correlated is None else correlated
     # What is too weak to be sure of is allowed for all the same: it costs a few percent of width.
     time = correlation_time(ranks) if sure or (correlated is None and looks_correlated(ranks, _PERHAPS)) else 1.0
     return {percent: _percentile(samples, ordered, percent, sure, time) for percent in percents}
+
+
+def _stretches(samples: _Floats) -> _Floats:
+    """Of very many samples 16 stretches, evenly spread: enough to see how alike neighbours are, in less time."""
+    if samples.size <= _MANY:
+        return samples
+    length = _MANY // 16
+    begins = np.linspace(0, samples.size - length, 16).astype(np.int64)
+    return np.concatenate([samples[begin : begin + length] for begin in begins.tolist()])
 
 
 def _percentile(samples: _Floats, ordered: _Floats, percent: float, correlated: bool, time: float) -> Figure:

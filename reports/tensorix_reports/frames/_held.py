@@ -19,6 +19,7 @@ Chosen: TypeAlias = "slice | NDArray[np.int64]"
 """Rows in order: a stretch of them, or their places."""
 
 _NULL = -(2**31)
+_FEW = 16
 # Of ten million rows some eight columns of times, and all that is small.
 _MOST_BYTES = 600_000_000
 
@@ -86,6 +87,16 @@ class HeldColumns:
             numbers[packed == _NULL] = np.nan
             return numbers
         return np.asarray(packed)
+
+    def texts_at(self, name: str, places: Chosen) -> NDArray[Any] | None:
+        """The texts of a few rows without reading the column; None where it is held, or they are not few."""
+        few = len(range(*places.indices(len(self)))) if isinstance(places, slice) else len(places)
+        if few > _FEW or name in self._made or f"codes {name}" in self._held:
+            return None
+        at = np.arange(self._order.start, self._order.stop) if isinstance(self._order, slice) else self._order
+        texts = np.empty(few, dtype=object)
+        texts[:] = self._records.texts_at(name, at[places].tolist())
+        return texts
 
     def instants(self, name: str) -> NDArray[np.int64]:
         """A column of Unix nanoseconds, which no float holds; 0 where it is null."""

@@ -94,6 +94,9 @@ class Requests:
             return np.asarray(self.array("at_s") + took / 1e9)
         if name == "start_unix_ns":
             return self._held.instants(name)[self._chosen]
+        if name != "kind" and SCHEMA.field(name).type == pa.string():
+            few = self._held.texts_at(name, self._chosen)
+            return self.codes(name).objects() if few is None else few
         if name == "kind" or SCHEMA.field(name).type in (pa.string(), pa.bool_()):
             return self.codes(name).objects()
         return self._held.numbers(name)[self._chosen]

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from tensorix_records.figures import Figure, percentiles
-from tensorix_reports.frames import OUTCOMES, PREFLIGHT, RunFrames, Window, kind_order
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, Window, kind_order
 from tensorix_reports.load._prompt_bands import prompt_bands
 from tensorix_reports.page._tables import NOTHING, Cell, Table, number, row_of
 
@@ -80,19 +79,19 @@ class _Seen:
     """NaN but for successes."""
 
 
-def _coded(column: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
+def _coded(requests: Requests, name: str, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
     """Each text as a number, -1 for none, and the texts."""
-    codes, texts = pd.factorize(column)
-    return codes.astype(np.int64), [str(text) for text in texts]
+    coded = requests.codes(name)
+    return coded.codes[inside].astype(np.int64), [str(text) for text in coded.values]
 
 
 def _seen(requests: Any, inside: NDArray[np.bool_]) -> _Seen:
-    kind, kinds = _coded(requests["kind"][inside])
-    outcome, outcomes = _coded(requests["outcome"][inside])
+    kind, kinds = _coded(requests, "kind", inside)
+    outcome, outcomes = _coded(requests, "outcome", inside)
     numbers = np.array([OUTCOMES.index(name) if name in OUTCOMES else -1 for name in outcomes] or [-1])
     outcome = numbers[outcome]
     success = outcome == OUTCOMES.index("success")
-    streamed = requests["stream"][inside].eq(True).to_numpy(bool)
+    streamed = requests.codes("stream").equal(True)[inside]
     first = requests["first_token_at_ns"].to_numpy(float)[inside] / 1e6
     whole = requests["end_at_ns"].to_numpy(float)[inside] / 1e6
     return _Seen(kind, kinds, outcome, np.where(success & streamed, first, np.nan), np.where(success, whole, np.nan))
@@ -150,8 +149,8 @@ def _rows(
 
 
 def _workers(requests: Any, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
-    codes, processes = _coded(requests["process_id"][inside])
-    host, hosts = _coded(requests["host"][inside])
+    codes, processes = _coded(requests, "process_id", inside)
+    host, hosts = _coded(requests, "host", inside)
     if len(hosts) < 2:
         return codes, processes
     pairs = codes * (len(hosts) + 1) + np.where(host < 0, len(hosts), host)
@@ -175,7 +174,7 @@ def _parted(
 ) -> Iterator[tuple[str, NDArray[np.int64], list[str], NDArray[np.bool_], bool, str | None]]:
     everything = np.ones(len(chat), dtype=bool)
     for by, column, only_chat in _COLUMNS:
-        codes, texts = _coded(requests[column][inside])
+        codes, texts = _coded(requests, column, inside)
         yield by, codes, texts, chat if only_chat else everything, False, None
     tokens, characters = (requests[name].to_numpy(float)[inside] for name in ("prompt_tokens", "prompt_chars"))
     bands = prompt_bands(tokens, characters, chat)

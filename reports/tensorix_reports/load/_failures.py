@@ -29,9 +29,49 @@ class Failure:
     last_s: float
     sample: str | None
     """One message, redacted once more on the way out."""
+    sample_at_s: float
+    """When the request of the sample started."""
+    sample_took_ms: float | None
+    """From there to its end."""
+    sample_request_id: str | None
+    sample_response_id: str | None
+    sample_process: str | None
+    """Which process sent it."""
 
 
-_COLUMNS = ["outcome", "kind", "error_kind", "error_phase", "status", "at_s", "stream_outcome", "error_message"]
+_COLUMNS = [
+    *("outcome", "kind", "error_kind", "error_phase", "status", "at_s", "stream_outcome", "error_message"),
+    *("end_at_ns", "request_id", "response_id", "process_id"),
+]
+
+
+_LONGEST_ID = 100
+
+
+_EXAMPLE = ["at_s", "end_at_ns", "request_id", "response_id", "process_id"]
+
+
+def _row_at(requests: Requests, place: int) -> Any:
+    """What is told of one request: of all of them the ids would take gigabytes."""
+    mine = requests.of(requests.index.to_numpy() == place)
+    return mine[_EXAMPLE].iloc[0]
+
+
+def _example(row: Any, redact: Redactor) -> dict[str, Any]:
+    """Where to look the sample up: here by its ids, in a server's log by its time."""
+
+    def text(name: str) -> str | None:
+        value = row[name]
+        return redact(value, _LONGEST_ID) if isinstance(value, str) else None
+
+    took = row["end_at_ns"]
+    return {
+        "sample_at_s": float(row["at_s"]),
+        "sample_took_ms": None if pd.isna(took) else float(took) / 1e6,
+        "sample_request_id": text("request_id"),
+        "sample_response_id": text("response_id"),
+        "sample_process": text("process_id"),
+    }
 
 
 def failures_of(requests: Requests) -> list[Failure]:
@@ -56,6 +96,7 @@ def failures_of(requests: Requests) -> list[Failure]:
                 first_s=float(group["at_s"].min()),
                 last_s=float(group["at_s"].max()),
                 sample=redact(str(messages.iloc[0]), 300) if len(messages) else None,
+                **_example(_row_at(requests, messages.index[0] if len(messages) else group.index[0]), redact),
             )
         )
     order = {"failed": 0, "throttled": 1, "cancelled": 2}
