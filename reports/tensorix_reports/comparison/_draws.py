@@ -78,8 +78,13 @@ def _comparable(one: Measure) -> bool:
     return round(one.count * min(one.probability, 1 - one.probability), 6) >= BEYOND
 
 
-def _student(deviate: float, freedom: int) -> float:
-    """The normal deviate as one of Student's t (Cornish-Fisher): a spread from few slices is uncertain itself."""
+def _beyond(one: Measure) -> float:
+    """The samples on the rarer side of a percentile; of a sum all count."""
+    return one.count * (1.0 if one.ordered is None else min(one.probability, 1 - one.probability))
+
+
+def _student(deviate: float, freedom: float) -> float:
+    """The normal deviate as one of Student's t (Cornish-Fisher): a spread from little is uncertain itself."""
     z = deviate
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     return z + first / freedom + second / freedom**2
@@ -96,7 +101,7 @@ def intervals_of(
     `keys` limits them to a few that were named beforehand, whose intervals are then narrower.
     """
     base, base_draws = baseline
-    found: list[tuple[int, Key, float, float, bool]] = []
+    found: list[tuple[int, Key, float, float, bool, float]] = []
     deviations: list[_Floats] = []
     for place, (measures, draws) in enumerate(others):
         for key, one in measures.items():
@@ -105,6 +110,7 @@ def intervals_of(
                 continue
             a, b = base_draws[key], draws[key]
             least = np.hypot(_least(first), _least(one))
+            freedom = max(1.0, min(slices - 1.0, _beyond(first), _beyond(one)))
             relative = one.kind != "share" and key[1] not in ("throttled", "failed")
             relative = relative and min(first.value, one.value, float(np.nanmin(a)), float(np.nanmin(b))) > 0
             if relative:
@@ -116,15 +122,15 @@ def intervals_of(
             error = max(float(moved.std()), float(least))
             if error <= 0:
                 # Samples that are all the same: what differs, differs.
-                found.append((place, key, difference, 0.0, relative))
+                found.append((place, key, difference, 0.0, relative, freedom))
                 continue
-            found.append((place, key, difference, error, relative))
+            found.append((place, key, difference, error, relative, freedom))
             deviations.append(np.abs(moved) / error)
     widest = np.max(deviations, axis=0) if deviations else np.zeros(1)
     # Never less than a single figure asks for.
-    deviate = _student(max(float(np.quantile(widest, 0.95)), 1.959963984540054), slices - 1)
+    deviate = max(float(np.quantile(widest, 0.95)), 1.959963984540054)
     intervals: list[dict[Key, Interval]] = [{} for _ in others]
-    for place, key, difference, error, relative in found:
-        half = deviate * error
+    for place, key, difference, error, relative, freedom in found:
+        half = _student(deviate, freedom) * error
         intervals[place][key] = Interval(difference, difference - half, difference + half, relative)
     return intervals
