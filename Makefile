@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak matrix clean
+.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak soak-load matrix clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -12,8 +12,9 @@ WORKERS := 3
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
 # What others made for the same purpose, which only the benchmarks set beside ours: each apart from what the toolkit needs.
-# Mock servers beside the simulator, instrumentations beside the tracing.
+# Mock servers beside the simulator, load clients beside ours, instrumentations beside the tracing.
 MOCKS := .peers/guidellm-installed .peers/aimock-installed
+LOADERS := .peers/aiperf-installed .peers/evalscope-installed .peers/inference-perf-installed
 TRACERS := .peers/tracing-genai-openai-installed .peers/tracing-openai-v2-installed .peers/tracing-openinference-installed
 
 # A name on the PATH may be a shim of a version that is not installed: it counts only if it runs, is new enough and
@@ -26,10 +27,14 @@ help:
 	@echo "make demo       a capacity test against a simulated server on this machine, and its report"
 	@echo "make test       the tests (make test-slow: those that take minutes)"
 	@echo "make check      ruff, mypy, pyright"
-	@echo "make bench      how true the load client's figures are on this machine, and how late the simulator sends"
+	@echo "make bench      how true the load client's figures are on this machine, how late it and the simulator send,"
+	@echo "                and how soon the engine has started"
+	@echo "make bench-peers"
+	@echo "                other load clients beside ours: how true their figures are, and what a chunk costs (3 GB)"
 	@echo "make bench-tracing"
 	@echo "                what each instrumentation of openai tells of every end of a stream, and what it costs"
 	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
+	@echo "make soak-load  half an hour of a load test in open loop: does its memory stay flat"
 	@echo "make matrix     the tracing's tests with the oldest and newest openai SDKs, by Python 3.11 and 3.13"
 	@echo "make clean      removes .venv and every cache"
 
@@ -55,7 +60,11 @@ check: $(FOR_WORK)
 bench: $(FOR_WORK)
 	@$(MAKE) --no-print-directory --keep-going $(MOCKS) || echo "make: a mock server could not be installed: going on without it"
 	$(BIN)/python benchmarks/client_truth.py
+	$(BIN)/python benchmarks/client_truth.py --tls --streams 500 --rate 25
 	$(BIN)/python benchmarks/server_lateness.py
+	$(BIN)/python benchmarks/report_scale.py
+	$(BIN)/python benchmarks/open_loop.py
+	$(BIN)/python benchmarks/engine_start.py
 
 # Both run, and either may say that the tracing misses what it is to reach.
 bench-tracing: $(FOR_WORK)
@@ -63,9 +72,14 @@ bench-tracing: $(FOR_WORK)
 	$(BIN)/python benchmarks/tracing_table.py; table=$$?; $(BIN)/python benchmarks/tracing_cost.py && exit $$table
 
 bench-peers: $(MOCKS) $(TRACERS)
+	@$(MAKE) --no-print-directory --keep-going $(LOADERS) || echo "make: a load client could not be installed: going on without it"
+	$(BIN)/python benchmarks/peer_clients.py
 
 soak: $(FOR_WORK)
 	$(BIN)/python benchmarks/probe_soak.py --minutes 30
+
+soak-load: $(FOR_WORK)
+	$(BIN)/python benchmarks/load_soak.py --minutes 30
 
 # Each session has an environment of its own, in .nox.
 matrix: $(FOR_WORK)
@@ -108,6 +122,21 @@ $(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing $* into .peers: about 80 MB"
 	@$(BIN)/python -m venv --clear .peers/tracing-$*
 	@.peers/tracing-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.peers/aiperf-installed .peers/evalscope-installed: .peers/%-installed: benchmarks/peers/%.txt | $(FOR_WORK)
+	@echo "Installing $* into .peers: about 1.2 GB"
+	@$(BIN)/python -m venv --clear .peers/$*
+	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+# It asks for a newer Python than the toolkit does.
+.peers/inference-perf-installed: benchmarks/peers/inference-perf.txt | $(FOR_WORK)
+	@for python in python3.12 python3.13 $$HOME/.pyenv/versions/3.1[23]*/bin/python; do \
+	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then found="$$python"; break; fi; done; \
+	if [ -z "$$found" ]; then echo "make: inference-perf needs Python 3.12 or newer" >&2; exit 2; fi; \
+	echo "Installing inference-perf into .peers: about 800 MB"; "$$found" -m venv --clear .peers/inference-perf
+	@.peers/inference-perf/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 # By the npm that comes with pyright in .venv, so that none need be installed.

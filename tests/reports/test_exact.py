@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tensorix_records import Run
@@ -355,3 +356,27 @@ def test_latency_is_no_rounded_bucket(make_run: Callable[..., Path], request_at:
     (ttft,) = [row for row in _summary(make_run(records))["latency"]["figures"] if row["quantity"] == "TTFT"]
     values = [ttft[f"p{percent}"]["value"] for percent in PERCENTS]
     assert all(math.isclose(value, exact) for value, exact in zip(values, (500.5, 900.1, 950.05, 990.01), strict=True))
+
+
+def test_a_damaged_part_is_left_out_and_counted(make_run: Callable[..., Path], mixed: Callable[..., list[Any]]) -> None:
+    """Of compacted records of which a part is damaged, the others are reported, and the page says how many are not."""
+    records = mixed(90, 8)
+    path = make_run([])
+    run = Run.open(path)
+    for name, part in (("w0", records[:60]), ("w1", records[60:])):
+        writer = run.writer(name)
+        for record in part:
+            writer.add(record)
+        writer.close()
+        run.compact()
+    file = path / "records.parquet"
+    column = pq.read_metadata(file).row_group(1)
+    at = next(column.column(n) for n in range(column.num_columns) if column.column(n).path_in_schema == "end_at_ns")
+    data = bytearray(file.read_bytes())
+    data[at.data_page_offset + at.total_compressed_size // 2] ^= 0xFF
+    file.write_bytes(data)
+    paths = write_report(path)
+    _check(json.loads(paths.summary.read_text()), _rows(records[:60]))
+    said = "records.parquet is damaged: 1 part with 30 records could not be read, and were left out"
+    assert said in paths.page.read_text()
+    assert said in paths.markdown.read_text()

@@ -9,6 +9,7 @@ from tensorix_reports.frames._frames import (
     kind_order,
     mapping,
     read_frames,
+    reported,
     whole,
 )
 from tensorix_reports.frames._lost import clock_steps
@@ -28,5 +29,6 @@ __all__ = [
     "kind_order",
     "mapping",
     "read_frames",
+    "reported",
     "whole",
 ]

@@ -6,16 +6,17 @@ run has no rows; what is missing is None, never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from tensorix_api.errors import RunFolderError
 from tensorix_records import Run
-from tensorix_records.columns import RecordColumns
+from tensorix_records.columns import PartDamagedError, RecordColumns
 from tensorix_reports.frames._held import Codes, HeldColumns, smallest
 from tensorix_reports.frames._lost import missing_files
 from tensorix_reports.frames._requests import Requests
@@ -41,6 +42,7 @@ _NUMBERS = (
     *("ledger_remaining_requests", "ledger_remaining_tokens"),
 )
 COLUMNS = (*_TEXT, *_NUMBERS, "start_unix_ns", "stream")
+T = TypeVar("T")
 PREFLIGHT = "models, preflight"
 """The model list asked for before a run, to see that the server can be used: counted, but no part of the load."""
 
@@ -220,12 +222,26 @@ def _kinds(held: HeldColumns) -> Codes:
     return Codes(found, values)
 
 
-def read_frames(run: Run | Path | str) -> RunFrames:
+def reported(run: Run | Path | str, report: Callable[[RunFrames], T]) -> T:
+    """What `report` makes of a run. Begins again, without it, where a part of the records turns out damaged.
+
+    Raises RunFolderError where it is no run, or nothing of it can be read.
+    """
+    run = run if isinstance(run, Run) else Run.open(Path(run))
+    records = RecordColumns(run)
+    while True:
+        try:
+            return report(read_frames(run, records))
+        except PartDamagedError:
+            continue
+
+
+def read_frames(run: Run | Path | str, records: RecordColumns | None = None) -> RunFrames:
     """Read a run, or the folder of one. Raises RunFolderError where it is no run."""
     if not isinstance(run, Run):
         run = Run.open(Path(run))
     manifest, events, findings = run.manifest, run.events(), run.findings(rows=False)
-    records = RecordColumns(run)
+    records = RecordColumns(run) if records is None else records
     held = HeldColumns(records)
     held.keep(_kept(records, held, findings))
     findings += [*records.findings, *missing_files(records.sources, manifest, events)]

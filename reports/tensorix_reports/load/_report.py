@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorix_records import Run
-from tensorix_reports.frames import RunFrames, mapping, read_frames, whole
+from tensorix_reports.frames import RunFrames, mapping, reported, whole
 from tensorix_reports.limiting._limit_tables import limit_tables
 from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
 from tensorix_reports.load._breakdowns import Breakdown, breakdown_tables, breakdowns_of
@@ -116,7 +116,10 @@ def _text(value: Any) -> str | None:
 
 def load_report(run: Run | Path | str) -> LoadReport:
     """Read a run, or the folder of one, and report it. Raises RunFolderError where it is no run."""
-    frames = read_frames(run)
+    return reported(run, _of_frames)
+
+
+def _of_frames(frames: RunFrames) -> LoadReport:
     latency, limits = latency_of(frames), rate_limits_of(frames)
     rates = rates_of(frames, latency.window, limits.seconds)
     goals = goals_of(frames)
