@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tensorix_api.budget import Spend
+from tensorix_api.limiters import Cost, TokenBucket
 from tensorix_loadtests._pacing import KeyPace
 from tensorix_loadtests.plan import Limits
 from tensorix_records import RequestRecord
@@ -130,6 +131,56 @@ def test_parts_that_do_not_come_out_even_add_nothing() -> None:
                 sent.append(now)
     assert len(sent) >= 3 * 57
     assert all(sent[n + 57] - sent[n] >= 10 * SECOND for n in range(len(sent) - 57))
+
+
+def test_fewer_units_than_processes_are_taken_in_turns() -> None:
+    """Of three requests a window four processes together send three in any window, each of them its own."""
+    paces = [KeyPace(Limits(requests=4, window_s=12.0), 0.75, part=part, parts=4) for part in range(4)]
+    sent: list[tuple[int, int]] = []
+    for now in range(0, 96 * SECOND, SECOND // 50):
+        for number, pace in enumerate(paces):
+            if not pace.wait_ns(now, Spend(1)):
+                pace.sent(now, Spend(1))
+                sent.append((now, number))
+    assert {number for _, number in sent} == {0, 1, 2, 3}
+    assert len(sent) >= 3 * 8 - 1
+    assert all(sent[n + 3][0] - sent[n][0] >= 12 * SECOND for n in range(len(sent) - 3))
+
+
+def test_none_is_nearer_to_another_than_the_limit_allows_by_when_they_really_went() -> None:
+    """Where a connection takes its time, gaps count from the real start: a bucket of one refuses nothing."""
+    pace = KeyPace(Limits(requests=60, window_s=6.0, told=("requests",)), 0.95)
+    now, went = SECOND, [0]
+    while len(went) < 200:
+        if wait := pace.wait_ns(now, Spend(1)):
+            now += min(wait, SECOND // 1000)
+            continue
+        token = pace.sent(now, Spend(1))
+        started = now + (20 if len(went) % 15 == 0 else 0) * SECOND // 1000
+        pace.started(started, token)
+        now = max(now, started)
+        went.append(started)
+    assert min(after - before for before, after in pairwise(went)) >= SECOND // 10
+
+
+def test_one_refusal_of_two_near_requests_costs_nothing_of_the_pace(model: Any) -> None:
+    """A bucket of one that meets two near requests once is kept to from then on, at the whole share."""
+    pace = KeyPace(Limits(requests=60, window_s=6.0, told=("requests",)), 0.95)
+    now, bucket = SECOND, TokenBucket("requests", 60, 6 * SECOND, burst=1)
+    refused = 0
+    for number in range(250):
+        # Whoever asks was away for a while at first: what was lost then is made up for.
+        now += SECOND if number == 5 else 0
+        while wait := pace.wait_ns(now, Spend(1)):
+            now += wait
+        token = pace.sent(now, Spend(1))
+        pace.started(now, token)
+        passed = bucket.admit(now, Cost(1)).admitted
+        refused += not passed
+        status = {"outcome": "success"} if passed else {"outcome": "throttled", "status": 429}
+        pace.settle(now + SECOND // 1000, token, None, record(end_at_ns=SECOND // 1000, **status))
+    assert refused == 1
+    assert now - SECOND <= 6 * SECOND * 250 / 60 / 0.93 + SECOND
 
 
 def test_what_was_never_sent_leaves_no_trace() -> None:

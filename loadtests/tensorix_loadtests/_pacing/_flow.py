@@ -64,7 +64,7 @@ class Flow:
         """The first waits for `lead_ns`."""
         self._amount = amount
         self._lead_ns = lead_ns
-        self._last_ns = 0
+        self._last_ns: int | None = None
         self._going = self._wide = False
         of_requests = amount is requests_of
         self._late, self._nearest = (_LATE, _NEAREST) if of_requests else (_LATE_TOKENS, _NEAREST_TOKENS)
@@ -112,7 +112,7 @@ class Flow:
         rate.late_ns = max(rate.late_ns, self._late * units * rate.unit_ns)
         fits_at_ns = self.tally.fits_at_ns(now_ns, units, self.cap)
         wait_ns = max(fits_at_ns - now_ns, rate.wait_ns(now_ns), spacing.wait_ns(now_ns))
-        if self._apart_ns and (self.strict or rate.behind_ns(now_ns) < rate.unit_ns):
+        if self._last_ns is not None and self._apart_ns and (self.strict or rate.behind_ns(now_ns) < rate.unit_ns):
             wait_ns = max(wait_ns, round(self._last_ns + self._apart_ns) - now_ns)
             if self._going and now_ns < self._last_ns + 2 * self._apart_ns:
                 wait_ns = max(wait_ns, _AGAIN_NS)
@@ -128,7 +128,7 @@ class Flow:
 
     def started(self, at_ns: int) -> None:
         """The last really went."""
-        self._last_ns, self._going = max(self._last_ns, at_ns), False
+        self._last_ns, self._going = at_ns, False
 
     def correct(self, one: Sent, more: float) -> None:
         """One has cost so much more than it was thought to, below 0 less."""

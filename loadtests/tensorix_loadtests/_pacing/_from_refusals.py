@@ -67,7 +67,7 @@ class FromRefusals:
         elif self._is_of_tokens(one, hint):
             self._of_tokens(now_ns, one, known_ns)
         else:
-            self._of_requests(now_ns, one, known_ns)
+            self._of_requests(now_ns, one, known_ns, names_it=hint.what == "requests")
 
     def _is_another(self, hint: Hint) -> bool:
         """Whether a limit that was stated allows less than is sent now."""
@@ -131,7 +131,8 @@ class FromRefusals:
 
     # of requests
 
-    def _of_requests(self, now_ns: int, one: Sent, known_ns: int | None) -> None:
+    def _of_requests(self, now_ns: int, one: Sent, known_ns: int | None, *, names_it: bool) -> None:
+        """`names_it`: its words speak of requests, and state no other limit than the one that is known."""
         keeper = self._keeper
         requests = keeper.requests
         if requests is None:
@@ -141,7 +142,7 @@ class FromRefusals:
         limit_ns = keeper.window_ns / requests.limit
         apart_ns = limit_ns if before is None else (one.started_ns or one.at_ns) - (before.started_ns or before.at_ns)
         # Such as would have met a bucket of one by now, or as a network brings nearer to one another.
-        near = keeper.in_second_before(one) <= _LATE_AND_NEAR or apart_ns < limit_ns + _JITTER_NS
+        near = names_it or keeper.in_second_before(one) <= _LATE_AND_NEAR or apart_ns < limit_ns + _JITTER_NS
         if (
             count < _NEAR * requests.limit
             and before is not None
