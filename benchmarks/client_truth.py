@@ -1,9 +1,9 @@
 """How true are the load client's figures? Its stamps against the server's, beside Locust's FastHttpUser.
 
-    python benchmarks/client_truth.py [--streams 100,500,1000] [--seconds 6] [--rounds 1]
+    python benchmarks/client_truth.py [--streams 100,500,1000] [--seconds 6] [--rounds 1] [--tls] [--rate 50]
 
-The simulator runs on one core, the client on another. Every stream brings 50 chunks a second; starts are spread over
-two seconds, so that the streams are not in step. Both ends stamp with one monotonic clock:
+The simulator runs on one core, the client on another. Every stream brings 50 chunks a second (`--rate`); starts are
+spread over two seconds, so that the streams are not in step. Both ends stamp with one monotonic clock:
 
     TTFT error = (client: first token - request sent) - (server: first token's send had returned - request had arrived)
     chunk lag  = client's stamp of a chunk - server's stamp after its send
@@ -11,6 +11,8 @@ two seconds, so that the streams are not in step. Both ends stamp with one monot
 Absolute values, in ms. The request's arrival is the kernel's own stamp where the server has one; with the stamp of the
 server's read (printed as "by its read") the server's own delay in reading is counted against the client. "server late"
 is how late the server sent its chunks against their due times: where it is large, the server was the bottleneck.
+With `--tls` all goes through TLS, the certificate verified, by our client alone; the server's stamps are still taken
+when the kernel has the sealed bytes.
 """
 
 from __future__ import annotations
@@ -41,13 +43,19 @@ HEAD = (
 )
 
 
-def measure(client: str, streams: int, seconds: float) -> dict[str, float]:
+def measure(
+    client: str, streams: int, seconds: float, *, rate: int = CHUNKS_A_SECOND, tls: bool = False
+) -> dict[str, float]:
     """One client at one number of streams; times in ms."""
     script, extra = CLIENTS[client]
     with (
         tempfile.TemporaryDirectory() as folder,
         Simulator(
-            rpm=None, tpm=None, ttft="lognormal(100ms, 0.3)", between_tokens=f"{1000 // CHUNKS_A_SECOND}ms"
+            rpm=None,
+            tpm=None,
+            ttft="lognormal(100ms, 0.3)",
+            between_tokens=f"{1000 // rate}ms",
+            tls="valid" if tls else None,
         ) as sim,
     ):
         pin(sim.pid, 0)
@@ -55,10 +63,11 @@ def measure(client: str, streams: int, seconds: float) -> dict[str, float]:
             "base_url": sim.base_url,
             "model": sim.settings.models[0],
             "streams": streams,
-            "tokens": int(seconds * CHUNKS_A_SECOND),
+            "tokens": int(seconds * rate),
             "spread_s": 2.0,
             "run": f"{folder}/run",
             "out": f"{folder}/seen.json",
+            "ca_bundle": str(sim.ca_path) if tls else None,
             **extra,
         }
         environment = {name: value for name, value in os.environ.items() if name != "LOCUST_SKIP_MONKEY_PATCH"}
@@ -103,17 +112,20 @@ def main() -> None:
     parser.add_argument("--streams", default="100,500,1000", help="numbers of streams (default: 100,500,1000)")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each stream (default: 6)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds to take the median of (default: 1)")
+    parser.add_argument("--rate", type=int, default=CHUNKS_A_SECOND, help="chunks a second of a stream (default: 50)")
+    parser.add_argument("--tls", action="store_true", help="through TLS; our client alone")
     parser.add_argument("--clients", default=",".join(CLIENTS), help="which, by name")
     options = parser.parse_args()
+    chosen = ["tensorix ChatUser"] if options.tls else [client for client in CLIENTS if client in options.clients]
     print(HEAD)
     print("| --- |" + " --- |" * (HEAD.count("|") - 2))
     for streams in map(int, options.streams.split(",")):
         rows: dict[str, dict[str, float]] = {}
-        rounds: dict[str, list[dict[str, float]]] = {client: [] for client in CLIENTS if client in options.clients}
+        rounds: dict[str, list[dict[str, float]]] = {client: [] for client in chosen}
         # Clients take turns, so that a machine whose speed drifts is the same to all of them.
         for _ in range(options.rounds):
             for client, list_ in rounds.items():
-                list_.append(measure(client, streams, options.seconds))
+                list_.append(measure(client, streams, options.seconds, rate=options.rate, tls=options.tls))
         for client, list_ in rounds.items():
             rows[client] = {name: float(np.median([row[name] for row in list_])) for name in list_[0]}
         peer = rows.get("FastHttpUser, readline")

@@ -1,7 +1,8 @@
 """Drives the simulator with this toolkit's `ChatUser`, inside Locust, and writes what it saw: see client_truth.py.
 
 `python benchmarks/drive_tensorix.py JSON`, with base_url, streams, tokens, spread_s, run (the folder) and out (a file);
-also server_pid, for the CPU time of that process while the streams run, and how long it was kept off its core.
+also ca_bundle (a file) with TLS, and server_pid, for the CPU time of that process while the streams run, and how
+long it was kept off its core.
 """
 
 # First of all: gevent replaces the blocking parts of the standard library before anything imports them.
@@ -44,6 +45,7 @@ def main() -> None:
         spawn_rate=streams,
         requests=2 * streams,
         max_tokens=asked["tokens"],
+        ca_bundle=asked.get("ca_bundle"),
         timeouts=Timeouts(total_s=120, first_token_s=60),
     )
     run = begin_run(plan, Path(asked["run"]), Secret("sk-benchmark"))
