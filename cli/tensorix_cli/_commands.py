@@ -83,12 +83,28 @@ app.command()(search)
 
 
 @app.command()
-def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
+def report(
+    run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a run.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Which files: html, json, csv, md, png, svg, parquet; with commas between.")
+    ] = "html,json,csv,md",
+    out: Annotated[Path | None, typer.Option(help="Where to, instead of RUN/report.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it again and again until the run has ended.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of summary.json and do no more.")
+    ] = False,
+) -> None:
     """Write the report of a run again, and print its verdict."""
     require("reports")
+    from tensorix_cli._report import print_schema
     from tensorix_cli._report import report as write
 
-    write(run_folder)
+    if schema:
+        print_schema()
+        return
+    if run_folder is None:
+        raise typer.BadParameter("which run: tensorix report RUN")
+    write(run_folder, formats=formats, out=out, watch=watch)
 
 
 @app.command()

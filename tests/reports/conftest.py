@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tensorix_records import RequestRecord, Run
 from tensorix_records.history import History, RoundRow
+from tensorix_reports.load import LoadReport, summary_schema
 
 ORIGIN_NS = 1_790_000_000_000_000_000
 """The start of every made-up run: 2026-09-21 14:13:20 UTC, 40 s before a full minute."""
+
+
+@pytest.fixture(scope="session")
+def valid_summary() -> Callable[[Any], None]:
+    """Fail where a summary is not as its schema says."""
+    schema = json.loads(summary_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def check(summary: Any) -> None:
+        # As it is read again: a tuple is an array there.
+        error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(json.dumps(summary))))
+        assert error is None, f"summary.json at {error.json_path}: {error.message}: see summary.schema.json"
+
+    return check
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_summary_is_valid(valid_summary: Callable[[Any], None]) -> Iterator[None]:
+    """Hold every summary that a test of the reports makes against the schema that is published."""
+    made = LoadReport.to_dict
+
+    def to_dict(self: LoadReport) -> dict[str, Any]:
+        summary = made(self)
+        valid_summary(summary)
+        return summary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LoadReport, "to_dict", to_dict)
+        yield
 
 
 def a_request(number: int, at_s: float, **columns: Any) -> RequestRecord:

@@ -100,6 +100,20 @@ class RateLimitReport:
         """Whether anything was refused for the rate."""
         return self.totals["throttled"] > 0
 
+    def to_frames(self) -> dict[str, pd.DataFrame]:
+        """The report's tables by name, for a notebook; windows and episodes of every key, with its alias."""
+        keys = [_key_dict(key, self.origin_unix_ns) for key in self.keys]
+        return {
+            "seconds": self.seconds,
+            "minutes": self.minutes,
+            "remaining": self.remaining,
+            "headers": self.headers,
+            **{
+                name: pd.DataFrame([{"key_alias": key["key_alias"], **row} for key in keys for row in key[name]])
+                for name in ("windows", "episodes")
+            },
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
         return {

@@ -15,7 +15,8 @@ from tensorix_reports.limiting._episodes import Episode
 from tensorix_reports.limiting._rate_limit import RateLimitReport
 from tensorix_reports.limiting._windows import LimiterWindow
 from tensorix_reports.load._failures import Failure
-from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
+from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured, flat
+from tensorix_reports.page._inert import inert
 
 __all__ = ["csv_files", "csv_text"]
 
@@ -35,7 +36,7 @@ _EPISODES = ["key_alias", *_names(Episode), "length_s"]
 def _safe(value: Any) -> Any:
     """A spreadsheet takes a cell that begins like a formula for one: what a server sent must not."""
     if isinstance(value, str):
-        text = " ".join(value.split())
+        text = " ".join(inert(value).split())
         return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
     return "" if value is None else value
 
@@ -69,15 +70,6 @@ def _frame_text(frame: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def _flat_figures(latency: LatencyReport) -> Iterable[dict[str, Any]]:
-    for row in latency.to_dict()["figures"]:
-        flat = {name: value for name, value in row.items() if not isinstance(value, dict)}
-        for name, figure in row.items():
-            if isinstance(figure, dict):
-                flat |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
-        yield flat
-
-
 def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]:
     """The texts of the files by their names."""
     keys = limits.to_dict()["keys"]
@@ -91,7 +83,7 @@ def csv_files(latency: LatencyReport, limits: RateLimitReport) -> dict[str, str]
     frames = {"seconds": seconds, "minutes": limits.minutes}
     frames |= {"headers": limits.headers, "remaining": limits.remaining}
     return {
-        "latency.csv": csv_text(_flat_figures(latency), _LATENCY),
+        "latency.csv": csv_text(map(flat, latency.rows), _LATENCY),
         "failures.csv": csv_text((asdict(failure) for failure in latency.failures), _names(Failure)),
         "windows.csv": csv_text(of_keys("windows"), _WINDOWS),
         "episodes.csv": csv_text(of_keys("episodes"), _EPISODES),

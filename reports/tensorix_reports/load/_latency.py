@@ -97,6 +97,16 @@ class LatencyReport:
     schedule: ScheduleReport | None = None
     """None in a closed loop."""
 
+    def to_frames(self) -> dict[str, pd.DataFrame]:
+        """The report's tables by name, for a notebook: a row a figure, its interval in `p95_low` and `p95_high`."""
+        return {
+            "figures": pd.DataFrame([flat(row) for row in self.rows]),
+            "figures_whole_run": pd.DataFrame([flat(row) for row in self.whole_run]),
+            "throughput": pd.DataFrame([asdict(row) for row in self.throughput]),
+            "outcomes": self.outcomes,
+            "failures": pd.DataFrame([asdict(failure) for failure in self.failures]),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
         return {
@@ -112,6 +122,15 @@ class LatencyReport:
             "trust": self.trust.to_dict(),
             "schedule": None if self.schedule is None else self.schedule.to_dict(),
         }
+
+
+def flat(row: Measured) -> dict[str, Any]:
+    """A row with its percentiles and their intervals beside each other: `p50`, `p50_low`, `p50_high`."""
+    whole = {name: getattr(row, name) for name in Measured.__dataclass_fields__ if name != "figures"}
+    for percent, figure in row.figures.items():
+        name = f"p{percent:g}"
+        whole |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return whole
 
 
 def _row_dict(row: Measured) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from tensorix_reports.page._inert import inert
 from tensorix_reports.page._picture import Picture
 from tensorix_reports.page._statement import Verdict
 from tensorix_reports.page._tables import Cell, Table
@@ -54,6 +55,10 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def _shown(value: Any) -> Any:
+    return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def html_of(
     title: str,
     subtitle: str,
@@ -65,12 +70,16 @@ def html_of(
     sections: Sequence[Section],
     glossary: Sequence[tuple[str, str]],
     whole: str,
+    again_s: int | None = None,
 ) -> str:
     """The page. Its scripts are allowed by their digests, and nothing else may run or be fetched.
 
     `tiles` are the few figures at the top, and `whole` is what a picture shows that is not zoomed: the whole run.
+    A page with `again_s` loads itself again every so many seconds.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, finalize=_shown, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     program, vega = _asset("page.js"), _vega()
     digests = " ".join(f"'sha256-{_digest(script)}'" for script in (vega, program))
     table, picture = {one.id: one for one in tables}, {one.id: one for one in pictures}
@@ -81,6 +90,7 @@ def html_of(
             [picture[id_] for id_ in one.pictures if id_ in picture],
         )
         for one in sections
+        if any(id_ in table for id_ in one.tables) or any(id_ in picture for id_ in one.pictures)
     ]
     return environment.from_string(_asset("page.html")).render(
         title=title,
@@ -92,6 +102,7 @@ def html_of(
         zooming=next((number for number, (_, _, some) in enumerate(filled) if any(one.spec for one in some)), None),
         glossary=glossary,
         whole=whole,
+        again_s=again_s,
         style=Markup(_asset("page.css")),  # noqa: S704 - our own file
         drawings=script_data(
             {

@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tensorix_reports.page._inert import inert
+
 __all__ = ["MOST_POINTS", "Picture", "thinned", "thinned_places"]
 
+_MOST_NAMES = 8
 MOST_POINTS = 4_000
 """A picture shows no more points than this; the tables rest on all of them."""
 
@@ -28,6 +31,22 @@ class Picture:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The rows that `spec` names, apart from it: the page packs them, and validating a row at a time takes seconds."""
 
+    @property
+    def alternative(self) -> str:
+        """The picture in words, for who does not see it: what it shows, and how far its marks reach."""
+        facts = []
+        for name, frame in self.data.items():
+            facts.append(f"{name}: {len(frame):,} marks")
+            for column in frame:
+                values = frame[column]
+                if values.dtype.kind in "if":
+                    if values.notna().any():
+                        facts.append(f"{column} from {float(values.min()):,.6g} to {float(values.max()):,.6g}")
+                elif 1 <= values.nunique() <= _MOST_NAMES:
+                    counts = values.astype(str).value_counts().items()
+                    facts.append(f"{column}: " + ", ".join(f"{inert(str(text))} ({count:,})" for text, count in counts))
+        return f"{self.title}. {self.caption} In it {'; '.join(facts)}."
+
     def whole(self) -> dict[str, Any]:
         """The specification with its rows inside, as any Vega-Lite tool takes it."""
         rows = {name: _plain(frame).to_dict("records") for name, frame in self.data.items()}
@@ -40,7 +59,8 @@ class Picture:
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     rounded = frame.round({name: 4 for name in frame.columns if frame[name].dtype == np.float64})
-    return rounded.astype(object).where(rounded.notna(), None)
+    plain = rounded.astype(object).where(rounded.notna(), None)
+    return plain.map(lambda value: inert(value) if isinstance(value, str) else value)
 
 
 def _column(values: pd.Series) -> dict[str, Any]:
@@ -50,7 +70,7 @@ def _column(values: pd.Series) -> dict[str, Any]:
     if values.dtype.kind == "i":
         return {"values": values.tolist()}
     codes, texts = pd.factorize(values.astype(object))
-    return {"texts": [str(text) for text in texts], "codes": codes.tolist()}
+    return {"texts": [inert(str(text)) for text in texts], "codes": codes.tolist()}
 
 
 def thinned(frame: pd.DataFrame, value: str, most: int = MOST_POINTS) -> pd.DataFrame:

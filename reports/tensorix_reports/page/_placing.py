@@ -21,6 +21,7 @@ def place(files: dict[str, bytes], folder: Path, *, ours: Iterable[str] = ()) ->
     CannotWriteError; where the disk is full or the folder read-only, nothing has changed then.
     """
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         trial = Path(tempfile.mkdtemp(prefix=".report-", dir=folder.parent))
     except OSError as error:
         raise CannotWriteError(f"{folder.parent} cannot be written to: {error.strerror}") from error
