@@ -154,6 +154,8 @@ class _Inside:
     """The requests of the window, and what else a figure may need."""
 
     window: Window
+    seconds: float
+    """Its length, without pauses."""
     load: Any
     """All, whenever they started."""
     started: Any
@@ -164,7 +166,7 @@ class _Inside:
 
 def _goodput(inside: _Inside) -> Goodput:
     good, not_asked = good_requests(inside.chat, inside.criteria)
-    number, seconds = int(good.sum()), inside.window.seconds
+    number, seconds = int(good.sum()), inside.seconds
     a_second, share = rate(number, seconds), fraction(number, len(inside.chat))
     if len(inside.chat) and not_asked.all():
         why = "not enough data: no successful request has what the criteria ask for"
@@ -178,7 +180,7 @@ def _offered(inside: _Inside) -> Figure:
     known = due > np.iinfo(np.int64).min
     if not known.any():
         return Figure(None, None, None, 0, "none", "not enough data: a closed loop offers nothing by a schedule")
-    return rate(int(inside.window.contains((start_unix_ns(inside.load) + due)[known]).sum()), inside.window.seconds)
+    return rate(int(inside.window.contains((start_unix_ns(inside.load) + due)[known]).sum()), inside.seconds)
 
 
 def _share(inside: _Inside, name: str) -> Figure:
@@ -190,7 +192,7 @@ def _share(inside: _Inside, name: str) -> Figure:
 
 
 def _rate(inside: _Inside, name: str) -> tuple[Figure, str]:
-    seconds = inside.window.seconds
+    seconds = inside.seconds
     if name == "offered":
         return _offered(inside), ""
     if name == "output_tokens":
@@ -255,19 +257,24 @@ def _judged(inside: _Inside, objective: Objective) -> Judged:
 
 
 def judge(
-    table: Any, window: Window, objectives: Sequence[Objective], criteria: Sequence[Criterion] = ()
+    table: Any,
+    window: Window,
+    objectives: Sequence[Objective],
+    criteria: Sequence[Criterion] = (),
+    *,
+    paused_s: float = 0.0,
 ) -> tuple[tuple[Judged, ...], Goodput | None]:
     """What became of each objective over a window, and the goodput where there are criteria.
 
     Percentiles, means and greatest values are of successful chat requests that started within; shares and rates of all
     requests that did, a list of models too, but for the one before the run. The figure decides where its interval holds
-    the bound, and the reason says so. Where there is no figure (a percentile with fewer than five samples beyond it, no
-    request that has it) there is not enough data.
+    the bound, and the reason says so. Rates do not count the `paused_s` seconds of the window. Where there is no figure
+    (a percentile with fewer than five samples beyond it, no request that has it) there is not enough data.
     """
     load = without_preflight(table)
     started = load.filter(pa.array(window.contains(start_unix_ns(load))))
     chat = started.filter(pa.array(successful(started) & _is_chat(started)))
-    inside = _Inside(window, load, started, chat, criteria)
+    inside = _Inside(window, window.seconds - paused_s, load, started, chat, criteria)
     return tuple(_judged(inside, one) for one in objectives), _goodput(inside) if criteria else None
 
 
@@ -286,7 +293,7 @@ def asked_goals(manifest: Mapping[str, Any]) -> ReadGoals:
 def verdict_of(table: Any, events: Sequence[Mapping[str, Any]], goals: ReadGoals) -> Verdict:
     """As `verdict`, of records in the order of their starts that are already read."""
     steady = Steady.of(without_preflight(table), events)
-    judged, goodput = judge(table, steady.window, goals.objectives, goals.good)
+    judged, goodput = judge(table, steady.window, goals.objectives, goals.good, paused_s=steady.paused_s)
     return Verdict(judged, goodput, steady.window, steady.why)
 
 

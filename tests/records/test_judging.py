@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tensorix_records import RequestRecord, Run
-from tensorix_records.judging import Judged, Verdict, verdict
+from tensorix_records.judging import COLUMNS, Judged, Verdict, verdict, verdict_of
+from tensorix_records.objectives import read_goals
 
 S, MS = 1_000_000_000, 1_000_000
 ORIGIN_NS = 1_800_000_000 * S
@@ -130,3 +131,23 @@ def test_tokens_counted_in_two_ways_are_not_pooled(judged: Judge) -> None:
     found: list[Judged] = list(judged(rows, "itl_max < 11ms").judged)
     assert found[0].standing == "met"
     assert "3 requests with tokens counted otherwise left out" in found[0].reason
+
+
+def test_the_pause_of_a_resumed_run_counts_in_no_rate(run: Run, make_record: Callable[..., RequestRecord]) -> None:
+    """One a second for 10 s, a pause of 80 s, again 10 s: a rate of one a second; of a killed engine the pause begins
+    with its last sign of life.
+    """
+    with_stop = {"kind": "stop", "t_unix_ns": ORIGIN_NS + 10 * S}
+    second = {"kind": "second", "t_unix_ns": ORIGIN_NS + 9 * S}
+    writer = run.writer("p1")
+    for number, at_s in enumerate([*range(11), *range(90, 101)]):
+        writer.add(make_record(number, start_unix_ns=ORIGIN_NS + at_s * S, stream=True, end_at_ns=400 * MS))
+    writer.close()
+    table = run.records(COLUMNS).sort_by("start_unix_ns")
+    goals = read_goals(["successful > 1/s", "sent < 1.2/s", "goodput > 1/s"], ["e2e < 1s"])
+    for last in (with_stop, second):
+        events = [last, {"kind": "run_resumed", "t_unix_ns": ORIGIN_NS + 90 * S}]
+        found = verdict_of(table, events, goals)
+        assert [one.standing for one in found.judged] == ["met"] * 3
+        assert found.judged[0].figure.value == pytest.approx(22 / 20)
+    assert verdict_of(table, [], goals).judged[0].figure.value == pytest.approx(22 / 100)
