@@ -20,7 +20,7 @@ Searched = Callable[..., tuple[int, str, dict[str, Any]]]
 def searched(tmp_path: Path, subprocess_environment: Mapping[str, str]) -> Searched:
     """Run `tensorix search`; its exit status, what it said, and `capacity.json`."""
 
-    def search(simulator: Simulator, *options: str) -> tuple[int, str, dict[str, Any]]:
+    def search(simulator: Simulator, *options: str, seconds: float = 100) -> tuple[int, str, dict[str, Any]]:
         out = tmp_path / "found"
         command = [sys.executable, "-m", "tensorix_cli", "search", "--base-url", simulator.base_url, "--out", str(out)]
         ran = subprocess.run(
@@ -28,7 +28,7 @@ def searched(tmp_path: Path, subprocess_environment: Mapping[str, str]) -> Searc
             env={**subprocess_environment, "TENSORIX_API_KEY": "sk-of-a-search"},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=seconds,
             check=False,
         )
         found = out / "capacity.json"
@@ -79,11 +79,12 @@ def test_a_knee_is_found(searched: Searched, tmp_path: Path) -> None:
     batch: dict[str, Any] = {"latency": "batch", "slots": 8, "queue": None, "step": "8ms", "step_per_sequence": "400us"}
     with Simulator(rpm=None, tpm=None, reply_tokens="uniform(5, 15)", **batch) as simulator:
         asked = ("--slo", "ttft_p95 < 60ms", "--from", "20", "--step", "4s", "--max-tokens", "16")
-        status, said, found = searched(simulator, *asked)
+        status, said, found = searched(simulator, *asked, seconds=400)
     assert status == 0, said
     assert found["found"] == "knee"
-    # The independent simulation of benchmarks/search_knee.py has 41/s here.
-    assert 34 <= found["best"] < found["broken"] <= 48
+    # The independent simulation of benchmarks/search_knee.py has 54 ms at 48/s in the long run; of 300 requests the p95
+    # is above the bound in one run of forty at 40/s, and in 35 at 56/s.
+    assert 38 <= found["best"] < found["broken"] <= 58
     page = (tmp_path / "found" / "capacity.html").read_text()
     assert found["headline"] in page
     assert all((tmp_path / "found" / step["folder"] / "manifest.json").exists() for step in found["steps"])
