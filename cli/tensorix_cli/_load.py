@@ -193,6 +193,8 @@ def run_load(
     if interrupts.count:
         return ExitStatus.INTERRUPTED
     standing = _standing(run, plan, junit, told=reported)
+    if manifest.get("end_reason") == "refused":
+        return ExitStatus.MISTAKE
     if trouble or not progress.succeeded or standing == "broken":
         return ExitStatus.NOT_DONE
     return ExitStatus.INCONCLUSIVE if standing == "unknown" else ExitStatus.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class LoadCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the options of the file or run as defaults, and remember all that were given, for the manifest."""
+        args = _with_web_on(args)
         try:
             raw, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         except typer.TyperException:
@@ -42,6 +44,7 @@ class LoadCommand(TyperCommand):
         given = self._given(raw)
         if given is not None:
             ctx.default_map = given.values
+            ctx.meta["tensorix.given"] = given
         texts = (given.values if given else {}) | raw
         ctx.meta["tensorix.options"] = {
             name: _kept(name, value) for name, value in texts.items() if name not in _NOT_REPEATED and value is not None
@@ -70,6 +73,12 @@ class LoadCommand(TyperCommand):
 
             return plan_file.from_run(Run.open(folder).manifest, Path(folder))
         return None
+
+
+def _with_web_on(args: list[str]) -> list[str]:
+    """`--web` alone is the page at its usual place."""
+    alone = [at for at, one in enumerate(args) if one == "--web" and (args[at + 1 :] or ["-"])[0].startswith("-")]
+    return [piece for at, one in enumerate(args) for piece in ((one, "on") if at in alone else (one,))]
 
 
 def _kept(name: str, value: Any) -> Any:
@@ -111,6 +120,7 @@ def load(
     answer_tokens: option.AnswerTokens = None,
     turns: option.Turns = None,
     shared_prefix: option.SharedPrefix = None,
+    shared_prefixes: option.SharedPrefixes = None,
     unique_prompts: option.UniquePrompts = None,
     max_tokens: option.MaxTokens = 64,
     temperature: option.Temperature = None,
@@ -167,7 +177,10 @@ def load(
         folder = resume.absolute()
         raise typer.Exit(run_load(load_plan, folder, settings.api_key, reported=report, junit=junit, resume=True))
     settings = Settings.from_environment(base_url=base_url, model=model)
-    asked = plan_of(ctx.params, settings, ctx.meta["tensorix.options"])
+    try:
+        asked = plan_of(ctx.params, settings, ctx.meta["tensorix.options"])
+    except SettingsError as error:
+        raise SettingsError(_placed(ctx, str(error))) from None
     if settings.api_key is None and not settings.is_loopback and not key_variables:
         raise SettingsError(f"no API key for {settings.host}: set TENSORIX_API_KEY")
     load_plan = bounded(asked, settings)
@@ -181,11 +194,28 @@ def load(
     raise typer.Exit(run_load(load_plan, place, settings.api_key, reported=report, junit=junit))
 
 
+def _placed(ctx: typer.Context, words: str) -> str:
+    """A mistake with the place in the plan that it came from, where it names the option or repeats the value."""
+    given: plan_file.Given | None = ctx.meta.get("tensorix.given")
+    if given is None:
+        return words
+    named = {one.name: one.opts for one in ctx.command.params}
+    ours = [name for name in given.values if getattr(ctx.get_parameter_source(name), "name", "") != "COMMANDLINE"]
+    by_option = [name for name in ours if any(re.search(rf"{one}(?![\w-])", words) for one in named.get(name, ()))]
+    found = by_option or [name for name in ours if any(repr(one) in words for one in _texts(given.values[name]))]
+    place = given.place(found[0]) if found else None
+    return words if place is None else f"{place}: {words}"
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
 def _resumed(ctx: typer.Context, folder: Path) -> tuple[LoadPlan, Settings]:
     """The plan of a run that is to go on, with the little of it that may be changed."""
     from dataclasses import replace
 
-    from tensorix_loadtests.spending import plan_of_run
+    from tensorix_loadtests.spending import check_left, plan_of_run
 
     given = {
         name: value
@@ -213,4 +243,5 @@ def _resumed(ctx: typer.Context, folder: Path) -> tuple[LoadPlan, Settings]:
     }
     changed = {field: given[name] for name, field in caps.items() if name in given}
     plan = replace(plan, spending=replace(plan.spending, **changed))
+    check_left(plan, folder)
     return plan, Settings.from_environment(base_url=plan.base_url, model=plan.model)

@@ -61,6 +61,7 @@ __all__ = [
     "Retries",
     "Seed",
     "SharedPrefix",
+    "SharedPrefixes",
     "Slo",
     "SpawnRate",
     "Spike",
@@ -174,7 +175,12 @@ Prompts: TypeAlias = Annotated[
 ]
 PromptFiles: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--prompt-file", metavar="FILE", help="A text file, one prompt a line.", rich_help_panel=_REQUEST),
+    typer.Option(
+        "--prompt-file",
+        metavar="FILE",
+        help="Prompts: lines of text, messages (JSONL), ShareGPT's format or CSV.",
+        rich_help_panel=_REQUEST,
+    ),
 ]
 MaxTokens: TypeAlias = Annotated[
     int, typer.Option(metavar="N", min=1, help="Bounds each answer.", rich_help_panel=_REQUEST)
@@ -256,6 +262,9 @@ Turns: TypeAlias = Annotated[
 SharedPrefix: TypeAlias = Annotated[
     int | None, _number("TOKENS", "Every prompt begins with the same so many tokens.", _PROMPTS)
 ]
+SharedPrefixes: TypeAlias = Annotated[
+    int | None, _number("N", "So many such beginnings; each prompt has one of them (default: 1).", _PROMPTS)
+]
 UniquePrompts: TypeAlias = Annotated[
     bool | None,
     _text("", "No prompt begins like another: no cache of prefixes helps.", _PROMPTS, "--unique-prompts"),
@@ -305,7 +314,7 @@ StopOn: TypeAlias = Annotated[
 JUnit: TypeAlias = Annotated[Path | None, _text("FILE", "Write the objectives as JUnit XML.", _GOALS, "--junit")]
 
 Web: TypeAlias = Annotated[
-    str | None, _text("HOST:PORT", "Locust's web page, with a tab of ours (127.0.0.1:8089, say).", _WATCHING)
+    str | None, _text("[HOST:PORT]", "Locust's web page, with a tab of ours (alone: at 127.0.0.1:8089).", _WATCHING)
 ]
 PrometheusPage: TypeAlias = Annotated[
     str | None, _text("HOST:PORT", "A page of metrics for Prometheus.", _WATCHING, "--prometheus")

@@ -148,6 +148,8 @@ def _prompting(given: Mapping[str, Any]) -> tuple[Prompting, tuple[str, ...]]:
         raise SettingsError(f"--prompt-format {form} is for one --prompt-file: give one")
     if path and given["prompts"]:
         raise SettingsError("--prompt and a --prompt-file that is no plain text are two sources: leave one out")
+    if given["shared_prefixes"] and not given["shared_prefix"]:
+        raise SettingsError("--shared-prefixes says how many, --shared-prefix how long they are: give both")
     source = Prompting(
         path=path,
         **_told(
@@ -156,6 +158,7 @@ def _prompting(given: Mapping[str, Any]) -> tuple[Prompting, tuple[str, ...]]:
             answer_tokens=_read("--answer-tokens", read_lengths, given["answer_tokens"]),
             turns=_read("--turns", read_lengths, given["turns"]),
             shared_prefix_tokens=given["shared_prefix"],
+            shared_prefixes=given["shared_prefixes"],
             unique=given["unique_prompts"],
             seed=given["seed"],
         ),

@@ -36,6 +36,7 @@ TABLES = {
         "answer_tokens",
         "turns",
         "shared_prefix",
+        "shared_prefixes",
         "unique_prompts",
     ),
     "limits": ("limit_requests", "limit_tokens", "limit_window", "limit_share"),

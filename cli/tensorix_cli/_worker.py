@@ -42,6 +42,7 @@ def worker(
 
 def _run(master: str, wait_s: float, headers: dict[str, str]) -> int:
     command = [sys.executable, "-P", "-m", "tensorix_loadtests", "worker", "--master", master, "--wait", str(wait_s)]
+    command += ["--as", "tensorix"]
     environment = {name: value for name, value in os.environ.items() if name != _LEFT_OUT}
     try:
         # In a session of its own: a terminal's Ctrl-C reaches it once, from here.

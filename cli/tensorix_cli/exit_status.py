@@ -31,7 +31,8 @@ MEANING = {
     ),
     ExitStatus.MISTAKE: (
         "a mistake in what was asked: an unknown option, a server or model that cannot be used, a missing or wrong "
-        "key, a run folder or configuration that cannot be used, an extra that is not installed; one line on standard "
+        "key, a run folder or configuration that cannot be used, an extra that is not installed; load: nothing is left "
+        "of a run that is to go on, or the first five requests were all refused for the model; one line on standard "
         "error says which, or one for each mistake of a configuration"
     ),
     ExitStatus.INCONCLUSIVE: (

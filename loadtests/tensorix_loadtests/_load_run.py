@@ -21,6 +21,7 @@ from tensorix_loadtests._brakes import Brakes
 from tensorix_loadtests._call import Call
 from tensorix_loadtests._gate import Closed, Gate, Passed, Wait
 from tensorix_loadtests._health import Health, spare_the_collector
+from tensorix_loadtests._model_refusals import ModelRefusals
 from tensorix_loadtests._origin import Origin
 from tensorix_loadtests._recording import Result
 from tensorix_loadtests._saturation import Saturation
@@ -108,6 +109,10 @@ class LoadRun:
         self.started = 0
         """By this engine: what `past` tells comes before."""
         self.finished = 0
+        self._retries_started = 0
+        self._answered = 0
+        """Of the requests asked for, those that have their last attempt behind them."""
+        self._refusals = ModelRefusals()
         self._sink = sink
         self._turnstiles: defaultdict[int, BoundedSemaphore] = defaultdict(BoundedSemaphore)
         self._room = Event()
@@ -138,11 +143,13 @@ class LoadRun:
 
     # the users' side
 
-    def take(self) -> bool:
-        """Whether one more request may be sent; counts it as started."""
+    def take(self, *, retry: bool = False) -> bool:
+        """Whether one more request may be sent; counts it as started. A retry is none of the number asked for."""
         if self.stopped.is_set():
             return False
-        if self.requests is not None and self.past.sent + self.started >= self.requests:
+        if retry:
+            self._retries_started += 1
+        elif self.requests is not None and self.past.sent + self.started - self._retries_started >= self.requests:
             return False
         self.started += 1
         return True
@@ -159,7 +166,7 @@ class LoadRun:
                 try:
                     match self.gate.admit(call, user_id, origin):
                         case Passed() as passed:
-                            if self.take():
+                            if self.take(retry=origin.attempt > 1):
                                 return passed
                             self.gate.release(passed)
                             return None
@@ -194,6 +201,7 @@ class LoadRun:
         """Keep what came of a request, and stop the run where it must not go on."""
         record = result.record
         self.finished += 1
+        self._answered += record.outcome != "throttled" or record.attempt > self.plan.spending.most_retries
         self._saturation.on_record(record)
         for listener in self.listeners:
             listener.on_record(record)
@@ -212,7 +220,9 @@ class LoadRun:
                 self._keys_out.add(record.key_alias)
                 self._write_event("key_out", key_alias=record.key_alias, reason=reason, words=said)
                 self.warn(f"{record.key_alias} is used no more, the other keys go on: {said}")
-        elif self.requests is not None and self.past.sent + self.finished >= self.requests:
+        elif refused := self._refusals.after(record):
+            self.stop("refused", refused)
+        elif self.requests is not None and self.past.sent + self._answered >= self.requests:
             self.stop("requests")
 
     @property

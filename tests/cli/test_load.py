@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tensorix_cli._load_command import _with_web_on
 from tensorix_records import Run
 from tensorix_simulator import Simulator
 
@@ -152,6 +153,30 @@ def test_a_run_without_a_success_is_no_success(tensorix: Command, tmp_path: Path
         ran = tensorix("load", "--base-url", broken.base_url, "--requests", "3", "--no-report", "--out", "run")
     assert ran.returncode == 1
     assert of_users(tmp_path / "run", "outcome") == ["failed"] * 3
+
+
+def test_a_model_that_is_refused_stops_the_run(tensorix: Command, simulator: Simulator, tmp_path: Path) -> None:
+    """Five refusals of the model end the run as a mistake, with one line; it is reported."""
+    ran = tensorix("load", "--base-url", simulator.base_url, "--model", "no/such", "--requests", "50", "--out", "run")
+    assert ran.returncode == 2
+    assert "tensorix: error: the first 5 requests were all refused with 400, for the model 'no/such'" in ran.stderr
+    assert len(of_users(tmp_path / "run", "outcome")) == 5
+    assert Run.open(tmp_path / "run").manifest["end_reason"] == "refused"
+    assert "the server has no such model" in (tmp_path / "run" / "report" / "report.md").read_text()
+
+
+def test_a_worker_speaks_as_the_command_does(tensorix: Command) -> None:
+    """A master that is not there is one line, which begins as those of all commands."""
+    ran = tensorix("worker", "--master", "127.0.0.1:9", "--wait", "0.5s")
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith("tensorix: error: no master answered at 127.0.0.1:9")
+
+
+def test_the_web_page_needs_no_address() -> None:
+    """`--web` alone, at the end or before another option, is the page at its usual place."""
+    assert _with_web_on(["--web", "--rate", "5"]) == ["--web", "on", "--rate", "5"]
+    assert _with_web_on(["--rate", "5", "--web"]) == ["--rate", "5", "--web", "on"]
+    assert _with_web_on(["--web", "0.0.0.0:80", "-y"]) == ["--web", "0.0.0.0:80", "-y"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

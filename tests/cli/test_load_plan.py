@@ -107,6 +107,13 @@ def test_a_run_goes_on_in_its_folder(tensorix: Command, tmp_path: Path, simulato
     resumed = Run.open(tmp_path / "run")
     endpoints = resumed.records(["endpoint"]).column("endpoint").to_pylist()
     assert (endpoints.count("/chat/completions"), resumed.manifest["end_reason"]) == (5, "requests")
+    sent = len(simulator.truth("arrival"))
+    for asked, left in (((), "it has sent its 5 requests"), (("--requests", "9", "--cap-requests", "7"), "7 of 7")):
+        again = tensorix("load", "--resume", "run", "--no-report", *asked)
+        assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+        assert again.stderr.startswith("tensorix: error: nothing is left of ")
+        assert left in again.stderr
+    assert len(simulator.truth("arrival")) == sent
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,10 @@ def test_a_run_goes_on_in_its_folder(tensorix: Command, tmp_path: Path, simulato
         ("[traffic]\nrequests = \n", ("plan.toml", "TOML")),
         ("[limits]\nrpm = 3\nlimit-requests = 3\n", ("plan.toml:3", "twice")),
         ("[objectives]\nslo = [1]\n", ("plan.toml:2", "texts")),
-        ("[objectives]\nslo = 'ttft_p95 < fast'\n", ("ttft_p95 < fast",)),
+        ("[objectives]\nslo = 'ttft_p95 < fast'\n", ("plan.toml:2", "ttft_p95 < fast")),
+        ("[schedule]\nseed = 1\nrate = '5/fortnight'\n", ("plan.toml:3", "'5/fortnight'")),
+        ("[traffic]\n[server]\nmodels = { a = 'x' }\n", ("plan.toml:3", "--models")),
+        ("[prompts]\nshared-prefixes = 3\n", ("plan.toml:2", "--shared-prefix")),
         ("[prompts]\nprompt-file = 'none.txt'\n", ("none.txt",)),
     ],
 )

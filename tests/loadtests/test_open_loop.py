@@ -157,3 +157,18 @@ def test_think_time(quick: Simulator, start_engine: Start) -> None:
     starts = [row["start_unix_ns"] for row in rows]
     assert all(start - end >= 199_000_000 for end, start in zip(ends, starts[1:], strict=False))
     assert all(-150_000_000 < row["user_ready_at_ns"] <= 0 for row in rows)
+
+
+def test_retries_are_none_of_the_number_of_requests(start_engine: Start) -> None:
+    """Of twelve requests at twice the limit each arrival is sent, and tried until it is through: with more attempts."""
+    with Simulator(rpm=6, tpm=None, window_s=0.5, retry_after="honest", ttft="1ms", between_tokens="1ms") as limited:
+        plan = {"limits": {"requests": 6, "window_s": 0.5}, "spending": {"most_retries": 20}}
+        engine = start_engine(limited.base_url, requests=12, arrivals=_asked(24, 5, seed=1), **plan)
+        assert engine.end() == 0
+    run = Run.open(engine.out)
+    rows = run.records(["schedule_index", "outcome", "scenario"]).to_pylist()
+    chats = [row for row in rows if row["scenario"] != "preflight"]
+    through = [row["schedule_index"] for row in chats if row["outcome"] == "success"]
+    assert sorted(through) == list(range(12))
+    assert len(chats) > 12
+    assert run.manifest["end_reason"] in ("requests", "schedule")

@@ -102,7 +102,7 @@ def test_a_resumed_run_sends_what_is_left_of_its_requests(start_engine: Start, w
         assert 57 <= len(chats) <= 60
         again = start_engine(out=first.out, resume=True, **plan)
         assert again.end() == 2
-        assert "has sent its 60 requests" in again.said[-1]
+        assert "nothing is left" in again.said[-1]
         capped = plan | {"requests": 100, "spending": {"most_requests": 70}}
         assert start_engine(out=first.out, resume=True, **capped).end() == 0
         assert 67 <= len(simulator.truth("arrival")) <= 70

@@ -117,14 +117,17 @@ class Master:
         self.run = run
         run.users = lambda: sum(part.users for _, part in self.members.parts() if not part.missing)
         run.gate = _SharedGate(lambda: [part.left for _, part in self.members.parts()])
-        begins = run.begins_unix_ns = time.time_ns() + _NOTICE_NS
         self.describe()
         for member, _ in self.members.parts():
-            offset = self._clocks.offset(member)
-            message = {"run": run.session.run_id, "model": run.model, "begins_unix_ns": begins + offset}
-            self.members.send(wire.BEGIN, message, member)
+            self.members.send(wire.BEGIN, {"run": run.session.run_id, "model": run.model}, member)
         self._await(lambda part: part.ready, "was ready")
+        run.begins_unix_ns = time.time_ns() + _NOTICE_NS
+        for member, _ in self.members.parts():
+            self._say_go(run.begins_unix_ns, member)
         self._watching = gevent.spawn(self._watch)
+
+    def _say_go(self, begins_unix_ns: int, member: Member) -> None:
+        self.members.send(wire.GO, {"begins_unix_ns": begins_unix_ns + self._clocks.offset(member)}, member)
 
     def _await(self, condition: Callable[[Part], bool], what: str) -> None:
         deadline = time.monotonic() + _PREPARE_S
@@ -269,6 +272,9 @@ class Master:
     def _on_ready(self, member: Member, data: Mapping[str, Any]) -> None:
         if member.part is not None:
             member.part.ready = True
+            if self.run is not None and self.run.begins_unix_ns is not None:
+                # It says so again: what it was told was lost.
+                self._say_go(self.run.begins_unix_ns, member)
 
     def _on_stopping(self, member: Member, data: Mapping[str, Any]) -> None:
         part, run = self._current(member, data)

@@ -16,6 +16,7 @@ __all__ = [
     "CANCEL",
     "CLOCK",
     "DONE",
+    "GO",
     "GONE_S",
     "HELLO",
     "PARCEL",
@@ -38,6 +39,7 @@ PREPARED: Final = "tensorix_prepared"
 REFUSED: Final = "tensorix_refused"
 BEGIN: Final = "tensorix_begin"
 READY: Final = "tensorix_ready"
+GO: Final = "tensorix_go"
 PARCEL: Final = "tensorix_parcel"
 ACK: Final = "tensorix_ack"
 STOPPING: Final = "tensorix_stopping"

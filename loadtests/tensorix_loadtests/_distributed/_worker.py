@@ -77,6 +77,7 @@ class Worker:
             wire.PLAN: self._on_plan,
             wire.REFUSED: self._on_refused,
             wire.BEGIN: self._on_begin,
+            wire.GO: self._on_go,
             wire.ACK: self._on_ack,
             wire.STOP: self._on_stop,
             wire.CANCEL: self._on_cancel,
@@ -165,7 +166,6 @@ class Worker:
         run = LoadRun(plan, session, sink, str(data["model"]), gate=gate, share=self._share)
         sink.counts = lambda: self._counts(run)
         run.users = lambda: self._runner.user_count
-        run.begins_unix_ns = int(data["begins_unix_ns"])
         self.run = run
         try:
             self._on_run(run)
@@ -180,7 +180,17 @@ class Worker:
             run.stop("requests")
         self._background = [gevent.spawn(self._pump), gevent.spawn(self._look_after_master, run)]
         gevent.spawn(self._follow, run)
-        self._send(wire.READY, {})
+        gevent.spawn(self._report_ready, run)
+
+    def _report_ready(self, run: LoadRun) -> None:
+        """Again and again until the master has said when to begin: either message can be lost with its connection."""
+        while run.begins_unix_ns is None and not run.stopped.is_set():
+            self._send(wire.READY, {})
+            gevent.sleep(0.5)
+
+    def _on_go(self, data: Mapping[str, Any]) -> None:
+        if self.run is not None and self.run.begins_unix_ns is None:
+            self.run.begins_unix_ns = int(data["begins_unix_ns"])
 
     def _counts(self, run: LoadRun) -> dict[str, Any]:
         counts = {"started": run.started, "finished": run.finished, "users": run.users()}

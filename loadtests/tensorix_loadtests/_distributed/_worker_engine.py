@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gevent
@@ -50,8 +51,12 @@ def main(arguments: Sequence[str], *, say: Callable[[str], None]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tensorix_loadtests worker", description="Send a run's share.")
     parser.add_argument("--master", required=True, help="HOST:PORT where the master listens")
     parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for it (default: 60)")
+    parser.add_argument("--as", dest="called", help=argparse.SUPPRESS)
     parser.add_argument("--local", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.called:
+        # Its lines stand in that command's terminal.
+        say = partial(_say_as, say, options.called)
     logging.basicConfig(level="ERROR", stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.raiseExceptions = False
     try:
@@ -64,9 +69,17 @@ def main(arguments: Sequence[str], *, say: Callable[[str], None]) -> int:
         return 2
 
 
+def _say_as(say: Callable[[str], None], name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
 def _send_arrivals(loop: OpenLoop, runner: Any) -> None:
-    """Begin when Locust has started the first user: those that the loop adds earlier it would take for too many."""
-    while not runner.user_count:
+    """Begin when the master has named the instant, since then all workers are ready, and Locust has started the first
+    user: those that the loop adds earlier it would take for too many.
+    """
+    while loop.run.begins_unix_ns is None or not runner.user_count:
+        if loop.run.stopped.is_set():
+            return
         gevent.sleep(0.005)
     loop.begin(loop.common_start_ns())
 

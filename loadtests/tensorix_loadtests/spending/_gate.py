@@ -158,7 +158,7 @@ class SpendingGate:
         key = keys[number]
         request = _Request(key, worst, spend)
         requests, tokens = key.pace.remaining(now_ns) if key.pace else (None, None)
-        self._send(request, held, now_ns, origin.schedule_index)
+        self._send(request, held, now_ns, origin.schedule_index, again=origin.attempt > 1)
         key.in_flight += 1
         key.sent += 1
         self._in_flight += 1
@@ -194,11 +194,11 @@ class SpendingGate:
         own = self._keys[user_id % len(self._keys)]
         return [keys[user_id % len(keys)] if own.out else own]
 
-    def _send(self, request: _Request, held: Held, now_ns: int, index: int | None) -> None:
+    def _send(self, request: _Request, held: Held, now_ns: int, index: int | None, *, again: bool = False) -> None:
         identity = f"{self._process_id}-{next(self._numbers)}"
         if self._journal is not None:
             try:
-                self._journal.reserve(identity, request.spend, index, again=bool(request.sendings))
+                self._journal.reserve(identity, request.spend, index, again=again or bool(request.sendings))
             except BaseException:
                 self._budget.release(now_ns, held)
                 raise

@@ -6,7 +6,7 @@ set aside and never settled counts as its worst case. (A machine that loses powe
     {"event": "opened", "t_unix_ns": …, "process_id": …}                           once an engine
     {"event": "charged", "requests": 1, "tokens": 0, "money": 0.0}                   a look at the server
     {"event": "reserved", "id": "p7-0", "requests": 1, "tokens": 90, "money": 0.01}  `index`: its arrival; `again`: true
-                                                                                     where it goes out once more
+                                                                                     where it goes out again
     {"event": "settled", "id": "p7-0", "requests": 1, "tokens": 40, "money": 0.002}
     {"event": "released", "id": "p7-0"}                                              it was never sent
 """

@@ -8,10 +8,10 @@ from typing import Any
 
 from tensorix_api.errors import SettingsError
 from tensorix_loadtests.plan import LoadPlan
-from tensorix_loadtests.spending._journal import Past
+from tensorix_loadtests.spending._journal import Past, read_journal
 from tensorix_records import Run
 
-__all__ = ["left_of", "plan_of_run"]
+__all__ = ["check_left", "left_of", "plan_of_run"]
 
 _BEGINS = ("run_started", "run_resumed")
 
@@ -41,17 +41,43 @@ def plan_of_run(folder: Path, *, headers: Mapping[str, str] | None = None) -> Lo
     return LoadPlan.from_dict(asked | {"headers": headers})
 
 
+def check_left(plan: LoadPlan, folder: Path) -> None:
+    """Raises SettingsError where nothing is left of a run: of its requests, its duration, or a cap that has no room for
+    a look at the server and one more request of its longest answer.
+    """
+    run = Run.open(folder)
+    past = read_journal(folder)
+    left_of(plan, run, past)
+    spending, spent = plan.spending, past.spent
+    if spending.most_requests is not None and spent.requests + 2 > spending.most_requests:
+        raise SettingsError(_nothing(folder, f"{spent.requests:,} of {spending.most_requests:,} requests", "cap"))
+    most = plan.most_tokens_a_request() if spending.most_tokens or spending.most_money else None
+    if spending.most_tokens is not None and most is not None and spent.tokens + most > spending.most_tokens:
+        used = f"{spent.tokens:,} of {spending.most_tokens:,} tokens, and a request may use {most:,}"
+        raise SettingsError(_nothing(folder, used, "cap"))
+    if spending.most_money is not None and spent.money >= spending.most_money:
+        raise SettingsError(_nothing(folder, f"{spent.money:g} of {spending.most_money:g} in money", "cap"))
+
+
+def _nothing(folder: Path, used: str, what: str) -> str:
+    return f"nothing is left of {folder}: it has used {used}; give a larger {what} to go on"
+
+
 def left_of(plan: LoadPlan, run: Run, past: Past) -> float | None:
     """The seconds that are left of a run's duration, None where it has none. Raises SettingsError where nothing is left
     of that, or of its number of requests.
     """
     if plan.requests is not None and past.sent >= plan.requests:
-        raise SettingsError(f"{run.path} has sent its {past.sent} requests: give a larger number to go on")
+        raise SettingsError(
+            f"nothing is left of {run.path}: it has sent its {past.sent} requests; give a larger number"
+        )
     if plan.duration_s is None:
         return None
     passed_s = _passed_s(run)
     if passed_s >= plan.duration_s:
-        raise SettingsError(f"{run.path} has gone on for its {plan.duration_s:g} s: give a longer duration to go on")
+        raise SettingsError(
+            f"nothing is left of {run.path}: it has gone on for its {plan.duration_s:g} s; give a longer one"
+        )
     return plan.duration_s - passed_s
 
 
