@@ -105,6 +105,8 @@ def schedule_table(report: ScheduleReport) -> Table:
     ]
     note = "From when the schedule wanted a request sent to its first byte, in ms. Only its own dispatch is the "
     note += "client's fault; latency from intended holds all of it. " + _sent(report)
+    said = [figure.withheld for part in report.parts for figure in part.figures.values() if figure.withheld]
+    note += "".join(f" {one[0].upper()}{one[1:]}." for one in dict.fromkeys(said))
     columns = ["part of the delay, ms", "requests", *(f"p{percent:g}" for percent in _PERCENTS), "most"]
     return Table(
         "schedule",
@@ -118,7 +120,8 @@ def schedule_table(report: ScheduleReport) -> Table:
 
 
 def _figure(figure: Figure) -> Cell:
-    return Cell(NOTHING, figure.withheld, "muted") if figure.value is None else Cell(number(figure.value))
+    # Why is said once, below the table.
+    return Cell(NOTHING, None, "muted") if figure.value is None else Cell(number(figure.value))
 
 
 def _sent(report: ScheduleReport) -> str:
