@@ -28,12 +28,14 @@ _REASONS = {
     "defect": "a user's task failed before it could send",
     "unauthorised": "the key was refused",
     "payment": "the key is out of credit",
+    "refused": "the server has no such model",
     "write_failed": "its records could not be written",
     "workers_lost": "no worker was left",
 }
 _STOPPED = (
     "unauthorised",
     "payment",
+    "refused",
     "write_failed",
     "defect",
     "brake",
