@@ -257,6 +257,7 @@ class _Slow:
     def __init__(self, until_ns: int) -> None:
         self.until_ns = until_ns
         self.under_way = 0
+        self.went_ns = 0
 
     def wait_ns(self, now_ns: int, worst: Spend) -> int:
         return max(0, self.until_ns - now_ns)
@@ -264,6 +265,9 @@ class _Slow:
     def sent(self, now_ns: int, worst: Spend) -> object:
         self.under_way += 1
         return self
+
+    def started(self, at_ns: int, token: object) -> None:
+        self.went_ns = at_ns
 
     def settle(self, now_ns: int, token: object, actual: Spend | None, record: RequestRecord) -> None:
         self.under_way -= 1
@@ -294,6 +298,10 @@ def test_keys_are_spread_by_what_may_go_and_pinned_by_user() -> None:
     assert isinstance(third, Passed)
     assert [passed.key for passed in (first, second, third)] == [KEYS[0][0], KEYS[2][0], KEYS[0][0]]
     assert first.ledger_remaining_requests == 7
+    assert first.paced
+    assert first.started is not None
+    first.started(5)
+    assert [pace.went_ns for pace in paces if isinstance(pace, _Slow)] == [5, 0, 0]
     assert gate.without("one")
     assert gate.without("three")
     waiting = gate.admit(_call(), 0, ORIGIN)
