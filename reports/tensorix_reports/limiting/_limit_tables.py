@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorix_reports.limiting._rate_limit import HEADER_COLUMNS, RateLimitReport
 from tensorix_reports.limiting._windows import WindowFit
-from tensorix_reports.page._tables import Cell, Table, facts_table, number, row_of, seconds
+from tensorix_reports.page._tables import Cell, Table, cell, facts_table, number, row_of, seconds
 
 __all__ = ["limit_tables"]
 
@@ -37,10 +37,10 @@ def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: boo
                     Cell(f"{window.start_s:,.1f}", _clock(report.origin_unix_ns, window.start_s)),
                     seconds(window.end_s),
                     window.sent,
-                    window.passed,
+                    _used(window.passed, report.limit_requests),
                     window.refused,
                     window.other,
-                    window.tokens,
+                    _used(window.tokens, report.limit_tokens),
                     window.bound_by,
                     whole,
                 )
@@ -127,6 +127,11 @@ def _allowed_table(report: RateLimitReport) -> Table:
     ]
     note = "Told goes before stated, stated before documented. Against a limit that nobody said nothing is judged."
     return Table("limits", "What the key is allowed", ["what", "value", "from"], rows, frozenset({1}), note)
+
+
+def _used(amount: int | None, limit: int | None) -> Cell:
+    """An amount, and how much of the limit that is."""
+    return Cell(cell(amount).text, f"{amount / limit:.0%} of the limit") if amount and limit else cell(amount)
 
 
 def _clock(origin_unix_ns: int, at_s: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tensorix_records.figures import Figure
+from tensorix_reports.load._failures import Failure
 from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
 from tensorix_reports.load._schedule import schedule_table
 from tensorix_reports.page._tables import NOTHING, Cell, Table, cell, figure_cell, number, row_of, seconds
@@ -94,7 +95,7 @@ def latency_tables(report: LatencyReport) -> list[Table]:
                 failure.count,
                 seconds(failure.first_s),
                 seconds(failure.last_s),
-                failure.sample,
+                Cell(failure.sample or NOTHING, _example(failure)),
             )
             for failure in report.failures
         ],
@@ -110,6 +111,14 @@ def latency_tables(report: LatencyReport) -> list[Table]:
     if report.schedule is not None:
         tables.append(schedule_table(report.schedule))
     return [*tables, failures]
+
+
+def _example(failure: Failure) -> str:
+    """Where to find the request of the sample."""
+    told = [f"at {failure.sample_at_s:,.1f} s"]
+    told += [] if failure.sample_took_ms is None else [f"took {number(failure.sample_took_ms, 'ms')}"]
+    ids = {"request": failure.sample_request_id, "response": failure.sample_response_id, "by": failure.sample_process}
+    return ", ".join(told + [f"{name} {id_}" for name, id_ in ids.items() if id_])
 
 
 def _error_rate(success: int, failed: int) -> Cell:

@@ -129,7 +129,16 @@ def _rates(limits: RateLimitReport, end_s: float, edges: Edges | None) -> Pictur
     return Picture("rates", title, caption, finished(layers, end_s, 180, title), rows)
 
 
-def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: Edges | None) -> Picture:
+def _ledger(frames: RunFrames, unit: str) -> pd.DataFrame:
+    """What the client's own count said was left, as each request was sent."""
+    load = frames.load
+    left = load.array(f"ledger_remaining_{unit}")
+    known = np.flatnonzero(np.isfinite(left))
+    places = known[thinned_places(left[known])] if len(known) else known
+    return pd.DataFrame({"t": load.array("at_s")[places], "left": left[places]})
+
+
+def _remaining(frames: RunFrames, limits: RateLimitReport, unit: str, end_s: float, edges: Edges | None) -> Picture:
     title = f"Remaining {unit}, as the responses said"
     column = f"remaining_{unit}"
     told = limits.remaining[limits.remaining[column].notna()]
@@ -159,13 +168,27 @@ def _remaining(limits: RateLimitReport, unit: str, end_s: float, edges: Edges | 
     points = base.mark_circle(size=22, clip=True).encode(x=time_x(end_s), y=y, color=colour, tooltip=tooltip)
     layers = [line, points] if edges is None else [edges.chart, line, points]
     caption = "Each point is a response that carried the header, at the second it arrived."
+    rows = both(data, edges)
+    ledger = _ledger(frames, unit)
+    if len(ledger):
+        rows["ledger"] = ledger
+        own = alt.Chart(alt.NamedData("ledger")).mark_line(
+            interpolate="step-after",
+            strokeDash=[4, 3],
+            color=SERIES[2],
+            clip=True,
+            point={"color": SERIES[2], "size": 12},
+        )
+        said = [at_tooltip(), alt.Tooltip("left:Q", title=f"{unit} left by the client's own count", format=",")]
+        layers.append(own.encode(x=time_x(end_s), y=y, tooltip=said))
+        caption += " Dashed: what the client's own count said was left as it sent a request."
     if not from_zero:
         caption += " The axis does not begin at zero."
     if limits.remaining_is_reduced:
         caption += " Of each second and key the least is drawn."
     elif len(shown) < len(told):
         caption += f" {len(shown):,} of {len(told):,} are drawn."
-    return Picture(column, title, caption, finished(layers, end_s, 150, title), both(data, edges))
+    return Picture(column, title, caption, finished(layers, end_s, 150, title), rows)
 
 
 def _concurrency(frames: RunFrames, end_s: float) -> Picture:
@@ -211,8 +234,8 @@ def pictures_of(frames: RunFrames, limits: RateLimitReport, window: Window) -> l
         _latency(frames, end_s, edges),
         # Spans hold neither gaps nor users nor a count each second.
         *([] if frames.is_traced else [chunk_bands(frames, end_s)]),
-        _remaining(limits, "requests", end_s, edges),
-        _remaining(limits, "tokens", end_s, edges),
+        _remaining(frames, limits, "requests", end_s, edges),
+        _remaining(frames, limits, "tokens", end_s, edges),
         *([] if frames.is_traced else [_concurrency(frames, end_s), client_health(frames, end_s)]),
         *distribution_pictures(frames, window),
     ]

@@ -12,6 +12,7 @@ from tensorix_records import Run
 from tensorix_reports.frames import RunFrames, mapping, reported, whole
 from tensorix_reports.limiting._limit_tables import limit_tables
 from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
+from tensorix_reports.limiting._waits import Waits, waits_of, waits_table
 from tensorix_reports.load._breakdowns import Breakdown, breakdown_tables, breakdowns_of
 from tensorix_reports.load._goals import GoalsReport, goals_of
 from tensorix_reports.load._latency import LatencyReport, latency_of
@@ -49,6 +50,7 @@ class LoadReport:
     breakdowns: list[Breakdown]
     steps: list[ScheduleStep]
     tokens: TokenReport
+    waits: Waits
     verdict: Verdict
     tables: list[Table]
     """In the order of the Markdown report; the page puts them into sections by their ids."""
@@ -106,6 +108,7 @@ class LoadReport:
             "breakdowns": [one.to_dict() for one in self.breakdowns],
             "steps": [step.to_dict() for step in self.steps],
             "tokens": self.tokens.to_dict(),
+            "waits": self.waits.to_dict(),
         }
 
 
@@ -124,7 +127,7 @@ def _of_frames(frames: RunFrames) -> LoadReport:
     rates = rates_of(frames, latency.window, limits.seconds)
     goals = goals_of(frames)
     breakdowns = breakdowns_of(frames, latency.window)
-    steps, tokens = steps_of(frames), tokens_of(frames)
+    steps, tokens, waits = steps_of(frames), tokens_of(frames), waits_of(frames)
     tables = [
         *goals.tables(),
         *latency_tables(latency),
@@ -133,6 +136,7 @@ def _of_frames(frames: RunFrames) -> LoadReport:
         *breakdown_tables(breakdowns),
         *token_tables(tokens, frames),
         *limit_tables(limits, traced=frames.is_traced, complete=frames.is_complete),
+        *([] if frames.is_traced else [waits_table(waits)]),
         trust_table(latency, traced=frames.is_traced),
         settings_table(frames),
     ]
@@ -145,6 +149,7 @@ def _of_frames(frames: RunFrames) -> LoadReport:
         breakdowns=breakdowns,
         steps=steps,
         tokens=tokens,
+        waits=waits,
         verdict=verdict_of(frames, latency, limits, goals),
         tables=tables,
         pictures=pictures_of(frames, limits, latency.window),

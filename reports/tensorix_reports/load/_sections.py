@@ -15,7 +15,7 @@ SECTIONS = (
         "Requests and latency",
         ("objectives", "outcomes", "latency", "steps", "latency-whole", "schedule", "rates", "throughput", "tokens"),
     ),
-    Section("Rate limits", ("limits", "windows", "episodes")),
+    Section("Rate limits", ("limits", "windows", "episodes", "waits")),
     Section(
         "Pictures",
         (),
