@@ -18,7 +18,7 @@ from tensorix_records import Run
 from tensorix_records.judging import COLUMNS, good_requests, quantity_of_each
 from tensorix_records.objectives import Criterion
 from tensorix_records.steady import Steady, without_preflight
-from tensorix_records.timings import itl_ns, output_tokens_in, output_tokens_per_second, start_unix_ns
+from tensorix_records.timings import itl_ns, output_tokens_in, start_unix_ns
 from tensorix_reports.frames import kind_of, kind_order
 
 __all__ = ["PERCENTS", "SPEED", "Key", "Kind", "Loaded", "Measure", "load", "measures_of"]
@@ -185,14 +185,12 @@ def _totals(
         yield from _ratio(name, "rate", counts, lengths, int(counts.sum()))
     sources = loaded.token_sources
     if len(sources) == 1 and lengths.sum() > 0:
-        first, tokens = output_tokens_per_second(loaded.load)
-        if tokens.size:
-            upto = np.concatenate([[0.0], np.cumsum(tokens)])
-            seconds = (np.arange(upto.size) + (first[0] - edges[0] / 1e9)).astype(float)
-            arrived = np.diff(np.interp((edges - edges[0]) / 1e9, seconds, upto))
-            exact = output_tokens_in(loaded.load, loaded.steady.window)
-            arrived *= exact / arrived.sum() if arrived.sum() > 0 else 0.0
-            yield from _ratio("output_tokens", "rate", arrived, lengths, len(loaded.inside))
+        # In the slice in which a request began, as a stream reaches into many; their sum is of those that arrived.
+        tokens = [one or 0 for one in loaded.inside.column("completion_tokens").to_pylist()]
+        begun = _sums(slices, tokens, number)
+        if begun.sum() > 0:
+            begun *= output_tokens_in(loaded.load, loaded.steady.window) / begun.sum()
+            yield from _ratio("output_tokens", "rate", begun, lengths, len(loaded.inside))
 
 
 def measures_of(
