@@ -126,18 +126,10 @@ def _inference_perf(asked: Asked) -> list[str]:
 
 def _inference_perf_told(folder: Path) -> dict[str, float]:
     rows = json.loads((folder / "out" / "per_request_lifecycle_metrics.json").read_text(encoding="utf-8"))
-    return {str(number): _found(row, "time_to_first_token") * 1e9 for number, row in enumerate(rows)}
-
-
-def _found(value: Any, name: str) -> float:
-    """The number of that name, wherever in a row it stands."""
-    if isinstance(value, dict):
-        if isinstance(value.get(name), (int, float)):
-            return float(value[name])
-        for inner in value.values():
-            with contextlib.suppress(KeyError):
-                return _found(inner, name)
-    raise KeyError(name)
+    wrong = next((row["error"] for row in rows if row["error"]), None)
+    if wrong:
+        raise RuntimeError(f"a request failed: {wrong}")
+    return {str(number): row["computed_metrics"]["time_to_first_token"] * 1e9 for number, row in enumerate(rows)}
 
 
 PEERS = {
@@ -267,7 +259,7 @@ def main() -> None:
                     if known
                     else measure(name, streams, options.seconds)
                 )
-            except (RuntimeError, OSError, ValueError, psutil.TimeoutExpired) as error:
+            except (RuntimeError, OSError, ValueError, TypeError, psutil.TimeoutExpired) as error:
                 print(f"| {name} | {streams} | {error} |" + " |" * 6, flush=True)
                 continue
             compared = "by id" if known or PEERS[name].by_id else "sorted"
