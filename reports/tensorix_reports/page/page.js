@@ -42,6 +42,8 @@
     const narrow = place.clientWidth < 480;
     const fitted = structuredClone(spec);
     fitted.config = look();
+    // Vega puts the description where the page has the picture in words.
+    fitted.description = place.getAttribute("aria-label");
     fitted.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, unpacked(columns)]));
     for (const { encoding } of narrow ? fitted.layer : []) {
       for (const { legend } of [encoding.color ?? {}, encoding.shape ?? {}, encoding.stroke ?? {}]) {
