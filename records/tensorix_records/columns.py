@@ -86,7 +86,7 @@ class RecordColumns:
         self._groups = list(range(self._file.metadata.num_row_groups))
 
     def __len__(self) -> int:
-        return sum(self._rows_of(group) for group in self._groups) + self._streamed.num_rows
+        return sum(self._rows_of(group) for group in self._groups) + int(self._streamed.num_rows)
 
     def _rows_of(self, group: int) -> int:
         return int(self._file.metadata.row_group(group).num_rows)

@@ -81,7 +81,7 @@ def _tokens_between(row: dict[str, Any], begin_ns: int, end_ns: int) -> float:
     first, last = first + row["start_unix_ns"], last + row["start_unix_ns"]
     if last <= first:
         return float(row["completion_tokens"]) if begin_ns <= first <= end_ns else 0.0
-    return float(row["completion_tokens"]) * max(0, min(last, end_ns) - max(first, begin_ns)) / (last - first)
+    return float(row["completion_tokens"] * max(0, min(last, end_ns) - max(first, begin_ns)) / (last - first))
 
 
 def _check(summary: dict[str, Any], rows: Rows, *, steady_s: float | None = None) -> None:
