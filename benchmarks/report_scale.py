@@ -59,6 +59,11 @@ def joined(*parts: Any) -> Any:
     )
 
 
+def where(chosen: Any, one: Any, other: Any) -> Any:
+    """`one` where `chosen`, else `other`."""
+    return pc.call_function("if_else", [pa.array(chosen), one, other])
+
+
 def piece(worker: int, first: int, count: int, total: int) -> Any:
     """Up to `count` requests of one worker, in the order in which they ended."""
     rng = np.random.default_rng(worker * 1_000_003 + first)
@@ -150,12 +155,12 @@ def piece(worker: int, first: int, count: int, total: int) -> Any:
         "error_kind": named(("rate_limited", *FAILURES), np.where(refused, 0, cause + 1), good),
         "error_phase": named(("headers", "body"), (cause == 3).astype(int), good),
         "error_type": fixed("rate_limit_error", ~refused),
-        "error_message": pc.if_else(
-            pa.array(refused),
+        "error_message": where(
+            refused,
             pa.scalar("Rate limit exceeded: please try again later."),
-            pc.if_else(pa.array(failed), joined("it ended: ", mine), pa.scalar(None, pa.string())),
+            where(failed, joined("it ended: ", mine), pa.scalar(None, pa.string())),
         ),
-        "response_id": pc.if_else(pa.array(good), joined("chatcmpl-", number + 10**9), pa.scalar(None, pa.string())),
+        "response_id": where(good, joined("chatcmpl-", number + 10**9), pa.scalar(None, pa.string())),
         "model_served": named(MODELS, model, none),
         "finish_reason": named(("stop", "length"), (tokens > 100).astype(int), none),
         "prompt_tokens": whole(asked + 7, none),

@@ -168,6 +168,6 @@ class RecordColumns:
                     return None
                 if told.statistics.has_min_max:
                     found += [told.statistics.min, told.statistics.max]
-        least = pc.min_max(self._streamed.column(name)).as_py()
+        least = pc.call_function("min_max", [self._streamed.column(name)]).as_py()
         found += [value for value in least.values() if value is not None]
         return (min(found), max(found)) if found else None

@@ -123,7 +123,7 @@ def quantity_of_each(table: Any, name: str) -> NDArray[np.float64]:
 
 def _mainly_counted(table: Any) -> tuple[Any, str]:
     """The rows whose tokens are counted the way most are, since no figure pools two; and what that left out."""
-    counts = pc.value_counts(table.column("token_source")).to_pylist()
+    counts = pc.call_function("value_counts", [table.column("token_source")]).to_pylist()
     known = Counter({one["values"]: one["counts"] for one in counts if one["values"]})
     if len(known) < 2:
         return table, ""

@@ -52,7 +52,7 @@ def _numbers(table: Any, name: str) -> _Floats:
 
 def text_is(column: Any, test: Callable[[str | None], bool]) -> _Mask:
     """Which texts of a column pass a test that is asked once for each that there is; None for null."""
-    encoded = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
+    encoded = column if pa.types.is_dictionary(column.type) else pc.call_function("dictionary_encode", [column])
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):

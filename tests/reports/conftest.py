@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from jsonschema.exceptions import best_match
 
 from tensorix_records import RequestRecord, Run
 from tensorix_records.history import History, RoundRow
@@ -29,7 +30,7 @@ def valid_summary() -> Callable[[Any], None]:
 
     def check(summary: Any) -> None:
         # As it is read again: a tuple is an array there.
-        error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(json.dumps(summary))))
+        error = best_match(validator.iter_errors(json.loads(json.dumps(summary))))
         assert error is None, f"summary.json at {error.json_path}: {error.message}: see summary.schema.json"
 
     return check

@@ -15,7 +15,7 @@ from tensorix_records.columns import RecordColumns
 
 __all__ = ["Chosen", "Codes", "HeldColumns"]
 
-Chosen: TypeAlias = "slice | NDArray[np.int64]"
+Chosen: TypeAlias = "slice | NDArray[np.int64] | NDArray[np.int32]"
 """Rows in order: a stretch of them, or their places."""
 
 _NULL = -(2**31)
@@ -116,7 +116,7 @@ class HeldColumns:
         column = self._records.column(name)
         if column.null_count == len(column):
             return float("nan")
-        ends = pc.min_max(column).as_py()
+        ends = pc.call_function("min_max", [column]).as_py()
         low, high = ends["min"], ends["max"]
         if low == high and not column.null_count and abs(low) < 2**53:
             return float(low)
