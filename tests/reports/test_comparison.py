@@ -206,3 +206,24 @@ def test_what_a_server_sent_is_inert_in_every_file(run_of: Runs, tmp_path: Path)
     described = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
     assert described["format"] == 1
     assert len(described["runs"]) == 1
+
+
+def test_what_is_read_first_has_most_of_what_chance_may_claim(run_of: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one family of all figures, the intervals of p50 are narrower, those of p99 wider; no estimate moves."""
+    runs = [run_of(1, count=1200), run_of(2, count=1200)]
+
+    def widths(statistic: str) -> tuple[float, float]:
+        one = _figure(compare(runs), "ttft", statistic)
+        assert one.ratio is not None
+        assert one.ratio_low is not None
+        assert one.ratio_high is not None
+        return one.ratio, float(np.log(one.ratio_high / one.ratio_low))
+
+    parted = {statistic: widths(statistic) for statistic in ("p50", "p99")}
+    monkeypatch.setattr(
+        "tensorix_reports.comparison._draws.HEADLINES", ("p50", "p90", "p95", "p99", "mean", "share", "a second")
+    )
+    one_family = {statistic: widths(statistic) for statistic in ("p50", "p99")}
+    assert {name: found[0] for name, found in parted.items()} == {name: found[0] for name, found in one_family.items()}
+    assert parted["p50"][1] < one_family["p50"][1]
+    assert parted["p99"][1] > one_family["p99"][1]

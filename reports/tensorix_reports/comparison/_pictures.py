@@ -21,8 +21,6 @@ _LEGEND = alt.Legend(title=None, orient="top", direction="horizontal", columns=0
 
 def _finished(layers: list[Any], height: int, description: str) -> dict[str, Any]:
     chart = alt.layer(*layers).properties(width="container", height=height, description=description)
-    # The page sets these two for every picture; what is on these axes is no time, so nothing follows them.
-    chart = chart.add_params(alt.param(name="t0", value=0), alt.param(name="t1", value=1))
     spec: dict[str, Any] = chart.to_dict()
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return spec
