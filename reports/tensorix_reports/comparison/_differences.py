@@ -19,6 +19,7 @@ _OWN = (
     "argv",
     "command",
     "pid",
+    "process",
     "processes",
     "stop",
     "end_reason",
