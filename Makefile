@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak soak-load matrix clean
+.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak soak-load matrix docs-pictures clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -36,6 +36,8 @@ help:
 	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
 	@echo "make soak-load  half an hour of a load test in open loop: does its memory stay flat"
 	@echo "make matrix     the tracing's tests with the oldest and newest openai SDKs, by Python 3.11 and 3.13"
+	@echo "make docs-pictures"
+	@echo "                the pictures of the documents, from runs that it makes: four minutes, needs Chromium"
 	@echo "make clean      removes .venv and every cache"
 
 demo: $(FOR_USE)
@@ -84,6 +86,9 @@ soak-load: $(FOR_WORK)
 # Each session has an environment of its own, in .nox.
 matrix: $(FOR_WORK)
 	$(BIN)/nox
+
+docs-pictures: $(FOR_WORK)
+	$(BIN)/python docs/make_pictures.py
 
 clean:
 	rm -rf .venv .nox .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

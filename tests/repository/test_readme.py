@@ -38,6 +38,7 @@ _DOCUMENTS = (
     "docs/many-machines.md",
     "docs/open-loop.md",
     "docs/prompts.md",
+    "docs/reports.md",
     "docs/search.md",
     "docs/simulator.md",
     "docs/spending.md",
