@@ -60,12 +60,13 @@ def waits_table(waits: Waits) -> Table:
     """The same in words."""
     if not waits.told and not waits.sent_again:
         return facts_table("waits", "Waits before requests were sent", [], "The run does not tell of any wait.")
-    facts: list[tuple[str, Any]] = [
-        ("held back by caps or pace", f"{waits.held:,} of {waits.told:,} requests"),
-        ("so long in all", number(waits.held_s, "s")),
-        ("half of those held within", number(waits.figures[50.0].value, "ms")),
-        ("95 % of those held within", number(waits.figures[95.0].value, "ms")),
-        ("longest", number(waits.most_ms, "ms")),
-        ("sent again after a refusal (--retries)", waits.sent_again),
-    ]
+    facts: list[tuple[str, Any]] = [("held back by caps or pace", f"{waits.held:,} of {waits.told:,} requests")]
+    if waits.held:
+        facts += [
+            ("so long in all", number(waits.held_s, "s")),
+            ("half of those held within", number(waits.figures[50.0].value, "ms")),
+            ("95 % of those held within", number(waits.figures[95.0].value, "ms")),
+            ("longest", number(waits.most_ms, "ms")),
+        ]
+    facts.append(("sent again after a refusal (--retries)", waits.sent_again))
     return facts_table("waits", "Waits before requests were sent", facts, "", "Over the whole run; from 1 ms on.")

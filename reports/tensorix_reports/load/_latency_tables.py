@@ -28,16 +28,30 @@ def _measured_table(name: str, title: str, rows: Iterable[Measured], note: str, 
         if row.token_source:
             source = f"tokens by {row.token_source}" if detail is None else f"by {row.token_source}"
             detail = source if detail is None else f"{detail}, {source}"
-        figures = [_figure(row.figures[percent]) for percent in PERCENTS]
-        least, most = figure_cell(row.least), figure_cell(row.most)
-        cells.append(row_of(row.request, Cell(_named(row), detail), row.count, *figures, least, most))
+        figures = [_figure(row.figures[percent], row.unit) for percent in PERCENTS]
+        least, most = (Cell(_size(one, row.unit)) for one in (row.least, row.most))
+        cells.append(row_of(_request(row.request), Cell(_named(row), detail), row.count, *figures, least, most))
     return Table(name, title, columns, cells, frozenset(range(2, len(columns))), note, _NO_SUCCESS, folded)
+
+
+def _request(name: str) -> Cell:
+    """The model, where it is named, below the kind: beside it the table would be too wide."""
+    for kind in ("chat, streamed", "chat, not streamed"):
+        if name.startswith(f"{kind}, "):
+            return Cell(kind, name.removeprefix(f"{kind}, "))
+    return Cell(name)
+
+
+def _size(value: float | None, unit: str) -> str:
+    """Less than a hundredth of a millisecond is below what is measured."""
+    return "< 0.01" if unit == "ms" and value is not None and 0 <= value < _LEAST_MS else number(value)
 
 
 def _named(row: Measured) -> str:
     return row.quantity if row.unit in row.quantity else f"{row.quantity}, {row.unit}"
 
 
+_LEAST_MS = 0.01
 _NO_SUCCESS = "Not enough data: no request succeeded."
 
 
@@ -47,6 +61,11 @@ def latency_tables(report: LatencyReport) -> list[Table]:
     note = f"Successes that started between {window.start_s:.1f} and {window.end_s:.1f} s ({window.why}): "
     note += f"{report.inside:,} requests inside, {report.outside:,} outside. Below each percentile its 95 % interval; "
     note += "a percentile with fewer than five samples beyond it is withheld."
+    trust = report.trust
+    merged, firsts = trust.merged_first_reads, trust.first_tokens
+    if merged and merged > 0.05 * firsts:
+        note += f" {merged:,} of {firsts:,} first tokens came in one read with later ones: the gaps within a read are "
+        note += "not the server's, so ITL, ICL and a user's tokens/s look quicker than they are."
     outcomes = Table(
         "outcomes",
         "Requests, and what became of them",
@@ -126,8 +145,10 @@ def _error_rate(success: int, failed: int) -> Cell:
     return Cell(f"{failed / judged:.1%}", tone="problem" if failed else None) if judged else cell(None)
 
 
-def _figure(figure: Figure) -> Cell:
+def _figure(figure: Figure, unit: str) -> Cell:
     if figure.value is None:
         return Cell(NOTHING, _needs(figure), "muted")
-    interval = None if figure.low is None else f"{number(figure.low)} to {number(figure.high)}"
-    return Cell(number(figure.value), interval)
+    interval = None
+    if figure.low is not None and figure.high is not None:
+        interval = f"{_size(figure.low, unit)} to {_size(figure.high, unit)}"
+    return Cell(_size(figure.value, unit), interval)

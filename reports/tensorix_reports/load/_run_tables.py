@@ -88,5 +88,7 @@ def settings_table(frames: RunFrames) -> Table:
         # The rest is what the limiter is taken for until the spans show otherwise.
         told = told_of(frames.limits)
         manifest["limits"] = {name: value for name, value in frames.limits.items() if name in told}
-    rows = [row_of(name, text if len(text) <= 300 else f"{text[:299]}…") for name, text in _flat("", manifest)]
+    # An empty text or list is what nobody asked for.
+    filled = ((name, text) for name, text in _flat("", manifest) if text)
+    rows = [row_of(name, text if len(text) <= 300 else f"{text[:299]}…") for name, text in filled]
     return Table("settings", "Settings", ["setting", "value"], rows, frozenset(), None, "The run has no manifest.")

@@ -40,10 +40,13 @@ def tiles_of(latency: LatencyReport, limits: RateLimitReport, goals: GoalsReport
         ("failed", Cell(f"{totals['failed']:,}", tone="problem" if totals["failed"] else None)),
         *goals.tiles(),
     ]
-    for row in latency.rows:
-        if row.quantity == "TTFT" and row.figures[50.0].value is not None:
+    firsts = [row for row in latency.rows if row.quantity == "TTFT"]
+    for row in firsts:
+        if row.figures[50.0].value is not None:
             tail = row.figures[95.0].value
             detail = "too few for the p95" if tail is None else f"p95 {number(tail, 'ms')}"
+            if len(firsts) > 1:
+                detail = f"{detail}; {row.request.removeprefix('chat, streamed, ')}"
             tiles.append(("TTFT, median", Cell(number(row.figures[50.0].value, "ms"), detail)))
             break
     sources = {row.token_source for row in latency.throughput}

@@ -15,7 +15,7 @@ from tensorix_records.judging import Judged, asked_goals, in_words, judge
 from tensorix_records.objectives import ReadGoals
 from tensorix_records.timings import e2e_ns, latency_from_intended_ns, outcome_is, successful, ttft_ns
 from tensorix_reports.frames import OUTCOMES, PREFLIGHT, RunFrames, Window, instants_of, mapping
-from tensorix_reports.page._tables import NOTHING, Cell, Table, number, row_of, seconds
+from tensorix_reports.page._tables import NOTHING, Cell, Table, number, row_of
 
 __all__ = ["ScheduleStep", "steps_of", "steps_table"]
 
@@ -146,8 +146,11 @@ _TONES = {"met": "good", "broken": "problem", "unknown": "muted"}
 
 def _figure(step: ScheduleStep, name: str, percent: float) -> Cell:
     figure = step.figures.get(name, {}).get(percent)
-    if figure is None or figure.value is None:
+    if figure is None:
         return Cell(NOTHING, tone="muted")
+    if figure.value is None:
+        missing = None if figure.needed is None else f"needs {figure.needed - figure.count:,} more"
+        return Cell(NOTHING, missing, "muted")
     return Cell(number(figure.value), None if figure.low is None else f"{number(figure.low)} to {number(figure.high)}")
 
 
@@ -181,30 +184,32 @@ def steps_table(steps: list[ScheduleStep]) -> list[Table]:
     if not steps:
         return []
     texts = [one.objective.text for one in steps[0].judged]
+    # Where all were sent when they were due it says nothing that E2E does not say.
+    late = any(_figure(step, "e2e_from_intended", 95.0).text != _figure(step, "e2e", 95.0).text for step in steps)
     rows = [
         row_of(
-            step.number,
-            seconds(step.start_s),
+            Cell(str(step.number), f"from {step.start_s:,.1f} s"),
             _asked(step),
+            *(_objective(one) for one in step.judged),
             number(step.offered_a_second),
             step.sent,
             *(step.outcomes[name] for name in ("success", "throttled", "failed")),
             *(_figure(step, "ttft", percent) for percent in _PERCENTS),
             _figure(step, "e2e", 95.0),
-            _figure(step, "e2e_from_intended", 95.0),
-            *(_objective(one) for one in step.judged),
+            *([_figure(step, "e2e_from_intended", 95.0)] if late else []),
         )
         for step in steps[:_MOST_STEPS]
     ]
-    columns = ["step", "from, s", "asked, a second", "due, a second", "sent", "success", "429", "failed"]
-    columns += ["TTFT p50, ms", "TTFT p95, ms", "E2E p95, ms", "E2E p95 from intended, ms"]
+    columns = ["step", "asked/s", *texts, "due/s", "sent", "success", "429", "failed"]
+    columns += ["TTFT p50", "TTFT p95", "E2E p95", *(["from intended"] if late else [])]
     note = " ".join(
         [
-            "Each request counts in the step in which it was due, whenever it was sent; below each percentile and "
-            "objective its 95 % interval and its figure.",
+            "Each request counts in the step in which it was due, whenever it was sent. Percentiles are in ms; below "
+            "each is its 95 % interval, and below an objective its figure.",
+            *(["From intended: the E2E p95 since a request was due, not since it was sent."] if late else []),
             *([knee] if (knee := _knee(steps)) else []),
             *([f"The first {_MOST_STEPS} of {len(steps):,} steps."] if len(steps) > _MOST_STEPS else []),
         ]
     )
     numeric = frozenset(range(len(columns)))
-    return [Table("steps", "Steps of the schedule", [*columns, *texts], rows, numeric, note)]
+    return [Table("steps", "Steps of the schedule", columns, rows, numeric, note)]
