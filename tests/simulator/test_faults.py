@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 import tomllib
+import uuid
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +68,7 @@ class Asked:
         self._connect = connect
         self._request = request
         self._before = 0
+        self._id = ""
 
     def open(self, fault: str | None, body: dict[str, Any] | None, **request: Any) -> Wire:
         """The connection on which it was asked, nothing read yet."""
@@ -74,7 +76,9 @@ class Asked:
         self.simulator.reset()
         wire = self._connect(self.simulator)
         headers = {} if fault is None else {"x_simulator_fault": fault}
-        wire.send(self._request(body, **request, **headers))
+        # The request before may still be on its way into the truth: only by its id is a line known to be this one's.
+        self._id = f"req-{uuid.uuid4().hex}"
+        wire.send(self._request(body, **{"x_request_id": self._id, **request, **headers}))
         return wire
 
     def stream(self, fault: str | None, **body: Any) -> bytes:
@@ -94,7 +98,7 @@ class Asked:
         deadline = time.monotonic() + 60
         while True:
             lines = self._lines()
-            arrivals = [line for line in lines if line["event"] == "arrival"]
+            arrivals = [line for line in lines if line["event"] == "arrival" and line["request_id"] == self._id]
             ends = {line["n"]: line for line in lines if line["event"] == "end"}
             if arrivals and arrivals[-1]["n"] in ends:
                 return arrivals[-1], ends[arrivals[-1]["n"]]
