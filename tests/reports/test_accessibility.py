@@ -68,6 +68,7 @@ def test_each_picture_has_its_facts_in_words_and_in_a_table(browser: Any, page: 
         "[...document.querySelectorAll('table')].every(one => one.caption.textContent"
         " && [...one.tHead.rows[0].cells].every(cell => cell.scope === 'col'))"
     )
+    assert browser.complaints() == []
 
 
 def test_on_paper(browser: Any, page: Path) -> None:

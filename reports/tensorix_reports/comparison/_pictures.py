@@ -42,7 +42,10 @@ def _ratios(comparison: Comparison, run: int) -> Picture:
     if not rows:
         return Picture(name, title, "Not enough data: no figure has a ratio with an interval.")
     y = alt.Y("figure:N", sort=None, axis=alt.Axis(title=None, labelLimit=260))
-    x = alt.X("low:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(title="times the baseline", format=".3~g"))
+    # Nice ends of a logarithmic axis are powers of ten, between which a change of 10 % would be no wider than its mark.
+    ends = [min(1.0, *(row["low"] for row in rows)) / 1.05, max(1.0, *(row["high"] for row in rows)) * 1.05]
+    axis = alt.Axis(title="times the baseline", format=".3~g", tickCount=6)
+    x = alt.X("low:Q", scale=alt.Scale(type="log", domain=ends, nice=False), axis=axis)
     words = ["differs", "no difference shown"]
     colour = alt.Color("standing:N", scale=alt.Scale(domain=words, range=["#d64550", "#858b94"]), legend=_LEGEND)
     shape = alt.Shape("standing:N", scale=alt.Scale(domain=words, range=["diamond", "circle"]), legend=_LEGEND)

@@ -49,7 +49,7 @@ def _lines(
         x=x,
         y=y,
         color=colour,
-        strokeDash=alt.StrokeDash("what:N", scale=alt.Scale(domain=names, range=dashes), legend=None),
+        strokeDash=alt.StrokeDash("what:N", scale=alt.Scale(domain=names, range=dashes), legend=top_legend()),
     )
     tooltip = [at_tooltip(), alt.Tooltip("what:N"), alt.Tooltip("value:Q", title=unit, format=",.4~g")]
     if "count" in rows:

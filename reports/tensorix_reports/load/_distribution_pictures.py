@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tensorix_records.timings import e2e_ns, itl_ns, ttft_ns
 from tensorix_reports.frames import RunFrames, Window, kind_order
-from tensorix_reports.load._axes import SERIES, colour_of, value_y
+from tensorix_reports.load._axes import SERIES, colour_of, top_legend, value_y
 from tensorix_reports.page._picture import Picture
 
 __all__ = ["MOST_POINTS_A_LINE", "distribution_pictures", "thinned_ecdf"]
@@ -79,9 +79,9 @@ def _picture(id_: str, words: str, lines: list[tuple[str, NDArray[np.float64]]])
     )
     y = value_y("share", alt.Scale(domain=[0, 1]), "~%")
     colour = colour_of("what", names, list(SERIES[: len(names)]))
-    dash = alt.StrokeDash(
-        "what:N", scale=alt.Scale(domain=names, range=[_DASHES[n % 3] for n in range(len(names))]), legend=None
-    )
+    # The same legend as the colour's: Vega puts both into one, and complains where only one of them has one.
+    dashes = alt.Scale(domain=names, range=[_DASHES[n % 3] for n in range(len(names))])
+    dash = alt.StrokeDash("what:N", scale=dashes, legend=top_legend())
     tooltip = [
         alt.Tooltip("share:Q", title="share", format=".1%"),
         alt.Tooltip("ms:Q", title="within, ms", format=",.4~g"),

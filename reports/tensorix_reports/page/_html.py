@@ -98,8 +98,9 @@ def html_of(
         verdict=verdict,
         tiles=tiles,
         sections=filled,
-        # The first section with a picture in it says how they are zoomed.
-        zooming=next((number for number, (_, _, some) in enumerate(filled) if any(one.spec for one in some)), None),
+        # The first section with a picture in it says how they are read, and zoomed where there is one with a range.
+        told_in=next((number for number, (_, _, some) in enumerate(filled) if any(one.spec for one in some)), None),
+        zoomed=any(one.zoomed for _, _, some in filled for one in some),
         glossary=glossary,
         whole=whole,
         again_s=again_s,

@@ -32,6 +32,11 @@ class Picture:
     """The rows that `spec` names, apart from it: the page packs them, and validating a row at a time takes seconds."""
 
     @property
+    def zoomed(self) -> bool:
+        """Whether the page zooms it with the others: it is, where its range is the two parameters `t0` and `t1`."""
+        return any(one["name"] == "t0" for one in (self.spec or {}).get("params", ()))
+
+    @property
     def alternative(self) -> str:
         """The picture in words, for who does not see it: what it shows, and how far its marks reach."""
         facts = []

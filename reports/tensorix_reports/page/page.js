@@ -34,11 +34,15 @@
       view.signal("t0", (range ?? whole)[0]).signal("t1", (range ?? whole)[1]).runAsync()));
   };
 
+  // A picture without a range is not zoomed.
+  const wholeOf = ({ params }) => {
+    const value = (name) => params?.find((one) => one.name === name)?.value;
+    return value("t0") === undefined ? null : [value("t0"), value("t1")];
+  };
+
   const draw = async (id, { spec, data }) => {
     const place = document.getElementById(`picture-${id}`);
-    const parameter = (name) => spec.params.find((one) => one.name === name).value;
-    // A picture without a range is not over time, and is not zoomed.
-    const whole = spec.params?.some((one) => one.name === "t0") ? [parameter("t0"), parameter("t1")] : null;
+    const whole = wholeOf(spec);
     const narrow = place.clientWidth < 480;
     const fitted = structuredClone(spec);
     fitted.config = look();
@@ -46,7 +50,11 @@
     fitted.description = place.getAttribute("aria-label");
     fitted.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, unpacked(columns)]));
     for (const { encoding } of narrow ? fitted.layer : []) {
-      for (const { legend } of [encoding.color ?? {}, encoding.shape ?? {}, encoding.stroke ?? {}]) {
+      // Names beside a picture leave it most of a narrow window.
+      const axis = encoding.y?.axis;
+      if (axis?.labelLimit) axis.labelLimit = Math.min(axis.labelLimit, place.clientWidth * 0.4);
+      for (const channel of ["color", "shape", "stroke", "strokeDash"]) {
+        const legend = encoding[channel]?.legend;
         if (legend) Object.assign(legend, { columns: 2, labelLimit: (place.clientWidth - 100) / 2 });
       }
     }
@@ -71,7 +79,7 @@
       return { x, t: view.scale("x").invert(x - left) };
     };
     place.addEventListener("pointerdown", (event) => {
-      if (event.pointerType === "touch" || event.button !== 0 || !views.get(id)?.whole) return;
+      if (event.pointerType === "touch" || event.button !== 0 || !views.has(id)) return;
       from = at(event);
       band = document.createElement("div");
       band.className = "band";
@@ -158,7 +166,9 @@
 
   button?.addEventListener("click", () => show(null));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  for (const id of Object.keys(drawings)) zoomable(id, document.getElementById(`picture-${id}`));
+  for (const [id, { spec }] of Object.entries(drawings)) {
+    if (wholeOf(spec)) zoomable(id, document.getElementById(`picture-${id}`));
+  }
   drawAll().then(() => {
     if (range && button) button.disabled = false;
     if (left) scrollTo(0, left.y);
