@@ -7,8 +7,9 @@ They speak over Locust's own connection between master and workers, in messages 
                                            <-    clock     what time is it there? (several, and again during a run)
                                            <-    plan      the plan, without any secret, and this worker's share
     prepared  or refused, in words         ->
-                                           <-    begin     the run's name, its model, the common start
+                                           <-    begin     the run's name, its model
     ready                                  ->
+                                           <-    go        all are ready: the instant from which schedules count
     parcel    records, gap counts, events  ->
                                            <-    ack       written as far as this parcel
     stopping  why I send no more           ->

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,58 @@ def test_a_shared_schedule(free: Simulator, run_of: Callable[..., Run]) -> None:
     intended = [row["start_unix_ns"] + row["intended_at_ns"] for row in sent]
     # Each process measures how its two clocks differ by itself, to some microseconds on a machine at rest.
     assert all(abs(later - at - 25_000_000) < 5_000_000 for at, later in itertools.pairwise(intended))
+
+
+def test_a_slow_worker(
+    free: Simulator,
+    start_engine: Start,
+    subprocess_environment: dict[str, str],
+    wait_until: Callable[..., None],
+) -> None:
+    """No part of a shared schedule begins before the last worker is ready; then all begin at one instant."""
+    with socket.create_server(("127.0.0.1", 0)) as trial:
+        address = f"127.0.0.1:{trial.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        line.settimeout(60)
+        engine = start_engine(
+            free.base_url,
+            arrivals={"stages": [{"duration_s": 1.0, "rate": 20.0}], "gaps": "constant"},
+            requests=None,
+            machines={"processes": 1, "workers": 1, "bind": address},
+        )
+        slow = Path(__file__).with_name("slow_worker.py")
+        worker = subprocess.Popen(
+            [sys.executable, str(slow), str(line.getsockname()[1]), "worker", "--master", address],
+            env=subprocess_environment | {"TENSORIX_API_KEY": "sk-of-a-slow-worker"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            told, _ = line.accept()
+            with told:
+                # The other has been ready for a second, which is more than it would be given notice of a start.
+                wait_until(lambda: any(one["kind"] == "worker_second" for one in Run.open(engine.out).events()))
+                let_unix_ns = time.time_ns()
+                told.sendall(b".")
+            assert engine.end(60) == 0, engine.said
+            assert worker.wait(30) == 0
+        finally:
+            worker.kill()
+            worker.wait()
+    run = Run.open(engine.out)
+    assert run.manifest["end_reason"] == "schedule"
+    assert run.manifest["losses"] == []
+    begun = [event["start_unix_ns"] for event in run.events() if event["kind"] == "schedule"]
+    assert len(begun) == 2
+    # Two measurements of one clock against another, as above.
+    assert let_unix_ns < min(begun)
+    assert max(begun) - min(begun) < 5_000_000
+    sent = [
+        row for row in run.records(["schedule_index", "start_unix_ns"]).to_pylist() if row["schedule_index"] is not None
+    ]
+    assert sorted(row["schedule_index"] for row in sent) == list(range(20))
+    assert min(row["start_unix_ns"] for row in sent) > let_unix_ns
 
 
 def test_a_worker_that_may_not_go_on(borrow: Callable[..., Simulator], run_of: Callable[..., Run]) -> None:
