@@ -110,6 +110,16 @@ class RecordColumns:
         """
         return pa.chunked_array(list(self.pieces(name, coded=coded)), self._type(name, coded))
 
+    def table(self, names: Sequence[str]) -> Any:
+        """Some columns as a table, of the parts in which all of them can be read; `findings` names the others."""
+        while True:
+            try:
+                return pa.table(
+                    [self.column(name) for name in names], pa.schema([SCHEMA.field(name) for name in names])
+                )
+            except PartDamagedError:
+                continue
+
     def _type(self, name: str, coded: bool) -> Any:
         kind = SCHEMA.field(name).type
         return pa.dictionary(pa.int32(), pa.string()) if coded and kind == pa.string() else kind

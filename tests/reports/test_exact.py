@@ -18,6 +18,7 @@ import pytest
 
 from tensorix_records import Run
 from tensorix_records._schema import COLUMNS, row_of_record
+from tensorix_reports import compare, latency_report, rate_limit_report
 from tensorix_reports.load import write_report
 
 ORIGIN_NS = 1_790_000_000_000_000_000
@@ -358,6 +359,15 @@ def test_latency_is_no_rounded_bucket(make_run: Callable[..., Path], request_at:
     assert all(math.isclose(value, exact) for value, exact in zip(values, (500.5, 900.1, 950.05, 990.01), strict=True))
 
 
+def _damage(file: Path, group: int, name: str) -> None:
+    """Change a byte of one column."""
+    told = pq.read_metadata(file).row_group(group)
+    at = next(told.column(n) for n in range(told.num_columns) if told.column(n).path_in_schema == name)
+    data = bytearray(file.read_bytes())
+    data[(at.dictionary_page_offset or at.data_page_offset) + at.total_compressed_size // 2] ^= 0xFF
+    file.write_bytes(data)
+
+
 def test_a_damaged_part_is_left_out_and_counted(make_run: Callable[..., Path], mixed: Callable[..., list[Any]]) -> None:
     """Of compacted records of which a part is damaged, the others are reported, and the page says how many are not."""
     records = mixed(90, 8)
@@ -369,14 +379,18 @@ def test_a_damaged_part_is_left_out_and_counted(make_run: Callable[..., Path], m
             writer.add(record)
         writer.close()
         run.compact()
-    file = path / "records.parquet"
-    column = pq.read_metadata(file).row_group(1)
-    at = next(column.column(n) for n in range(column.num_columns) if column.column(n).path_in_schema == "end_at_ns")
-    data = bytearray(file.read_bytes())
-    data[at.data_page_offset + at.total_compressed_size // 2] ^= 0xFF
-    file.write_bytes(data)
+    _damage(path / "records.parquet", 1, "end_at_ns")
     paths = write_report(path)
     _check(json.loads(paths.summary.read_text()), _rows(records[:60]))
     said = "records.parquet is damaged: 1 part with 30 records could not be read, and were left out"
     assert said in paths.page.read_text()
     assert said in paths.markdown.read_text()
+    latency = latency_report(path)
+    assert (latency.inside + latency.outside, said in latency.findings) == (60, True)
+    # It does not ask for the ends of requests.
+    _damage(path / "records.parquet", 1, "start_unix_ns")
+    limits = rate_limit_report(path)
+    assert (limits.totals["sent"], said in limits.findings) == (60, True)
+    comparison = compare([path, path])
+    assert {f"{said} (in the baseline)", f"{said} (here)"} <= set(comparison.warnings[0])
+    assert max(row.count for row in comparison.rows[0]) <= 60

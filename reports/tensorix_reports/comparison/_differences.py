@@ -61,6 +61,7 @@ def warnings_between(baseline: Loaded, other: Loaded) -> list[str]:
     if lengths[1] > 1.2 * lengths[0] + 1:
         found.append(f"the steady state lasts {windows[0][0]:,.0f} s in the baseline and {windows[1][0]:,.0f} s here")
     for where, one in (("in the baseline", baseline), ("here", other)):
+        found += [f"{finding} ({where})" for finding in one.findings]
         if _saturated(one):
             found.append(f"the client was saturated {where}: what it measured is partly its own doing")
         if one.run.manifest.get("ended_unix_ns") is None:

@@ -7,7 +7,7 @@ slices of neighbours, all figures of a run from the same draw: so what depends o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tensorix_records import Run
+from tensorix_records.columns import RecordColumns
 from tensorix_records.judging import COLUMNS, good_requests, quantity_of_each
 from tensorix_records.objectives import Criterion
 from tensorix_records.steady import Steady, without_preflight
@@ -63,6 +64,8 @@ class Loaded:
     kinds: NDArray[np.object_]
     """Of each row of `inside`."""
     models: NDArray[np.object_]
+    findings: list[str] = field(default_factory=list)
+    """What was wrong with the files of records, and was left out."""
 
     @property
     def token_sources(self) -> tuple[str, ...]:
@@ -72,14 +75,15 @@ class Loaded:
 
 def load(run: Run) -> Loaded:
     """Read what a comparison needs of a run."""
-    table = without_preflight(run.records((*COLUMNS, "model_requested")).sort_by("start_unix_ns"))
+    records = RecordColumns(run)
+    table = without_preflight(records.table((*COLUMNS, "model_requested")).sort_by("start_unix_ns"))
     steady = Steady.of(table, run.events())
     inside = table.filter(pa.array(steady.window.contains(start_unix_ns(table))))
     pairs = list(zip(inside.column("endpoint").to_pylist(), inside.column("stream").to_pylist(), strict=True))
     named = {pair: kind_of(*pair) for pair in set(pairs)}
     kinds = np.array([named[pair] for pair in pairs], dtype=object)
     models = np.array([one or "model unknown" for one in inside.column("model_requested").to_pylist()], dtype=object)
-    return Loaded(run, steady, table, inside, kinds, models)
+    return Loaded(run, steady, table, inside, kinds, models, records.findings)
 
 
 def _sums(slices: NDArray[np.int64], weights: Any, number: int) -> _Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tensorix_records import Run
-from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, kind_order, read_frames
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, kind_order, reported
 from tensorix_reports.limiting._allowed import MODEL_LISTS, allowed, models_count, window_lengths
 from tensorix_reports.limiting._episodes import Decisions, Episode, decisions_of, episodes_of
 from tensorix_reports.limiting._windows import WindowFit, fit_windows
@@ -94,6 +94,8 @@ class RateLimitReport:
     anomalies: dict[str, int]
     remaining_is_reduced: bool = False
     """Whether not every response is in `remaining`."""
+    findings: list[str] = field(default_factory=list)
+    """What was wrong with the run's files, and was left out."""
 
     @property
     def reached(self) -> bool:
@@ -343,6 +345,7 @@ def rate_limits_of(frames: RunFrames) -> RateLimitReport:
         retry_after=_retry_after(refusals),
         anomalies={str(text): int(count) for text, count in anomalies.items()},
         remaining_is_reduced=reduced,
+        findings=frames.findings,
     )
 
 
@@ -351,4 +354,4 @@ def rate_limit_report(run: Run | Path | str) -> RateLimitReport:
 
     Raises RunFolderError where it is no run. An empty or killed run gives a report with fewer rows.
     """
-    return rate_limits_of(read_frames(run))
+    return reported(run, rate_limits_of)

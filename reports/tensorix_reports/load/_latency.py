@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tensorix_reports.frames import (
     counted_window,
     instants_of,
     kind_order,
-    read_frames,
+    reported,
 )
 from tensorix_reports.load._failures import Failure, failures_of
 from tensorix_reports.load._schedule import ScheduleReport, schedule_of
@@ -96,6 +96,8 @@ class LatencyReport:
     trust: Trust
     schedule: ScheduleReport | None = None
     """None in a closed loop."""
+    findings: list[str] = field(default_factory=list)
+    """What was wrong with the run's files, and was left out."""
 
     def to_frames(self) -> dict[str, pd.DataFrame]:
         """The report's tables by name, for a notebook: a row a figure, its interval in `p95_low` and `p95_high`."""
@@ -291,12 +293,14 @@ def latency_of(frames: RunFrames) -> LatencyReport:
         failures=failures_of(requests),
         trust=trust_of(frames),
         schedule=schedule_of(frames, window),
+        findings=frames.findings,
     )
 
 
 def latency_report(run: Run | Path | str) -> LatencyReport:
     """Read a run, or the folder of one, and report how quick its answers were.
 
-    Raises RunFolderError where it is no run. An empty or killed run gives a report with fewer rows.
+    Raises RunFolderError where it is no run. An empty or killed run gives a report with fewer rows, and damaged parts
+    of one are left out: `findings` names them.
     """
-    return latency_of(read_frames(run))
+    return reported(run, latency_of)
