@@ -27,7 +27,7 @@ _STUDENTISED = 0.8
 
 def dense_ranks(samples: _Floats) -> _Floats:
     """Ranks from 0; ties share one, so that a constant is not correlated with anything."""
-    order = np.argsort(samples, kind="stable")
+    order = np.argsort(samples)
     ordered = samples[order]
     ranks = np.zeros(samples.size)
     ranks[order[1:]] = np.cumsum(ordered[1:] != ordered[:-1])
