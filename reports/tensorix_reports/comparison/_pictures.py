@@ -28,7 +28,7 @@ def _finished(layers: list[Any], height: int, description: str) -> dict[str, Any
 
 def _ratios(comparison: Comparison, run: int) -> Picture:
     name, title = f"ratios-{run}", f"Ratio of each figure to the baseline's: {run_names(comparison)[run]}"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "figure": figure_name(one),
             "ratio": one.ratio,
