@@ -61,6 +61,17 @@ def test_gaps_and_health(make_run: Callable[..., Path], request_at: Callable[...
     assert pictures["client"].data["rows"]["value"].tolist() == [9.0, 4.0]
 
 
+def test_gaps_within_one_read(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
+    """Gaps of nanoseconds are drawn where a logarithm can: at a hundredth of a millisecond, and the caption says so."""
+    run = make_run([request_at(n, n) for n in range(5)])
+    writer = Run.open(run).writer("p2")
+    writer.add_gaps("m", [1_790_000_000_000_000_000 + n for n in range(200)])
+    writer.close()
+    picture = _pictures(run)["chunks"]
+    assert set(picture.data["rows"]["value"]) == {0.01}
+    assert "came in one read" in picture.caption
+
+
 def test_offered_and_ledger(make_run: Callable[..., Path], request_at: Callable[..., Any]) -> None:
     """What was due each second is drawn over what was sent, and the client's own count under what headers say."""
     left = {"remaining_requests": 10, "ledger_remaining_requests": 12}

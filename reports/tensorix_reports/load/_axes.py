@@ -12,6 +12,7 @@ from tensorix_reports.limiting._rate_limit import RateLimitReport
 
 __all__ = [
     "COLOURS",
+    "LEAST_MS",
     "SERIES",
     "Edges",
     "at_tooltip",
@@ -26,6 +27,9 @@ __all__ = [
     "top_legend",
     "value_y",
 ]
+
+LEAST_MS = 0.01
+"""Nothing below is told apart (two chunks of one read are nanoseconds apart); a logarithm needs something above 0."""
 
 _MOST_EDGES = 100
 _MOST_BARS = 300

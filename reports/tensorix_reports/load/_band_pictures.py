@@ -13,6 +13,7 @@ from tensorix_records.figures import NEEDED_BEYOND
 from tensorix_records.gaps import gap_percentile_ns
 from tensorix_reports.frames import RunFrames
 from tensorix_reports.load._axes import (
+    LEAST_MS,
     SERIES,
     at_tooltip,
     bin_s,
@@ -125,12 +126,14 @@ def chunk_bands(frames: RunFrames, end_s: float) -> Picture:
         for percent in _PERCENTS:
             value = gap_percentile_ns(buckets[part], counts[part], percent) if _enough(total, percent) else None
             if value is not None:
-                rows.append((min(number * step + step / 2, end_s), f"p{percent:g}", value / 1e6, total))
+                rows.append((min(number * step + step / 2, end_s), f"p{percent:g}", max(value / 1e6, LEAST_MS), total))
     frame = _frame(rows)
     if frame is None:
         return Picture("chunks", title, "Not enough data: too few gaps between chunks.")
     names = [f"p{percent:g}" for percent in _PERCENTS if f"p{percent:g}" in set(frame["what"])]
     caption = f"Within 0.8 %, of all streams that succeeded, by when the later chunk came, in stretches of {step:,} s."
+    if (frame["value"] <= LEAST_MS).any():
+        caption += f" What is below {LEAST_MS:g} ms came in one read: it is drawn at {LEAST_MS:g}."
     return _lines(frame, names, end_s, "chunks", title, caption, "ms")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tensorix_records.timings import e2e_ns, itl_ns, ttft_ns
 from tensorix_reports.frames import RunFrames, Window, kind_order
-from tensorix_reports.load._axes import SERIES, colour_of, top_legend, value_y
+from tensorix_reports.load._axes import LEAST_MS, SERIES, colour_of, top_legend, value_y
 from tensorix_reports.page._picture import Picture
 
 __all__ = ["MOST_POINTS_A_LINE", "distribution_pictures", "thinned_ecdf"]
@@ -40,13 +40,13 @@ def _lines(frames: RunFrames, window: Window, quantity: Any) -> list[tuple[str, 
     at = requests.array("at_s")
     good = requests.codes("outcome").equal("success") & (at >= window.start_s) & (at <= window.end_s)
     mine = requests.of(good)
-    values, kinds, sources = quantity(mine) / 1e6, mine.codes("kind"), mine.codes("token_source")
+    values, kinds, sources = np.maximum(quantity(mine) / 1e6, LEAST_MS), mine.codes("kind"), mine.codes("token_source")
     several = quantity is itl_ns and len({*sources.codes[np.isfinite(values)].tolist()}) > 1
     found = []
     for kind in sorted(kinds.values, key=kind_order):
         # What is counted by usage and what by chunks is never pooled.
         for source in sources.values if several else [None]:
-            chosen = kinds.equal(kind) & np.isfinite(values) & (values > 0)
+            chosen = kinds.equal(kind) & np.isfinite(values)
             part = values[chosen & sources.equal(source)] if several else values[chosen]
             if len(part) > 1:
                 found.append((f"{kind}, by {source}" if several else str(kind), part))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tensorix_records.figures import Figure
+from tensorix_reports.load._axes import LEAST_MS
 from tensorix_reports.load._failures import Failure
 from tensorix_reports.load._latency import PERCENTS, LatencyReport, Measured
 from tensorix_reports.load._schedule import schedule_table
@@ -44,14 +45,13 @@ def _request(name: str) -> Cell:
 
 def _size(value: float | None, unit: str) -> str:
     """Less than a hundredth of a millisecond is below what is measured."""
-    return "< 0.01" if unit == "ms" and value is not None and 0 <= value < _LEAST_MS else number(value)
+    return "< 0.01" if unit == "ms" and value is not None and 0 <= value < LEAST_MS else number(value)
 
 
 def _named(row: Measured) -> str:
     return row.quantity if row.unit in row.quantity else f"{row.quantity}, {row.unit}"
 
 
-_LEAST_MS = 0.01
 _NO_SUCCESS = "Not enough data: no request succeeded."
 
 
