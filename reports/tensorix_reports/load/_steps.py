@@ -39,7 +39,7 @@ class ScheduleStep:
     sent: int
     outcomes: dict[str, int]
     figures: dict[str, dict[float, Figure]]
-    """`ttft`, `e2e` and `e2e_from_intended` of its successes by percent, ms; what no request has is missing."""
+    """`ttft`, `e2e` and `e2e_from_intended` of its successful chat by percent, ms; what no request has is missing."""
     judged: tuple[Judged, ...]
 
     @property
@@ -135,7 +135,8 @@ def steps_of(frames: RunFrames) -> list[ScheduleStep]:
 
 
 def _figures(table: Any) -> dict[str, dict[float, Figure]]:
-    good = table.filter(pa.array(successful(table)))
+    # A list of models takes no time of a chat's.
+    good = table.filter(pa.array(successful(table) & ~table.codes("kind").equal("models")))
     values = {"ttft": ttft_ns(good), "e2e": e2e_ns(good), "e2e_from_intended": latency_from_intended_ns(good)}
     return {name: percentiles(of / 1e6, _PERCENTS) for name, of in values.items() if np.isfinite(of).any()}
 
