@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from jsonschema.exceptions import best_match
 
 from tensorix_records import RequestRecord, Run
+from tensorix_records._schema import COLUMNS, row_of_record
 from tensorix_records.history import History, RoundRow
-from tensorix_reports.load import LoadReport, summary_schema
+from tensorix_reports.load import LoadReport, summary_schema, write_report
 
 ORIGIN_NS = 1_790_000_000_000_000_000
 """The start of every made-up run: 2026-09-21 14:13:20 UTC, 40 s before a full minute."""
@@ -135,6 +137,67 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if ended_s is not None:
             run.update_manifest(ended_unix_ns=ORIGIN_NS + round(ended_s * 1e9), end_reason="duration")
         return run.path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mixed(request_at: Callable[..., RequestRecord]) -> Callable[..., list[RequestRecord]]:
+    """A run of everything: streamed and not, lists, 429s, failures, n above 1, two sources of tokens."""
+
+    def make(count: int, seed: int, *, scheduled: bool = False, **same: Any) -> list[RequestRecord]:
+        rng = np.random.default_rng(seed)
+        records = []
+        for number in range(count):
+            at_s = float(rng.uniform(0, 50))
+            first = int(rng.lognormal(18.5, 0.6))
+            tokens = int(rng.integers(1, 60))
+            last = first + (tokens - 1) * int(rng.integers(5_000_000, 400_000_000)) // 10
+            columns: dict[str, Any] = {
+                "first_token_at_ns": first,
+                "first_output_at_ns": first + int(rng.integers(0, 2) * 5_000_000),
+                "last_token_at_ns": last + 5_000_000,
+                "end_at_ns": last + 6_000_000,
+                "completion_tokens": tokens,
+                "token_source": "usage" if rng.random() < 0.7 else "chunks",
+                "lag_first_token_ns": int(rng.integers(1_000, 9_000_000)),
+                "n": 2 if rng.random() < 0.05 else None,
+                "reasoning_tokens": 5 if rng.random() < 0.1 else None,
+            }
+            draw = rng.random()
+            if draw < 0.1:
+                columns = {"status": 429}
+            elif draw < 0.2:
+                columns |= {"outcome": "failed", "status": 503, "error_kind": "server_error", "error_phase": "headers"}
+            elif draw < 0.4:
+                gone = "first_chunk_at_ns first_token_at_ns first_output_at_ns last_token_at_ns lag_first_token_ns"
+                columns |= {"stream": False, **dict.fromkeys(gone.split())}
+            elif draw < 0.5:
+                gone = (
+                    "stream first_chunk_at_ns first_token_at_ns first_output_at_ns last_token_at_ns completion_tokens"
+                )
+                gone += " lag_first_token_ns token_source prompt_tokens"
+                columns |= {**dict.fromkeys(gone.split()), "endpoint": "/models", "model_requested": None}
+            if scheduled:
+                own = int(rng.integers(10_000, 900_000))
+                columns |= {"user_ready_at_ns": -own, "intended_at_ns": -own - int(rng.integers(0, 80_000_000))}
+                columns |= {"schedule_index": number}
+            records.append(request_at(number, at_s, **columns, **same))
+        return records
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def summed_up(make_run: Callable[..., Path]) -> Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Write a run and report it: its raw columns, a dictionary a request in the order of their starts, and summary."""
+
+    def make(records: Iterable[RequestRecord], *args: Any, **manifest: Any) -> Any:
+        records = list(records)
+        rows = [dict(zip(COLUMNS, row_of_record(record), strict=True)) for record in records]
+        path = make_run(records, *args, **manifest)
+        summary = json.loads(write_report(path, formats=["json"]).summary.read_text("utf-8"))
+        return sorted(rows, key=lambda row: int(row["start_unix_ns"])), summary
 
     return make
 

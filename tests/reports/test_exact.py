@@ -226,53 +226,6 @@ def _rows(records: list[Any]) -> Rows:
     return [dict(zip(COLUMNS, row_of_record(record), strict=True)) for record in records]
 
 
-@pytest.fixture
-def mixed(request_at: Callable[..., Any]) -> Callable[..., list[Any]]:
-    """A run of everything: streamed and not, lists, 429s, failures, n above 1, two sources of tokens."""
-
-    def make(count: int, seed: int, *, scheduled: bool = False, **same: Any) -> list[Any]:
-        rng = np.random.default_rng(seed)
-        records = []
-        for number in range(count):
-            at_s = float(rng.uniform(0, 50))
-            first = int(rng.lognormal(18.5, 0.6))
-            tokens = int(rng.integers(1, 60))
-            last = first + (tokens - 1) * int(rng.integers(5_000_000, 400_000_000)) // 10
-            columns: dict[str, Any] = {
-                "first_token_at_ns": first,
-                "first_output_at_ns": first + int(rng.integers(0, 2) * 5_000_000),
-                "last_token_at_ns": last + 5_000_000,
-                "end_at_ns": last + 6_000_000,
-                "completion_tokens": tokens,
-                "token_source": "usage" if rng.random() < 0.7 else "chunks",
-                "lag_first_token_ns": int(rng.integers(1_000, 9_000_000)),
-                "n": 2 if rng.random() < 0.05 else None,
-                "reasoning_tokens": 5 if rng.random() < 0.1 else None,
-            }
-            draw = rng.random()
-            if draw < 0.1:
-                columns = {"status": 429}
-            elif draw < 0.2:
-                columns |= {"outcome": "failed", "status": 503, "error_kind": "server_error", "error_phase": "headers"}
-            elif draw < 0.4:
-                gone = "first_chunk_at_ns first_token_at_ns first_output_at_ns last_token_at_ns lag_first_token_ns"
-                columns |= {"stream": False, **dict.fromkeys(gone.split())}
-            elif draw < 0.5:
-                gone = (
-                    "stream first_chunk_at_ns first_token_at_ns first_output_at_ns last_token_at_ns completion_tokens"
-                )
-                gone += " lag_first_token_ns token_source prompt_tokens"
-                columns |= {**dict.fromkeys(gone.split()), "endpoint": "/models", "model_requested": None}
-            if scheduled:
-                own = int(rng.integers(10_000, 900_000))
-                columns |= {"user_ready_at_ns": -own, "intended_at_ns": -own - int(rng.integers(0, 80_000_000))}
-                columns |= {"schedule_index": number}
-            records.append(request_at(number, at_s, **columns, **same))
-        return records
-
-    return make
-
-
 @pytest.mark.parametrize(("count", "scheduled"), [(1, False), (7, True), (700, False), (700, True)])
 def test_every_figure_of_a_mixed_run(
     make_run: Callable[..., Path], mixed: Callable[..., list[Any]], count: int, scheduled: bool
