@@ -176,11 +176,12 @@ def _goodput(inside: _Inside) -> Goodput:
 
 def _offered(inside: _Inside) -> Figure:
     # Those that waited were due before the window: by when they were due, as what is sent is by when it was sent.
-    due = np.asarray(pc.fill_null(inside.load.column("intended_at_ns"), np.iinfo(np.int64).min).to_numpy(), np.int64)
-    known = due > np.iinfo(np.int64).min
+    late = later_than_intended_ns(inside.load)
+    known = np.isfinite(late)
     if not known.any():
         return Figure(None, None, None, 0, "none", "not enough data: a closed loop offers nothing by a schedule")
-    return rate(int(inside.window.contains((start_unix_ns(inside.load) + due)[known]).sum()), inside.seconds)
+    due = start_unix_ns(inside.load)[known] - late[known].astype(np.int64)
+    return rate(int(inside.window.contains(due).sum()), inside.seconds)
 
 
 def _share(inside: _Inside, name: str) -> Figure:
@@ -197,7 +198,9 @@ def _rate(inside: _Inside, name: str) -> tuple[Figure, str]:
         return _offered(inside), ""
     if name == "output_tokens":
         table, note = _mainly_counted(inside.load)
-        counted = int(np.count_nonzero(pc.call_function("is_valid", [table.column("completion_tokens")]).to_numpy()))
+        # Null in a table of records, NaN in the columns of a report.
+        tokens = pc.fill_null(pc.cast(table.column("completion_tokens"), pa.float64()), float("nan"))
+        counted = int(np.count_nonzero(np.isfinite(tokens.to_numpy())))
         if not counted:
             return Figure(None, None, None, 0, "none", "not enough data: no reply's tokens are known"), ""
         return rate(output_tokens_in(table, inside.window), seconds, count=counted), note
