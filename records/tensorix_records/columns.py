@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ class RecordColumns:
     def __init__(self, run: Run) -> None:
         self._path = run.path
         self._file: Any = None
-        self._coded: Any = None
+        self._source: Any = None
+        self._texts: list[str] = []
+        self._of_thread = threading.local()
         self._groups: list[int] = []
         self._damaged: dict[int, int] = {}
         while not self._opened():
@@ -71,19 +74,28 @@ class RecordColumns:
             told = json.loads((self._file.metadata.metadata or {})[b"tensorix"])
             self.sources |= dict(told["sources"])
             self._told += list(told["findings"])
-            texts = [
-                name
-                for name in self._file.schema_arrow.names
-                if self._file.schema_arrow.field(name).type == pa.string()
-            ]
-            self._coded = pq.ParquetFile(
-                source, page_checksum_verification=True, read_dictionary=texts, metadata=self._file.metadata
-            )
+            schema = self._file.schema_arrow
+            self._source = source
+            self._texts = [name for name in schema.names if schema.field(name).type == pa.string()]
+            self._reader(coded=True)
         except DAMAGE as error:
             raise RunFolderError(
                 f"{path} cannot be read: it is damaged or not a run's ({type(error).__name__})"
             ) from error
         self._groups = list(range(self._file.metadata.num_row_groups))
+
+    def _reader(self, *, coded: bool) -> Any:
+        """A reader of the file for this thread alone, texts as codes or as they are: one is not for two at a time."""
+        import pyarrow.parquet as pq
+
+        name = "coded" if coded else "plain"
+        if not hasattr(self._of_thread, name):
+            texts = self._texts if coded else None
+            reader = pq.ParquetFile(
+                self._source, page_checksum_verification=True, read_dictionary=texts, metadata=self._file.metadata
+            )
+            setattr(self._of_thread, name, reader)
+        return getattr(self._of_thread, name)
 
     def __len__(self) -> int:
         return sum(self._rows_of(group) for group in self._groups) + int(self._streamed.num_rows)
@@ -130,7 +142,7 @@ class RecordColumns:
         if self._groups and name not in self._file.schema_arrow.names:
             yield from (pa.nulls(self._rows_of(group), kind) for group in self._groups)
         elif self._groups:
-            file = self._coded if pa.types.is_dictionary(kind) else self._file
+            file = self._reader(coded=pa.types.is_dictionary(kind))
             for group in self._groups:
                 yield from self._read(file, group, name, kind)
         streamed = self._streamed.column(name)
@@ -145,7 +157,9 @@ class RecordColumns:
             mine = [place for place in places if begin <= place < begin + size]
             if mine and (group is None or name in self._file.schema_arrow.names):
                 parts = (
-                    self._streamed.column(name) if group is None else self._read(self._file, group, name, pa.string())
+                    self._streamed.column(name)
+                    if group is None
+                    else self._read(self._reader(coded=False), group, name, pa.string())
                 )
                 texts = parts if group is None else pa.chunked_array(parts)
                 found |= {place: texts[place - begin].as_py() for place in mine}

@@ -15,6 +15,7 @@ from tensorix_reports.frames._frames import (
 from tensorix_reports.frames._lost import clock_steps
 from tensorix_reports.frames._requests import Requests
 from tensorix_reports.frames._steady import counted_window, instants_of
+from tensorix_reports.frames._together import together
 
 __all__ = [
     "OUTCOMES",
@@ -30,5 +31,6 @@ __all__ = [
     "mapping",
     "read_frames",
     "reported",
+    "together",
     "whole",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ Chosen: TypeAlias = "slice | NDArray[np.int64] | NDArray[np.int32]"
 
 _NULL = -(2**31)
 _FEW = 16
+_ALL = slice(None)
 # Of ten million rows some eight columns of times, and all that is small.
 _MOST_BYTES = 600_000_000
 
@@ -53,13 +55,18 @@ def smallest(codes: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 class HeldColumns:
-    """Every column of the rows that are kept; nothing but what was asked for lately is in memory."""
+    """Every column of the rows that are kept; nothing but what was asked for lately is in memory.
+
+    Several threads may ask at once: a column is read by the first that asks for it, and the others wait for that one.
+    """
 
     def __init__(self, records: RecordColumns) -> None:
         self._records = records
         self._order: Chosen = slice(0, len(records))
         self._held: OrderedDict[str, Any] = OrderedDict()
         self._made: dict[str, Codes] = {}
+        self._lock = Lock()
+        self._reading: dict[str, Lock] = {}
 
     def __len__(self) -> int:
         return self._order.stop if isinstance(self._order, slice) else len(self._order)
@@ -77,24 +84,28 @@ class HeldColumns:
         coded: Codes = self._of(f"codes {name}", lambda: self._coded(name))
         return coded
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """A numeric column, NaN where it is null. Relative nanoseconds stay exact to 104 days."""
+    def numbers(self, name: str, chosen: Chosen = _ALL) -> NDArray[np.float64]:
+        """A numeric column of some rows, NaN where it is null. Relative nanoseconds stay exact to 104 days."""
         packed = self._of(name, lambda: self._packed(name))
         if isinstance(packed, float):
-            return np.broadcast_to(np.float64(packed), len(self))
-        if packed.dtype == np.int32:
-            numbers: NDArray[np.float64] = packed.astype(np.float64)
-            numbers[packed == _NULL] = np.nan
-            return numbers
-        return np.asarray(packed)
+            return np.broadcast_to(np.float64(packed), self._count(chosen))
+        part = packed[chosen]
+        return _as_floats(part)
 
-    def texts_at(self, name: str, places: Chosen) -> NDArray[Any] | None:
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Which rows have a text, without their texts: of a million messages each may be another."""
+        return np.asarray(self._of(f"known {name}", lambda: self._in_order(self._records.column(name).is_valid())))
+
+    def _count(self, chosen: Chosen) -> int:
+        return len(range(*chosen.indices(len(self)))) if isinstance(chosen, slice) else len(chosen)
+
+    def texts_at(self, name: str, places: Chosen, *, few: int = _FEW) -> NDArray[Any] | None:
         """The texts of a few rows without reading the column; None where it is held, or they are not few."""
-        few = len(range(*places.indices(len(self)))) if isinstance(places, slice) else len(places)
-        if few > _FEW or name in self._made or f"codes {name}" in self._held:
+        count = self._count(places)
+        if count > few or name in self._made or f"codes {name}" in self._held:
             return None
         at = np.arange(self._order.start, self._order.stop) if isinstance(self._order, slice) else self._order
-        texts = np.empty(few, dtype=object)
+        texts = np.empty(count, dtype=object)
         texts[:] = self._records.texts_at(name, at[places].tolist())
         return texts
 
@@ -113,16 +124,28 @@ class HeldColumns:
         return values if isinstance(self._order, slice) else values[self._order]
 
     def _packed(self, name: str) -> Any:
-        column = self._records.column(name)
-        if column.null_count == len(column):
+        parts: list[NDArray[Any]] = []
+        nulls, low, high = 0, None, None
+        for piece in self._records.pieces(name):
+            ends = pc.call_function("min_max", [piece]).as_py()
+            nulls += piece.null_count
+            if ends["min"] is None:
+                parts.append(np.full(len(piece), _NULL, np.int32))
+                continue
+            low = ends["min"] if low is None else min(low, ends["min"])
+            high = ends["max"] if high is None else max(high, ends["max"])
+            small = pa.types.is_integer(piece.type) and ends["min"] > _NULL and ends["max"] < 2**31
+            kind, null = (pa.int32(), _NULL) if small else (pa.float64(), float("nan"))
+            parts.append(np.asarray(pc.fill_null(pc.cast(piece, kind, safe=False), null)))
+        if low is None or high is None:
             return float("nan")
-        ends = pc.call_function("min_max", [column]).as_py()
-        low, high = ends["min"], ends["max"]
-        if low == high and not column.null_count and abs(low) < 2**53:
+        if low == high and not nulls and abs(low) < 2**53:
             return float(low)
-        if pa.types.is_integer(column.type) and low > _NULL and high < 2**31:
-            return self._in_order(pc.fill_null(pc.cast(column, pa.int32()), _NULL))
-        return self._in_order(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")))
+        if any(part.dtype == np.float64 for part in parts):
+            parts = [_as_floats(part) for part in parts]
+        values = np.concatenate(parts)
+        parts.clear()
+        return values if isinstance(self._order, slice) else values[self._order]
 
     def _coded(self, name: str) -> Codes:
         column = self._records.column(name, coded=True)
@@ -135,14 +158,27 @@ class HeldColumns:
         return Codes(codes if isinstance(self._order, slice) else codes[self._order], values)
 
     def _of(self, name: str, read: Any) -> Any:
-        if name in self._held:
-            self._held.move_to_end(name)
-            return self._held[name]
-        value = read()
-        self._held[name] = value
-        while len(self._held) > 1 and sum(map(_bytes, self._held.values())) > _MOST_BYTES:
-            self._held.popitem(last=False)
+        with self._lock:
+            if name in self._held:
+                self._held.move_to_end(name)
+                return self._held[name]
+            mine = self._reading.setdefault(name, Lock())
+        with mine:
+            with self._lock:
+                if name in self._held:
+                    return self._held[name]
+            value = read()
+            with self._lock:
+                self._held[name] = value
+                while len(self._held) > 1 and sum(map(_bytes, self._held.values())) > _MOST_BYTES:
+                    self._held.popitem(last=False)
         return value
+
+
+def _as_floats(packed: NDArray[Any]) -> NDArray[np.float64]:
+    if packed.dtype == np.float64:
+        return packed
+    return np.where(packed == _NULL, np.nan, packed)
 
 
 def _bytes(held: Any) -> int:

@@ -61,7 +61,8 @@ class Requests:
 
     def of(self, chosen: NDArray[Any]) -> Requests:
         """Those of a mask, or of places among these."""
-        places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+        places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        places = places.astype(np.int32 if len(self._held) < 2**31 else np.int64, copy=False)
         if not places.size:
             return Requests(self._held, self._origin_unix_ns, slice(0, 0))
         first, last = int(places[0]), int(places[-1])
@@ -76,9 +77,24 @@ class Requests:
     def parts(self, name: str) -> Iterator[tuple[str | None, Requests]]:
         """These requests by the text of a column, in the order of its first appearance; None's own among them."""
         coded = self.codes(name)
-        found, first = np.unique(coded.codes, return_index=True)
-        for code in found[np.argsort(first)].tolist():
-            yield (coded.values[code] if code >= 0 else None), self.of(coded.codes == code)
+        # Stable, so that each part stays in the order of time; of so few bytes it is a radix sort.
+        order = np.argsort(coded.codes, kind="stable")
+        if not len(order):
+            return
+        begins = np.flatnonzero(np.diff(coded.codes[order], prepend=coded.codes[order[0]] - 1))
+        for part in sorted(np.split(order, begins[1:]), key=lambda part: int(part[0])):
+            code = int(coded.codes[part[0]])
+            yield (coded.values[code] if code >= 0 else None), self if len(part) == len(self) else self.of(part)
+
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Which of them have a text: quicker than the texts, of which each may be another."""
+        return self._held.known(name)[self._chosen]
+
+    def texts(self, name: str, places: NDArray[Any]) -> list[str | None]:
+        """The texts of a few of them; nothing but the parts that hold them is read."""
+        mine = self.of(places)
+        found = self._held.texts_at(name, mine._chosen, few=len(mine))
+        return list(mine.codes(name).objects() if found is None else found)
 
     def codes(self, name: str) -> Codes:
         """A text as codes: what groups and compares millions of them in no time."""
@@ -99,7 +115,7 @@ class Requests:
             return self.codes(name).objects() if few is None else few
         if name == "kind" or SCHEMA.field(name).type in (pa.string(), pa.bool_()):
             return self.codes(name).objects()
-        return self._held.numbers(name)[self._chosen]
+        return self._held.numbers(name, self._chosen)
 
     # as a table of records
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorix_api.secret import Redactor
 from tensorix_reports.frames import Requests
@@ -39,65 +40,78 @@ class Failure:
     """Which process sent it."""
 
 
-_COLUMNS = [
-    *("outcome", "kind", "error_kind", "error_phase", "status", "at_s", "stream_outcome", "error_message"),
-    *("end_at_ns", "request_id", "response_id", "process_id"),
-]
-
-
 _LONGEST_ID = 100
+_ORDER = {"failed": 0, "throttled": 1, "cancelled": 2}
 
 
-_EXAMPLE = ["at_s", "end_at_ns", "request_id", "response_id", "process_id"]
+def _kinds_of(bad: Requests) -> tuple[NDArray[np.int64], list[str | None]]:
+    """What went wrong with each, as codes; the last stands for nothing told."""
+    error, ended = bad.codes("error_kind"), bad.codes("stream_outcome")
+    # Both ended from this end, in two ways that are worth telling apart.
+    left = ended.equal("closed_early", "abandoned")
+    names: list[str | None] = [*dict.fromkeys([*error.values, *ended.values]), None]
+    by_error, by_end = (np.array([names.index(one) for one in [*of.values, None]]) for of in (error, ended))
+    return np.where(left, by_end[ended.codes], by_error[error.codes]), names
 
 
-def _row_at(requests: Requests, place: int) -> Any:
-    """What is told of one request: of all of them the ids would take gigabytes."""
-    mine = requests.of(requests.index.to_numpy() == place)
-    return mine[_EXAMPLE].iloc[0]
-
-
-def _example(row: Any, redact: Redactor) -> dict[str, Any]:
-    """Where to look the sample up: here by its ids, in a server's log by its time."""
-
-    def text(name: str) -> str | None:
-        value = row[name]
-        return redact(value, _LONGEST_ID) if isinstance(value, str) else None
-
-    took = row["end_at_ns"]
-    return {
-        "sample_at_s": float(row["at_s"]),
-        "sample_took_ms": None if pd.isna(took) else float(took) / 1e6,
-        "sample_request_id": text("request_id"),
-        "sample_response_id": text("response_id"),
-        "sample_process": text("process_id"),
-    }
+def _grouped(*columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first place of each combination of codes, and the number of the combination of each row."""
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        key = key * (int(column.max(initial=0)) + 1) + column
+    _, first, group = np.unique(key, return_index=True, return_inverse=True)
+    return first, group
 
 
 def failures_of(requests: Requests) -> list[Failure]:
     """Every kind of failure, the most frequent first within each outcome."""
-    bad = requests.of(~requests.codes("outcome").equal("success"))[_COLUMNS]
-    # Both ended from this end, in two ways that are worth telling apart.
-    left = bad["stream_outcome"].isin(("closed_early", "abandoned"))
-    bad = bad.assign(error_kind=bad["error_kind"].where(~left, bad["stream_outcome"]))
-    redact = Redactor()
-    found = []
-    groups: Any = bad.groupby(["outcome", "kind", "error_kind", "error_phase", "status"], dropna=False)
-    for (outcome, request, kind, phase, status), group in groups:
-        messages = group["error_message"].dropna()
-        found.append(
-            Failure(
-                outcome=str(outcome),
-                request=str(request),
-                kind="unknown" if pd.isna(kind) else str(kind),
-                phase=None if pd.isna(phase) else str(phase),
-                status=None if pd.isna(status) else int(status),
-                count=len(group),
-                first_s=float(group["at_s"].min()),
-                last_s=float(group["at_s"].max()),
-                sample=redact(str(messages.iloc[0]), 300) if len(messages) else None,
-                **_example(_row_at(requests, messages.index[0] if len(messages) else group.index[0]), redact),
-            )
+    bad = requests.of(~requests.codes("outcome").equal("success"))
+    if not len(bad):
+        return []
+    kinds, names = _kinds_of(bad)
+    statuses, status = np.unique(bad.array("status"), return_inverse=True)
+    coded = [bad.codes(name) for name in ("outcome", "kind", "error_phase")]
+    outcomes, requested, phases = ([*one.values, None] for one in coded)
+    # -1, for none, is the last of those names.
+    outcome, kind, phase = (one.codes.astype(np.int64) % (len(one.values) + 1) for one in coded)
+    first, group = _grouped(outcome, kind, kinds, phase, status)
+    last = np.zeros(len(first), dtype=np.int64)
+    # Of an index that comes again the last stays.
+    last[group] = np.arange(len(group))
+    told = np.flatnonzero(bad.known("error_message"))
+    with_message, place = np.unique(group[told], return_index=True)
+    sample = first.copy()
+    sample[with_message] = told[place]
+    at_s, end_ns, redact = bad.array("at_s"), bad.array("end_at_ns"), Redactor()
+    messages = bad.texts("error_message", sample)
+    ids = [bad.texts(name, sample) for name in ("request_id", "response_id", "process_id")]
+
+    def text(value: str | None, longest: int) -> str | None:
+        return None if value is None else redact(value, longest)
+
+    found = [
+        Failure(
+            outcome=str(outcomes[outcome[begin]]),
+            request=str(requested[kind[begin]]),
+            kind=names[kinds[begin]] or "unknown",
+            phase=phases[phase[begin]],
+            status=int(code) if np.isfinite(code := statuses[status[begin]]) else None,
+            count=count,
+            first_s=float(at_s[begin]),
+            last_s=float(at_s[last[number]]),
+            sample=text(messages[number], 300),
+            # Where to look the sample up: here by its ids, in a server's log by its time.
+            sample_at_s=float(at_s[sample[number]]),
+            sample_took_ms=float(took) / 1e6 if np.isfinite(took := end_ns[sample[number]]) else None,
+            sample_request_id=text(ids[0][number], _LONGEST_ID),
+            sample_response_id=text(ids[1][number], _LONGEST_ID),
+            sample_process=text(ids[2][number], _LONGEST_ID),
         )
-    order = {"failed": 0, "throttled": 1, "cancelled": 2}
-    return sorted(found, key=lambda failure: (order.get(failure.outcome, 3), -failure.count, failure.kind))
+        for number, (begin, count) in enumerate(zip(first.tolist(), np.bincount(group).tolist(), strict=True))
+    ]
+    return sorted(found, key=_place)
+
+
+def _place(one: Failure) -> tuple[Any, ...]:
+    among = (one.outcome, one.request, one.phase is None, one.phase or "", one.status is None, one.status or 0)
+    return (_ORDER.get(one.outcome, 3), -one.count, one.kind, *among)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tensorix_reports.frames import (
     instants_of,
     kind_order,
     reported,
+    together,
 )
 from tensorix_reports.load._failures import Failure, failures_of
 from tensorix_reports.load._schedule import ScheduleReport, schedule_of
@@ -171,27 +173,47 @@ def _groups(requests: Requests) -> Iterator[tuple[str, Requests]]:
         yield from ((f"{kind}, {model}", part) for model, part in sorted(named, key=lambda item: item[0]))
 
 
-def _rows(requests: Requests) -> list[Measured]:
-    rows = []
-    for name, group in _groups(requests):
-        table = group
-        first = ttft_ns(table)
-        streamed = bool(np.isfinite(first).any())
-        if streamed:
-            rows.append(_measured(name, "TTFT", "ms", first / 1e6))
-            rows.append(_measured(name, "TTFO", "ms", ttfo_ns(table) / 1e6))
-        elif np.isfinite(chunk := group.array("first_chunk_at_ns")).any():
-            # Spans of other instrumentations tell of no token.
-            rows.append(_measured(name, "first chunk", "ms", chunk / 1e6))
-        rows.append(_measured(name, "E2E", "ms", e2e_ns(table) / 1e6))
-        intended = latency_from_intended_ns(table)
-        if np.isfinite(intended).any():
-            waited = intended - e2e_ns(table)
-            rows += [_measured(name, "TTFT from intended", "ms", (first + waited) / 1e6)] if streamed else []
-            rows.append(_measured(name, "E2E from intended", "ms", intended / 1e6))
+Rows = Callable[[], list[Measured]]
+
+
+def _rows(groups: list[tuple[str, Requests]]) -> Iterator[Rows]:
+    """What works the rows out, in the order of the table: each holds a column or two, and lets them go."""
+    for name, group in groups:
+        streamed = bool(np.isfinite(ttft_ns(group)).any())
+        yield partial(_firsts, name, group, streamed)
+        yield partial(_wholes, name, group)
+        yield partial(_from_intended, name, group, streamed)
         for source, part in group.parts("token_source"):
-            rows += [] if source is None else _token_rows(name, source, part, streamed)
-    return rows
+            if source is not None:
+                yield partial(_token_rows, name, source, part, streamed)
+
+
+def _firsts(name: str, group: Requests, streamed: bool) -> list[Measured]:
+    if not streamed:
+        chunk = group.array("first_chunk_at_ns")
+        # Spans of other instrumentations tell of no token.
+        return [_measured(name, "first chunk", "ms", chunk / 1e6)] if np.isfinite(chunk).any() else []
+    first, output = ttft_ns(group), ttfo_ns(group)
+    row = _measured(name, "TTFT", "ms", first / 1e6)
+    # Where nothing was reasoned the two are one.
+    alike = np.array_equal(first, output, equal_nan=True)
+    return [row, replace(row, quantity="TTFO") if alike else _measured(name, "TTFO", "ms", output / 1e6)]
+
+
+def _wholes(name: str, group: Requests) -> list[Measured]:
+    return [_measured(name, "E2E", "ms", e2e_ns(group) / 1e6)]
+
+
+def _from_intended(name: str, group: Requests, streamed: bool) -> list[Measured]:
+    intended = latency_from_intended_ns(group)
+    if not np.isfinite(intended).any():
+        return []
+    rows = []
+    if streamed:
+        waited = intended - e2e_ns(group)
+        rows.append(_measured(name, "TTFT from intended", "ms", (ttft_ns(group) + waited) / 1e6))
+        del waited
+    return [*rows, _measured(name, "E2E from intended", "ms", intended / 1e6)]
 
 
 def _token_rows(name: str, source: str, table: Requests, streamed: bool) -> list[Measured]:
@@ -241,10 +263,9 @@ def _of_gaps(buckets: np.ndarray, counts: np.ndarray, percent: float, total: int
     return Figure(value / 1e6, None, None, total, "none")
 
 
-def _throughput(frames: RunFrames, window: Window) -> list[Throughput]:
-    requests = frames.requests
+def _throughput(frames: RunFrames, window: Window, groups: list[tuple[str, Requests]]) -> list[Throughput]:
     found = []
-    for name, group in _groups(requests):
+    for name, group in groups:
         for source, part in group.parts("token_source"):
             part = part.of(np.isfinite(part.array("completion_tokens")))
             if name == "models" or source is None or not len(part):
@@ -280,15 +301,21 @@ def latency_of(frames: RunFrames) -> LatencyReport:
     window = counted_window(frames)
     load = ~requests.codes("kind").equal(PREFLIGHT)
     within = load & window.holds(requests.array("at_s"))
-    rows = _rows(requests.of(within))
-    whole_run = rows if np.array_equal(within, load) else _rows(requests)
+    whole = list(_groups(requests))
+    parts = [list(_rows(list(_groups(requests.of(within)))))]
+    parts += [] if np.array_equal(within, load) else [list(_rows(whole))]
+    inside, outside = int(within.sum()), int((load & ~within).sum())
+    del load, within
+    found = together([call for part in parts for call in part])
+    rows = [row for some in found[: len(parts[0])] for row in some]
+    whole_run = [row for some in found[len(parts[0]) :] for row in some] if len(parts) > 1 else rows
     return LatencyReport(
         window=window,
-        inside=int(within.sum()),
-        outside=int((load & ~within).sum()),
+        inside=inside,
+        outside=outside,
         rows=_in_order(rows + _icl(frames, window)),
         whole_run=_in_order(whole_run + _icl(frames, None)),
-        throughput=_throughput(frames, window),
+        throughput=_throughput(frames, window, whole),
         outcomes=_outcomes(requests),
         failures=failures_of(requests),
         trust=trust_of(frames),
