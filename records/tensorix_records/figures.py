@@ -13,14 +13,20 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorix_records._dependence import correlated_ranks, correlation_time, dense_ranks, looks_correlated
+from tensorix_records._dependence import (
+    Dependence,
+    correlated_ranks,
+    dense_ranks,
+    dependence_of,
+    looks_correlated,
+    perhaps_correlated,
+)
 
 __all__ = [
     "NEEDED_BEYOND",
     "Figure",
     "Method",
     "fraction",
-    "neighbours_correlated",
     "percentile",
     "percentiles",
     "rate",
@@ -33,7 +39,6 @@ NEEDED_BEYOND = 5
 
 _TAIL = 0.025
 _MANY = 200_000
-_PERHAPS = 1.0
 _Z = 1.959963984540054
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -78,11 +83,14 @@ def percentiles(values: ArrayLike, percents: Iterable[float], *, correlated: boo
     samples = np.asarray(values, dtype=np.float64).ravel()
     samples = samples[~np.isnan(samples)]
     ordered = np.sort(samples)
-    ranks = dense_ranks(_stretches(samples)) if correlated is not False else samples
+    if correlated is False or samples.size < 2:
+        return {percent: _percentile(samples, ordered, percent, None, 1.0) for percent in percents}
+    ranks = dense_ranks(_stretches(samples))
     sure = looks_correlated(ranks) if correlated is None else correlated
     # What is too weak to be sure of is allowed for all the same: it costs a few percent of width.
-    time = correlation_time(ranks) if sure or (correlated is None and looks_correlated(ranks, _PERHAPS)) else 1.0
-    return {percent: _percentile(samples, ordered, percent, sure, time) for percent in percents}
+    series = dependence_of(ranks) if sure or perhaps_correlated(ranks) else None
+    wider = sqrt(series.near) if series else 1.0
+    return {percent: _percentile(samples, ordered, percent, series if sure else None, wider) for percent in percents}
 
 
 def _stretches(samples: _Floats) -> _Floats:
@@ -94,7 +102,9 @@ def _stretches(samples: _Floats) -> _Floats:
     return np.concatenate([samples[begin : begin + length] for begin in begins.tolist()])
 
 
-def _percentile(samples: _Floats, ordered: _Floats, percent: float, correlated: bool, time: float) -> Figure:
+def _percentile(
+    samples: _Floats, ordered: _Floats, percent: float, correlated: Dependence | None, wider: float
+) -> Figure:
     if not 0 < percent < 100:
         raise ValueError(f"a percentile lies between 0 and 100, not at {percent}")
     method: Method = "long-run variance" if correlated else "order statistics"
@@ -107,9 +117,9 @@ def _percentile(samples: _Floats, ordered: _Floats, percent: float, correlated: 
         return Figure(None, None, None, count, method, reason, needed)
     value = _interpolated(ordered, percent / 100 * (count - 1))
     if correlated:
-        ranks = correlated_ranks((samples <= value).astype(np.float64), percent / 100, time)
+        ranks = correlated_ranks((samples <= value).astype(np.float64), percent / 100, correlated)
     else:
-        ranks = _wider(_binomial_ranks(count, percent / 100), count, percent / 100, sqrt(time))
+        ranks = _wider(_binomial_ranks(count, percent / 100), count, percent / 100, wider)
     if ranks is None:
         return Figure(value, None, None, count, "none")
     return Figure(value, float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1]), count, method)
@@ -148,13 +158,6 @@ def _wider(ranks: tuple[int, int], count: int, probability: float, times: float)
     middle = count * probability
     low, high = floor(middle - times * (middle - ranks[0])), ceil(middle + times * (ranks[1] - middle))
     return max(low, 1), min(high, count)
-
-
-def neighbours_correlated(values: ArrayLike) -> bool:
-    """Whether values that follow each other are alike: one of the first five autocorrelations of their ranks exceeds
-    three standard errors. Ranks, so that a few very slow requests do not hide it.
-    """
-    return looks_correlated(dense_ranks(np.asarray(values, dtype=np.float64)))
 
 
 def fraction(hits: int, total: int) -> Figure:
