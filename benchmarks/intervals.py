@@ -3,7 +3,8 @@
     python benchmarks/intervals.py [--runs 2000] [--counts 100,300,1000,3000,10000] [--only iid,AR]
 
 Latencies: independent (`iid`) and autoregressive of the first order (`AR`, by its phi), lognormal with sigma 0.5 each;
-sojourn times of queues by their load (`MM1`: exponential service; `MD1`: constant), begun in their stationary state.
+sojourn times of queues by their load (`MM1`: exponential service; `MD1`: constant; `MM4`: exponential, four servers),
+begun in their stationary state.
 For each percentile: the share of runs whose 95 % interval holds the true one, of those that print an interval; how many
 print one; the mean width beside the best. The best is the pair of order statistics whose ranks come from the true
 distribution of the number of samples below the true percentile, for that process and count: the narrowest interval of
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from decimal import Decimal, localcontext
-from math import exp, log, sqrt
+from math import exp, factorial, log, sqrt
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -32,8 +33,10 @@ PROCESSES = (
     *(("AR", phi) for phi in (0.1, 0.3, 0.6, 0.8, 0.9, 0.95)),
     *(("MM1", load) for load in (0.5, 0.7, 0.9)),
     *(("MD1", load) for load in (0.5, 0.7, 0.9)),
+    *(("MM4", load) for load in (0.7, 0.9)),
 )
 SIGMA = 0.5
+_SERVERS = 4
 _AT_ONCE = 500
 LEAST_COVERAGE, MOST_WIDTH = 0.935, 1.3
 
@@ -47,6 +50,8 @@ def made_up(process: str, parameter: float, count: int, runs: int, generator: np
         for place in range(1, count) if parameter else ():
             series[place] = parameter * series[place - 1] + sqrt(1 - parameter**2) * series[place]
         return np.exp(SIGMA * series).T
+    if process == "MM4":
+        return _four_servers(parameter, count, runs, generator)
     # Lindley's recursion, from a stationary wait (Pollaczek and Khinchine).
     if process == "MM1":
         busy = generator.random(runs) < parameter
@@ -63,15 +68,50 @@ def made_up(process: str, parameter: float, count: int, runs: int, generator: np
     return sojourns.T
 
 
+def _has_to_wait(load: float) -> float:
+    """Erlang's C of four servers (1917)."""
+    offered = _SERVERS * load
+    terms = [offered**k / factorial(k) for k in range(_SERVERS + 1)]
+    full = terms[-1] / (1 - load)
+    return full / (sum(terms[:-1]) + full)
+
+
+def _four_servers(load: float, count: int, runs: int, generator: np.random.Generator) -> Floats:
+    """The recursion of Kiefer and Wolfowitz: the work ahead of each server, begun with those whom the first finds."""
+    offered = _SERVERS * load
+    chances = [offered**k / factorial(k) for k in range(_SERVERS)]
+    chances += [offered**_SERVERS / factorial(_SERVERS) * load**k for k in range(400)]
+    found = generator.choice(len(chances), size=runs, p=np.array(chances) / sum(chances))
+    work = np.zeros((runs, _SERVERS))
+    rows = np.arange(runs)
+    for place in range(int(found.max())):
+        there = rows[found > place]
+        work[there, work[there].argmin(axis=1)] += generator.exponential(1.0, there.size)
+    sojourns = np.empty((count, runs))
+    for place in range(count):
+        first = work.argmin(axis=1)
+        work[rows, first] += generator.exponential(1.0, runs)
+        sojourns[place] = work[rows, first]
+        work = np.maximum(0.0, work - generator.exponential(1 / offered, runs)[:, None])
+    return sojourns.T
+
+
+def _four_servers_exceed(sojourn: float, load: float) -> float:
+    """P(sojourn > t) of M/M/4: service, and with Erlang's chance an exponential wait before it."""
+    waits, drained = _has_to_wait(load), _SERVERS * (1 - load)
+    both = (drained * exp(-sojourn) - exp(-drained * sojourn)) / (drained - 1)
+    return (1 - waits) * exp(-sojourn) + waits * both
+
+
 def _waits_at_most(wait: float, load: float) -> float:
     """P(W <= wait) of M/D/1 with service 1 (Erlang 1909); its terms alternate, so with many digits."""
     with localcontext() as context:
         context.prec = 80
-        total, factorial = Decimal(0), Decimal(1)
+        total, product = Decimal(0), Decimal(1)
         for k in range(int(wait) + 1):
-            factorial *= max(k, 1)
+            product *= max(k, 1)
             late = Decimal(load) * (k - Decimal(wait))
-            total += (late**k if k else Decimal(1)) / factorial * (-late).exp()
+            total += (late**k if k else Decimal(1)) / product * (-late).exp()
         return float((1 - Decimal(load)) * total)
 
 
@@ -82,6 +122,12 @@ def true_percentile(process: str, parameter: float, percent: float) -> float:
         return exp(SIGMA * NormalDist().inv_cdf(share))
     if process == "MM1":
         return -log(1 - share) / (1 - parameter)
+    if process == "MM4":
+        low, high = 0.0, 100.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _four_servers_exceed(middle, parameter) > 1 - share else (low, middle)
+        return high
     low, high = 0.0, 60.0
     for _ in range(40):
         middle = (low + high) / 2
