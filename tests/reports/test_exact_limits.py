@@ -95,7 +95,8 @@ class Key:
 @pytest.fixture(scope="module")
 def played(summed_up: SummedUp, request_at: Callable[..., RequestRecord]) -> tuple[list[Key], Rows, dict[str, Any]]:
     """Two minutes of two keys, one busy and one that often leaves its budget unused."""
-    dice, records, keys = np.random.default_rng(3), [], [Key("busy"), Key("idle")]
+    dice, keys = np.random.default_rng(3), [Key("busy"), Key("idle")]
+    records: list[RequestRecord] = []
     for key, pause_s in zip(keys, (0.3, 1.4), strict=True):
         at_s = 0.3
         while at_s < ENDED_S - 0.5:
