@@ -23,6 +23,8 @@ __all__ = ["side_questions"]
 _ASKING = 400
 """Tokens that an answer of one or two may have: what is set aside for it stands out from what it uses."""
 _SAY_LITTLE, _SAY_MUCH = "Say OK and nothing else.", "Count from 1 to 99."
+_BALLAST = " Do not think of one two three four five six seven eight nine ten." * 3
+"""Of some fifty tokens, so that whether a prompt is charged at all can be seen."""
 _ANSWER = 60
 _TWICE = 2
 _MOST_TO_SPEND = 1_000
@@ -80,9 +82,9 @@ async def _when_whole(
             await _one(sending, question, f"whole: {name}")
         await _one(sending, chat, "whole: chat")
     if first.remaining_tokens is not None and burst >= needed + 5:
-        small = replace(chat, prompt=_SAY_LITTLE)
+        small = replace(chat, prompt=_SAY_LITTLE + _BALLAST)
         asking = replace(small, max_tokens=_ASKING)
-        answering = replace(chat, prompt=_SAY_MUCH, max_tokens=_ANSWER)
+        answering = replace(chat, prompt=_SAY_MUCH + _BALLAST, max_tokens=_ANSWER)
         parts = {"small": small, "asking": asking, "small again": small, "answering": answering, "small at last": small}
         if sending.allowance.room_for(len(parts), sum(part.most_tokens for part in parts.values()), asker.now_s):
             tell(Send(at_s=asker.now_s, count=len(parts), why="asking how tokens are charged"))

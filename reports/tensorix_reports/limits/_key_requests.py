@@ -41,6 +41,13 @@ class KeyRequests:
     left_out: int
     """Requests that would tell as well, and were too many to look at."""
 
+    def most_in(self, seconds: float) -> int:
+        """The most that passed within so long a time."""
+        passed_s = self.sent_s[self.counted]
+        if not len(passed_s):
+            return 0
+        return int((np.searchsorted(passed_s, passed_s + seconds, "left") - np.arange(len(passed_s))).max())
+
 
 def server_offset_s(frames: RunFrames) -> float:
     """How far the server's clock is ahead of the run's, as far as the run knows."""

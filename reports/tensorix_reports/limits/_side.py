@@ -18,6 +18,7 @@ _NAMES = {
     "wrong key": "a request with a wrong key (401)",
     "stream": "a streamed request",
 }
+_EXPECTED = {"models": 200, "bad request": 400, "wrong key": 401, "stream": 200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ def _counts(rows: list[_Row], what: str) -> list[SideFinding]:
     """Whether something counts: by what remains before and after it, else by whether it passes a spent budget."""
     question = f"does {_NAMES[what]} count?"
     asked = [place for place, row in enumerate(rows) if row.part == "whole" and row.what == what]
+    other = {row.status for row in rows if row.what == what} - {_EXPECTED[what], 429, None}
+    if other:
+        return [SideFinding(question, "unclear", f"it was answered {', '.join(map(str, sorted(other)))}")]
     if asked:
         before = [row.remaining for row in rows[: asked[0]] if row.part == "whole" and row.what == "chat"]
         after = [row.remaining for row in rows[asked[-1] + 1 :] if row.part == "whole" and row.what == "chat"]

@@ -43,6 +43,7 @@ _HYPOTHESES: dict[str, Callable[[list[_Row]], list[float]]] = {
     "prompt and max_tokens, and never given back": lambda rows: _after_all(rows, lambda row: row[2] + row[1]),
     "what was used, at once": lambda rows: _after_all(rows, _used),
     "what was used, afterwards": lambda rows: _after_those_before(rows, _used, lambda row: 0.0),
+    "not at all": lambda rows: [0.0 for _ in rows],
     "the prompt only": lambda rows: _after_all(rows, lambda row: row[2]),
 }
 
@@ -65,11 +66,11 @@ def charging_of(frames: RunFrames) -> tuple[str, str] | None:
         expected = [after - before for before, after in pairwise(taken(rows))]
         worst[name] = max(abs(one - other) for one, other in zip(seen, expected, strict=True))
     best, second = sorted(worst, key=lambda name: worst[name])[:2]
-    told = f"remaining tokens changed by {', '.join(f'{-drop:+,.0f}' for drop in seen)} from one request to the next"
+    told = f"remaining tokens changed by {', '.join(f'{0.0 - drop:+,.0f}' for drop in seen)} from one request to the next"
     asked, used = (", ".join(f"{value(row):,.0f}" for row in rows) for value in (lambda row: row[1], _used))
     told += f" (max_tokens {asked}; used {used})"
-    # A gateway guesses a prompt's tokens, from its characters.
-    slack = max(row[2] for row in rows) + 10
+    # A gateway guesses a prompt's tokens, from its characters: by half, at most.
+    slack = max(row[2] for row in rows) / 2 + 5
     if worst[best] > slack or worst[second] <= slack:
         return "unclear", told
     return best, told

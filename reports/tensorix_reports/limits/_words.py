@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tensorix_reports.frames import whole
 from tensorix_reports.limiter import Fitted, Interval, Kind, LimiterFit
+from tensorix_reports.limits._headers import HeaderAudit
 from tensorix_reports.limits._report import KeyReport, LimitsReport
 from tensorix_reports.page._statement import Standing, Statement, Verdict, counted
 from tensorix_reports.page._tables import number
@@ -55,12 +56,21 @@ def _headline(report: LimitsReport) -> str:
     return f"None of the known kinds of limiter explains what was seen; the nearest is {_SHORT[best.kind]}"
 
 
+def _how_far(main: KeyReport) -> str:
+    evidence = main.key.evidence
+    passed_s = evidence.sent_s[evidence.passed]
+    text = f"{counted(len(passed_s), 'request')} passed and none was refused"
+    if len(passed_s):
+        text += (
+            f", {main.key.most_in(1.0):,} of them within one second and {main.key.most_in(60.0):,} within one minute"
+        )
+    return f"{text}. The limit, if there is one, lies above that."
+
+
 def _paragraph(main: KeyReport) -> str:
     best, meaning = main.best, main.meaning
     if best is None or meaning is None:
-        return (
-            "Nothing was refused for the rate, so nothing is known of the limit but that it lies above what was sent."
-        )
+        return _how_far(main)
     sure = "" if main.fit.verdict != "named" else f" ({best.probability:.0%} sure)"
     text = f"The key may send {_amount(best)}, counted in {KINDS[best.kind]}{sure}. "
     text += (
@@ -119,29 +129,39 @@ def _header_statements(main: KeyReport) -> list[Statement]:
         if missing:
             text = f"How many requests remain is on no response of these kinds: {', '.join(missing)}."
             found.append(Statement("headers", "problem", "absent", text))
-    for one in answered:
-        if not one.compared:
-            continue
-        kind = f"{one.kind} {one.status}"
-        wrong = one.compared - one.equal
-        # A few at a window's edge are the order of things, not the header's.
-        if wrong <= max(1, 0.05 * one.compared):
-            text = f"What the header says is what the limiter has left, on {one.equal:,} of {one.compared:,} ({kind})."
-            found.append(Statement("headers", "good", "true", text))
-        else:
-            text = f"On {wrong:,} of {one.compared:,} ({kind}) the header is off by {one.off_by:+g} in the median"
-            text += f", as it was {one.late_s:.3g} s before" if one.late_s is not None else ""
-            found.append(Statement("headers", "problem", "wrong", f"{text}."))
+    true, wrong = [one for one in answered if one.compared and not _is_wrong(one)], list(filter(_is_wrong, answered))
+    if true:
+        compared, equal = sum(one.compared for one in true), sum(one.equal for one in true)
+        kinds = ", ".join(f"{one.kind} {one.status}" for one in true)
+        text = f"What the header says is what the limiter has left, on {equal:,} of {compared:,} ({kinds})."
+        found.append(Statement("headers", "good", "true", text))
+    for one in wrong:
+        text = f"On {one.compared - one.equal:,} of {one.compared:,} ({one.kind} {one.status}) the header is off by "
+        text += f"{one.off_by:+g} in the median"
+        text += f", as it was {number(one.late_s, 's')} before" if one.late_s is not None else ""
+        found.append(Statement("headers", "problem", "wrong", f"{text}."))
+    # What a header that is not true does from one response to the next tells of nobody.
+    if any(one.off_by is not None and one.off_by > 0 for one in wrong):
+        return found
     for rises in main.rises:
         if rises.unexplained:
             text = (
                 f"What remains of the {rises.resource} rose {counted(rises.rises, 'time')}, {rises.unexplained:,} of "
             )
             found.append(Statement("headers", "notice", "rises", f"{text}these neither by refill nor by settling."))
-        if rises.used_by_others:
+        if rises.used_by_others > _A_FEW:
             text = f"{counted(rises.used_by_others, 'request')} went from what remains that are not ours."
             found.append(Statement("headers", "notice", "others", text))
     return found
+
+
+_A_FEW = 2
+"""At a window's edge, and at the beginning, when others may have asked before."""
+
+
+def _is_wrong(one: HeaderAudit) -> bool:
+    """Whether a kind of response lies: a few at a window's edge are the order of things, not the header's."""
+    return one.compared - one.equal > max(1, 0.05 * one.compared)
 
 
 def _retry_statement(main: KeyReport) -> list[Statement]:

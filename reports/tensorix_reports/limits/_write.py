@@ -8,11 +8,14 @@ RUN/report/limits.md      the same in Markdown
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tensorix_reports.limits._pictures import pictures_of
 from tensorix_reports.limits._report import LimitsReport
@@ -57,7 +60,19 @@ def limits_schema() -> str:
 
 def _dict(report: LimitsReport, verdict: Verdict) -> dict[str, Any]:
     said = {"headline": verdict.headline, "statements": [asdict(statement) for statement in verdict.statements]}
-    return report.to_dict() | {"verdict": said}
+    whole: dict[str, Any] = _plain(report.to_dict() | {"verdict": said})
+    return whole
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it: a bound that nothing holds is none."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def limits_json(report: LimitsReport) -> str:
