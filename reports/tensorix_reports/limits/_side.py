@@ -72,7 +72,8 @@ def _counts(rows: list[_Row], what: str) -> list[SideFinding]:
     """Whether something counts: by what remains before and after it, else by whether it passes a spent budget."""
     question = f"does {_NAMES[what]} count?"
     asked = [place for place, row in enumerate(rows) if row.part == "whole" and row.what == what]
-    other = {row.status for row in rows if row.what == what} - {_EXPECTED[what], 429, None}
+    statuses = {row.status for row in rows if row.what == what and row.status is not None}
+    other = statuses - {_EXPECTED[what], 429}
     if other:
         return [SideFinding(question, "unclear", f"it was answered {', '.join(map(str, sorted(other)))}")]
     if asked:
@@ -92,13 +93,13 @@ def _counts(rows: list[_Row], what: str) -> list[SideFinding]:
     after_it = [status for place, status in chats if place > mine[-1]]
     if not before_it or not after_it or before_it[-1] != 429 or after_it[0] != 429:
         return [SideFinding(question, "unclear", "the budget came back while it was asked")]
-    statuses = sorted({spent[place].status for place in mine}, key=str)
-    told = f"it was answered {', '.join(map(str, statuses))} while chat was refused before and after"
+    codes = sorted({spent[place].status for place in mine}, key=str)
+    told = f"it was answered {', '.join(map(str, codes))} while chat was refused before and after"
     if what == "stream":
-        return [SideFinding(question, "yes" if statuses == [429] else "no", told)]
-    if statuses == [429]:
+        return [SideFinding(question, "yes" if codes == [429] else "no", told)]
+    if codes == [429]:
         return [SideFinding(question, "yes", f"{told}: it is held to the limit; whether it takes of it no header says")]
-    return [SideFinding(question, "unclear" if 429 in statuses else "no", told)]
+    return [SideFinding(question, "unclear" if 429 in codes else "no", told)]
 
 
 def _second_key(rows: list[_Row]) -> list[SideFinding]:

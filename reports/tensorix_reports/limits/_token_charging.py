@@ -66,7 +66,8 @@ def charging_of(frames: RunFrames) -> tuple[str, str] | None:
         expected = [after - before for before, after in pairwise(taken(rows))]
         worst[name] = max(abs(one - other) for one, other in zip(seen, expected, strict=True))
     best, second = sorted(worst, key=lambda name: worst[name])[:2]
-    told = f"remaining tokens changed by {', '.join(f'{0.0 - drop:+,.0f}' for drop in seen)} from one request to the next"
+    changes = ", ".join(f"{0.0 - drop:+,.0f}" for drop in seen)
+    told = f"remaining tokens changed by {changes} from one request to the next"
     asked, used = (", ".join(f"{value(row):,.0f}" for row in rows) for value in (lambda row: row[1], _used))
     told += f" (max_tokens {asked}; used {used})"
     # A gateway guesses a prompt's tokens, from its characters: by half, at most.

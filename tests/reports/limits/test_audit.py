@@ -86,7 +86,7 @@ def test_what_somebody_else_uses_is_counted(
     """A third of the requests are not in the run: as many more went from what remains."""
     records = through(FixedWindow("requests", 10, WINDOW_NS), [0.1 * place for place in range(9)])
     ours = [record for place, record in enumerate(records) if place % 3 != 1]
-    refused = through(FixedWindow("requests", 0, WINDOW_NS), [1.0])
+    refused = through(FixedWindow("requests", 0, WINDOW_NS), [1.0], lambda *_: {})
     main = audited([*ours, *refused], fitted())
     assert sum(one.used_by_others for one in main.rises if one.resource == "requests") == 3
 
