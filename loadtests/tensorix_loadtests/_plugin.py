@@ -126,6 +126,9 @@ def _on_init(environment: Any, runner: Any, **_: Any) -> None:
         specialised = any(issubclass(item, base) and item is not base for item in environment.user_classes)
         if specialised and base in environment.user_classes and base.__name__ not in chosen:
             environment.user_classes.remove(base)
+    # Locust sets its timer of --run-time before its loop looks at the clock again: of a start that took seconds, on a
+    # slow machine, the run time would be cut, to nothing where it is shorter than that.
+    gevent.get_hub().loop.update_now()
 
 
 def _worker(environment: Any, runner: Any) -> Worker:

@@ -184,6 +184,28 @@ def test_a_run_time_ends_it(locust: Locust) -> None:
     assert run.events()[-1]["in_flight"] == 0
 
 
+def test_a_slow_import_takes_nothing_off_the_run_time(locust: Locust, quick: Simulator) -> None:
+    """A locustfile that takes longer to be read than the run may last has its whole run time all the same."""
+    slow = """
+import time
+import tensorix_loadtests
+from locust import constant
+
+end = time.perf_counter() + 2.5
+while time.perf_counter() < end:
+    pass
+
+class Reader(tensorix_loadtests.ChatUser):
+    wait_time = constant(0.1)
+    max_tokens = 1
+"""
+    status, said = locust.run(slow, quick.base_url, "--users", "1", "--run-time", "2s", "--out", "run")
+    assert status == 0, said
+    run = Run.open(locust.folder / "run")
+    assert run.manifest["end_reason"] == "duration"
+    assert len(_rows(run)) > 1
+
+
 def test_a_busy_start_does_not_hide_why_it_ended(locust: Locust, quick: Simulator) -> None:
     """Locust's timer counts from when its loop last looked at the clock: even where it is early, it is the reason."""
     busy = """
