@@ -60,11 +60,12 @@ def _picture(number: int, points: Sequence[Point], unit: str, knee: float | None
         return Picture(f"objective-{number}", title, "Not enough data: no step has a figure.")
     data = {"rows": pd.DataFrame(rows).astype({"t": float})}
     log = objective.kind == "time" and all(row["low"] > 0 for row in rows)
+    # One legend for both channels: of two that differ Vega complains.
+    legend = alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12)
     colour = alt.Color(
-        "standing:N",
-        scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
-        legend=alt.Legend(title=None, orient="top", direction="horizontal", columns=0, labelLimit=220, symbolLimit=12),
+        "standing:N", scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())), legend=legend
     )
+    shape = alt.Shape("standing:N", scale=alt.Scale(domain=list(_COLOURS), range=["circle", "cross"]), legend=legend)
     told = [
         alt.Tooltip("t:Q", title=unit, format=",.4~g"),
         alt.Tooltip("value:Q", title=name, format=",.4~g"),
@@ -81,9 +82,7 @@ def _picture(number: int, points: Sequence[Point], unit: str, knee: float | None
             x=_x(unit),
             y=_y("value", log=log),
             color=colour,
-            shape=alt.Shape(
-                "standing:N", scale=alt.Scale(domain=list(_COLOURS), range=["circle", "cross"]), legend=None
-            ),
+            shape=shape,
             tooltip=told,
         ),
     ]

@@ -83,25 +83,24 @@ def _spread(comparison: Comparison) -> Picture:
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["ms"] > 0].reset_index(drop=True)
     dashes = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3]]
-    line = (
-        alt.Chart(alt.NamedData("rows"))
-        .mark_line(interpolate="step-after", strokeWidth=2)
-        .encode(
-            x=alt.X("ms:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(title="ms", format=",~r")),
-            y=alt.Y("share:Q", axis=alt.Axis(title=None, format="%", minExtent=58, maxExtent=58)),
-            color=alt.Color("run:N", scale=alt.Scale(domain=names, range=list(_COLOURS[: len(names)])), legend=_LEGEND),
-            strokeDash=alt.StrokeDash(
-                "run:N", scale=alt.Scale(domain=names, range=dashes[: len(names)]), legend=_LEGEND
-            ),
-            tooltip=[
-                alt.Tooltip("run:N"),
-                alt.Tooltip("ms:Q", format=",.1f"),
-                alt.Tooltip("share:Q", format=".1%"),
-            ],
-        )
+    base = alt.Chart(alt.NamedData("rows")).encode(
+        x=alt.X("ms:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(title="ms", format=",~r")),
+        y=alt.Y("share:Q", axis=alt.Axis(title=None, format="%", minExtent=58, maxExtent=58)),
+        color=alt.Color("run:N", scale=alt.Scale(domain=names, range=list(_COLOURS[: len(names)])), legend=_LEGEND),
+    )
+    line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash("run:N", scale=alt.Scale(domain=names, range=dashes[: len(names)]), legend=_LEGEND),
+    )
+    # A line knows one place only, its first: unseen points along it tell of the others.
+    points = base.mark_circle(size=70, opacity=0).encode(
+        tooltip=[
+            alt.Tooltip("run:N", title="run"),
+            alt.Tooltip("share:Q", title="share", format=".1%"),
+            alt.Tooltip("ms:Q", title="within, ms", format=",.4~g"),
+        ],
     )
     caption = "A line further to the right is slower. Of all successful chat in the steady state."
-    return Picture("spread", title, caption, _finished([line], 260, title), {"rows": rows})
+    return Picture("spread", title, caption, _finished([line, points], 260, title), {"rows": rows})
 
 
 def pictures_of(comparison: Comparison) -> list[Picture]:
