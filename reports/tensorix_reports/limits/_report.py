@@ -1,0 +1,196 @@
+"""The limits of a run's keys: the fit of each, the audit of what its responses said, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorix_records import Run
+from tensorix_reports.frames import RunFrames, mapping, reported, whole
+from tensorix_reports.limiter import Fitted, LimiterFit, fit
+from tensorix_reports.limiting import RateLimitReport, rate_limits_of
+from tensorix_reports.limits._headers import HeaderAudit, Rises, headers_of, rises_of, token_rises_of
+from tensorix_reports.limits._key_requests import KeyRequests, keys_of, server_offset_s
+from tensorix_reports.limits._meaning import Meaning, meaning_of
+from tensorix_reports.limits._prediction import Predicted, predicted
+from tensorix_reports.limits._retry import RetryAudit, retry_of
+from tensorix_reports.limits._side import SideFinding, side_findings
+from tensorix_reports.limits._traffic import Planned, Refused, refused_of
+
+__all__ = ["LIMITS_FORMAT", "KeyReport", "LimitsReport", "Wished", "limits_of", "limits_report"]
+
+LIMITS_FORMAT = 1
+"""The version of `limits.json`: it grows when a key changes its meaning or goes, not when one is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """What the user wants to know besides."""
+
+    window_s: float | None = None
+    """As documented; None: as the run was told."""
+    want_per_s: float | None = None
+    token_limit: int | None = None
+    mean_tokens: float | None = None
+    plan: Sequence[Planned] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What is known of one key's limiter."""
+
+    key: KeyRequests
+    fit: LimiterFit
+    headers: list[HeaderAudit]
+    rises: list[Rises]
+    retry: RetryAudit
+    meaning: Meaning | None
+    plan: list[Refused]
+    """By each kind that it may be."""
+    run: Predicted | None
+    """The likeliest limiter over the requests."""
+    refused_for_tokens: int
+
+    @property
+    def best(self) -> Fitted | None:
+        """The likeliest, where a limit was reached at all."""
+        return self.fit.ranked[0] if self.fit.ranked else None
+
+    @property
+    def found(self) -> bool:
+        """Whether there is an answer."""
+        return self.fit.verdict == "named"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        evidence = self.key.evidence
+        return {
+            "key_alias": self.key.key_alias,
+            "fit": asdict(self.fit),
+            "evidence": {
+                "requests": len(evidence),
+                "refused": int(evidence.refused.sum()),
+                "left_out": self.key.left_out,
+                "refused_for_tokens": self.refused_for_tokens,
+                "with_remaining": int(np.isfinite(evidence.remaining).sum()),
+            },
+            "headers": [asdict(one) for one in self.headers],
+            "rises": [asdict(one) for one in self.rises],
+            "retry_after": asdict(self.retry),
+            "meaning": None if self.meaning is None else asdict(self.meaning),
+            "plan": [asdict(one) | {"share": one.share} for one in self.plan],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsReport:
+    """What is known of the limiters of a run's keys."""
+
+    frames: RunFrames
+    limits: RateLimitReport
+    keys: list[KeyReport]
+    """The one that sent the most first; empty where no request tells of a limit."""
+    beside: list[SideFinding]
+
+    @property
+    def main(self) -> KeyReport | None:
+        """The key that it is about."""
+        return self.keys[0] if self.keys else None
+
+    @property
+    def ended_early(self) -> str | None:
+        """Why an experiment did not come to its end; None where it did, and of other runs."""
+        why = self.frames.manifest.get("end_why")
+        return why if isinstance(why, str) else None
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """What an experiment used: requests, tokens, seconds."""
+        return mapping(self.frames.manifest.get("spent"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        manifest = self.frames.manifest
+        clock = mapping(manifest.get("server_clock"))
+        return {
+            "format": LIMITS_FORMAT,
+            "run": {
+                "run_id": manifest.get("run_id") if isinstance(manifest.get("run_id"), str) else None,
+                "kind": manifest.get("kind") if isinstance(manifest.get("kind"), str) else None,
+                "origin_unix_ns": self.frames.origin_unix_ns,
+                "started_unix_ns": whole(manifest.get("started_unix_ns")),
+                "length_s": self.frames.end_s,
+                "ended_early": self.ended_early,
+                "spent": {name: self.spent.get(name) for name in ("requests", "tokens", "seconds")},
+                "findings": self.frames.findings,
+            },
+            "server_clock": {name: clock.get(name) for name in ("offset_s", "uncertainty_s", "readings")},
+            "stated_by_headers": {"requests": self.limits.stated_requests, "tokens": self.limits.stated_tokens},
+            "keys": [key.to_dict() for key in self.keys],
+            "beside": [asdict(one) for one in self.beside],
+        }
+
+
+def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predicted] | None:
+    if not found.ranked:
+        return None
+    best = found.ranked[0]
+    second = found.second_limit
+
+    def run(placed: float) -> Predicted:
+        return predicted(
+            best, key.sent_s, key.seen_s, key.counted, key.refused, zero_unix_s, second=second, placed=placed
+        )
+
+    return [run(placed) for placed in (0.0, 0.5, 1.0)]
+
+
+def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
+    told = wished.window_s or (limits.window_s if limits.sources["window"] in ("told", "assumed") else None)
+    found = fit(key.evidence, window_s=told)
+    runs = _runs(key, found, zero_unix_s)
+    middle = None if runs is None else runs[1]
+    best = found.ranked[0] if found.ranked else None
+    token_limit = wished.token_limit or limits.limit_tokens
+    meaning = None
+    if best is not None:
+        meaning = meaning_of(
+            best,
+            second=found.second_limit,
+            token_limit=token_limit,
+            mean_tokens=wished.mean_tokens,
+            want_per_s=wished.want_per_s,
+        )
+    likely = [one for one in found.ranked if one.kind in found.set_of_95]
+    plan = wished.plan
+    return KeyReport(
+        key=key,
+        fit=found,
+        headers=headers_of(key, runs),
+        rises=[one for one in (rises_of(key, middle), token_rises_of(key, middle)) if one is not None],
+        retry=retry_of(key, best, None if runs is None else runs[2]),
+        meaning=meaning,
+        plan=[refused_of(plan, one, second=found.second_limit, token_limit=token_limit) for one in likely]
+        if plan
+        else [],
+        run=middle,
+        refused_for_tokens=int(key.refused_for_tokens.sum()),
+    )
+
+
+def limits_of(frames: RunFrames, wished: Wished | None = None) -> LimitsReport:
+    """The limits of a run that is already read."""
+    wished = wished or Wished()
+    limits = rate_limits_of(frames)
+    zero_unix_s = frames.origin_unix_ns / 1e9 + server_offset_s(frames)
+    keys = [_of_key(key, limits, wished, zero_unix_s) for key in keys_of(frames, limits.limit_requests)]
+    return LimitsReport(frames, limits, keys, side_findings(frames, keys[0].fit if keys else None))
+
+
+def limits_report(run: Run | Path | str, wished: Wished | None = None) -> LimitsReport:
+    """Read a run, or the folder of one, of any source. Raises RunFolderError where it is no run."""
+    return reported(run, lambda frames: limits_of(frames, wished))
