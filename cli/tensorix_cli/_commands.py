@@ -12,6 +12,7 @@ from tensorix_cli import _load_options as option
 from tensorix_cli import _simulate_options as simulated
 from tensorix_cli._compare import compare
 from tensorix_cli._extras import require
+from tensorix_cli._limits import limits
 from tensorix_cli._load_command import LoadCommand, load
 from tensorix_cli._nagios import is_for_nagios, say_unknown
 from tensorix_cli._output import complain, say
@@ -80,6 +81,7 @@ app.command(cls=LoadCommand)(load)
 app.command()(worker)
 app.command()(compare)
 app.command()(search)
+app.command()(limits)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from tensorix_cli._output import say
 from tensorix_loadtests.plan import Limits, LoadPlan
 from tensorix_loadtests.schedules import survey
 
-__all__ = ["DEFAULT_REQUESTS", "Most", "agree", "bounded", "most_of"]
+__all__ = ["DEFAULT_REQUESTS", "Most", "agree", "answered", "bounded", "most_of"]
 
 Number = TypeVar("Number", int, float)
 
@@ -95,6 +95,11 @@ def agree(plan: LoadPlan, settings: Settings, *, assumed: bool, capped: bool = F
         say(f"{ends}{'; --requests N sets another bound' if capped else ''}.")
     if assumed:
         return True
+    return answered()
+
+
+def answered() -> bool:
+    """Ask whether to go on. Raises SettingsError where there is no terminal to ask."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError("nobody is there to agree to that: say --yes")
     return _answer("Go on? [y/N] ").strip().lower() in ("y", "yes")

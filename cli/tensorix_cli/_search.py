@@ -24,7 +24,7 @@ from tensorix_cli.exit_status import ExitStatus
 if TYPE_CHECKING:
     from tensorix_experiments import Search
 
-__all__ = ["search"]
+__all__ = ["as_interrupts", "search"]
 
 _PANEL = "Search"
 _MOST_REQUESTS, _MOST_SECONDS = 5_000, 3_600.0
@@ -153,7 +153,7 @@ def _agreed(asked: Search, settings: Settings, *, assumed: bool) -> bool:
 
 
 @contextmanager
-def _as_interrupts() -> Iterator[None]:
+def as_interrupts() -> Iterator[None]:
     """SIGTERM, and a terminal that closes, mean what Ctrl-C does: the step's run is ended in order."""
     numbers = [signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
@@ -174,7 +174,7 @@ def _search(asked: Search, place: Path, settings: Settings) -> ExitStatus:
         raise RunFolderError(f"{place} is there already: choose another folder for the search") from None
     except OSError as error:
         raise RunFolderError(f"{place} cannot be made ({error.strerror}): choose another folder") from None
-    with _as_interrupts():
+    with as_interrupts():
         found = find_capacity(asked, place, settings.api_key, say=say, warn=lambda line: complain(f"warning: {line}"))
         written = write_capacity(found, place)
     say("")
