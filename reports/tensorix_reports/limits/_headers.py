@@ -131,7 +131,7 @@ def rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
     if run is None or len(places) < 2:
         return None
     change = np.diff(said[places])
-    own = np.diff(run.remaining[places])
+    own = _when_seen(np.diff(run.remaining[places]), change)
     rose = change > 0
     refill = rose & (own > 0) & (change <= own + 1)
     others = np.where(change < own, own - change, 0)
@@ -154,7 +154,9 @@ def token_rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
         return None
     change = np.diff(said[places])
     rose = change > 0
-    refilled = np.zeros(len(change), np.bool_) if run is None else np.diff(run.remaining[places]) > 0
+    refilled = np.zeros(len(change), np.bool_)
+    if run is not None:
+        refilled = _when_seen(np.diff(run.remaining[places]), change) > 0
     # What the request before had set aside and did not use comes back with the next response at the latest; a gateway
     # may guess the prompt at its characters.
     held = _most_held(key)[places[:-1]]
@@ -167,6 +169,19 @@ def token_rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
         unexplained=int((rose & ~refilled & ~settled).sum()),
         used_by_others=0,
     )
+
+
+def _when_seen(own: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the limiter gave back, at the request at which it was seen: a window that is known to some milliseconds may
+    end between one request and the next in truth, and between the ones beside these in the run of the fitted limiter.
+    """
+    moved = own.copy()
+    foreseen, seen = own > 0, change > 0
+    soon = foreseen[:-1] & ~seen[:-1] & ~foreseen[1:] & seen[1:]
+    late = ~foreseen[:-1] & seen[:-1] & foreseen[1:] & ~seen[1:]
+    for place in np.flatnonzero(soon | late).tolist():
+        moved[place : place + 2] = change[place : place + 2]
+    return moved
 
 
 def _most_held(key: KeyRequests) -> NDArray[np.float64]:

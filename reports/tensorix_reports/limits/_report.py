@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,24 +136,29 @@ class LimitsReport:
 
 
 def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predicted] | None:
+    """The fitted limiter with decisions early, in the middle and late; in the middle, with the window's bounds too."""
     if not found.ranked:
         return None
     best = found.ranked[0]
     second = found.second_limit
 
-    def run(placed: float) -> Predicted:
+    def run(placed: float, window_s: float) -> Predicted:
+        window = replace(best.window_s, value=window_s)
+        limiter = replace(best, window_s=window)
         return predicted(
-            best, key.sent_s, key.seen_s, key.counted, key.refused, zero_unix_s, second=second, placed=placed
+            limiter, key.sent_s, key.seen_s, key.counted, key.refused, zero_unix_s, second=second, placed=placed
         )
 
-    return [run(placed) for placed in (0.0, 0.5, 1.0)]
+    window = best.window_s
+    ways = ((0.0, window.value), (0.5, window.low), (0.5, window.value), (0.5, window.high), (1.0, window.value))
+    return [run(placed, window_s) for placed, window_s in ways]
 
 
 def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
     told = wished.window_s or (limits.window_s if limits.sources["window"] in ("told", "assumed") else None)
     found = fit(key.evidence, window_s=told)
     runs = _runs(key, found, zero_unix_s)
-    middle = None if runs is None else runs[1]
+    middle = None if runs is None else runs[2]
     best = found.ranked[0] if found.ranked else None
     token_limit = wished.token_limit or limits.limit_tokens
     meaning = None
@@ -172,7 +177,7 @@ def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix
         fit=found,
         headers=headers_of(key, runs),
         rises=[one for one in (rises_of(key, middle), token_rises_of(key, middle)) if one is not None],
-        retry=retry_of(key, best, None if runs is None else runs[2]),
+        retry=retry_of(key, best, None if runs is None else runs[-1]),
         meaning=meaning,
         plan=[refused_of(plan, one, second=found.second_limit, token_limit=token_limit) for one in likely]
         if plan
