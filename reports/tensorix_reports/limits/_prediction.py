@@ -73,11 +73,14 @@ def predicted(
     *,
     second: tuple[int, float] | None = None,
     placed: float = 0.5,
+    most_s: float = np.inf,
 ) -> Predicted:
     """Run the limiter over requests: each is decided at `placed` of the way from its sending to its response, and
     charged if it was counted in truth, whatever the limiter would have done: one error does not bring the next.
+
+    `most_s` is how long the way there and back can take: an answer that took longer was being generated.
     """
-    at_s = sent_s + placed * np.maximum(seen_s - sent_s, 0.0)
+    at_s = sent_s + placed * np.clip(seen_s - sent_s, 0.0, most_s)
     limiter = limiter_of(fitted, second=second)
     size = len(at_s)
     passes, remaining, wait_s = np.zeros(size, np.bool_), np.zeros(size), np.full(size, np.nan)

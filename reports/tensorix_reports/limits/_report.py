@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorix_records import Run
 from tensorix_reports.frames import RunFrames, mapping, reported, whole
-from tensorix_reports.limiter import Fitted, LimiterFit, fit
+from tensorix_reports.limiter import Fitted, LimiterFit, fit, round_trip_s
 from tensorix_reports.limiting import RateLimitReport, rate_limits_of
 from tensorix_reports.limits._headers import HeaderAudit, Rises, headers_of, rises_of, token_rises_of
 from tensorix_reports.limits._key_requests import KeyRequests, keys_of, server_offset_s
@@ -142,16 +142,24 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
     best = found.ranked[0]
     second = found.second_limit
 
-    def run(placed: float, window_s: float) -> Predicted:
-        window = replace(best.window_s, value=window_s)
-        limiter = replace(best, window_s=window)
+    most_s = 1.5 * round_trip_s(key.evidence)
+
+    def run(placed: float, window_s: float, most_s: float = np.inf) -> Predicted:
         return predicted(
-            limiter, key.sent_s, key.seen_s, key.counted, key.refused, zero_unix_s, second=second, placed=placed
+            replace(best, window_s=replace(best.window_s, value=window_s)),
+            key.sent_s,
+            key.seen_s,
+            key.counted,
+            key.refused,
+            zero_unix_s,
+            second=second,
+            placed=placed,
+            most_s=most_s,
         )
 
     window = best.window_s
-    ways = ((0.0, window.value), (0.5, window.low), (0.5, window.value), (0.5, window.high), (1.0, window.value))
-    return [run(placed, window_s) for placed, window_s in ways]
+    middle = [run(0.5, window_s, most_s) for window_s in (window.low, window.value, window.high)]
+    return [run(0.0, window.value), *middle, run(1.0, window.value)]
 
 
 def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
