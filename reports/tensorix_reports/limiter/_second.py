@@ -71,6 +71,8 @@ def _of_kind(evidence: Evidence, kind: Kind, seconds: float) -> list[Second]:
         # A header tells what the tighter of the two has left.
         told = evidence.remaining + 1
         its_own = (told >= limit - early - 1) & (told <= limit - late + 1)
+        # It would have told just one of these, so that to fit among many is no merit.
+        log_prior -= float(np.log(early - late + 3)[its_own].sum())
         longer = replace(evidence, remaining=np.where(its_own, np.nan, evidence.remaining))
         rest = longer.of(np.flatnonzero(~explained))
         found.append(Second(int(limit), seconds, float(log_prior), rest))
