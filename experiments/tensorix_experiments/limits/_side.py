@@ -105,7 +105,7 @@ async def _when_spent(
         record = await _one(sending, chat, "spent: chat")
         if record is None:
             return
-        if record.status == 429:
+        if sending.is_refused(record):
             break
     else:
         return
