@@ -79,11 +79,13 @@ def _paragraph(main: KeyReport) -> str:
     )
     text += f"are safe after {meaning.whole_after_s:.4g} s without any. One request in {meaning.pace_s:.3g} s is never "
     text += "refused. "
-    text += (
-        "Requests that are refused count too, so asking again and again makes the wait longer. "
-        if (best.counts_refused)
-        else "Requests that are refused do not count. "
-    )
+    # Where none was refused the fit says what is usual, and not what was seen.
+    if main.fit.refused:
+        text += (
+            "Requests that are refused count too, so asking again and again makes the wait longer. "
+            if best.counts_refused
+            else "Requests that are refused do not count. "
+        )
     if meaning.crossover_tokens is not None:
         text += (
             f"Requests of more than {meaning.crossover_tokens:,.0f} tokens in the mean meet the limit on tokens first. "

@@ -31,7 +31,9 @@ def reported(make_run: Callable[..., Path], fits: Callable[..., None], fitted: A
         fits(fitted())
         found = limits_report(make_run(records, **manifest))
         assert found.main is not None
-        said = [(one.standing, one.text) for one in verdict_of(found).statements if one.word == "status"]
+        said: list[tuple[Standing, str]] = [
+            (one.standing, one.text) for one in verdict_of(found).statements if one.word == "status"
+        ]
         return found.main, said
 
     return report
