@@ -1,7 +1,7 @@
 # Each target makes .venv as needed. Another Python: `make test PYTHON=/path/to/python3.12`.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-tracing bench-peers soak soak-load matrix docs-pictures clean
+.PHONY: help demo test test-slow check bench bench-tracing bench-peers bench-limiters soak soak-load matrix docs-pictures clean
 SHELL := /bin/bash
 # The environment wins over a conda or virtual environment that happens to be active.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -12,7 +12,7 @@ WORKERS := 3
 FOR_USE := .venv/installed-all
 FOR_WORK := .venv/installed-dev
 # What others made for the same purpose, which only the benchmarks set beside ours: each apart from what the toolkit needs.
-# Mock servers beside the simulator, load clients beside ours, instrumentations beside the tracing.
+# Mock servers beside the simulator, load clients beside ours, instrumentations beside the tracing, a gateway to limit us.
 MOCKS := .peers/guidellm-installed .peers/aimock-installed
 LOADERS := .peers/aiperf-installed .peers/evalscope-installed .peers/inference-perf-installed
 TRACERS := .peers/tracing-genai-openai-installed .peers/tracing-openai-v2-installed .peers/tracing-openinference-installed
@@ -33,6 +33,8 @@ help:
 	@echo "                other load clients beside ours: how true their figures are, and what a chunk costs (3 GB)"
 	@echo "make bench-tracing"
 	@echo "                what each instrumentation of openai tells of every end of a stream, and what it costs"
+	@echo "make bench-limiters"
+	@echo "                tensorix limits on nginx, haproxy and a LiteLLM gateway: does it find out their limiters (740 MB)"
 	@echo "make soak       half an hour of the serving probe while its disk, database, clock and network fail"
 	@echo "make soak-load  half an hour of a load test in open loop: does its memory stay flat"
 	@echo "make matrix     the tracing's tests with the oldest and newest openai SDKs, by Python 3.11 and 3.13"
@@ -76,6 +78,11 @@ bench-tracing: $(FOR_WORK)
 bench-peers: $(MOCKS) $(TRACERS)
 	@$(MAKE) --no-print-directory --keep-going $(LOADERS) || echo "make: a load client could not be installed: going on without it"
 	$(BIN)/python benchmarks/peer_clients.py
+
+# What is not installed is left out: the script says so.
+bench-limiters: $(FOR_WORK)
+	@$(MAKE) --no-print-directory .peers/litellm-installed || echo "make: LiteLLM could not be installed: going on without it"
+	$(BIN)/python benchmarks/real_limiters.py
 
 soak: $(FOR_WORK)
 	$(BIN)/python benchmarks/probe_soak.py --minutes 30
@@ -127,6 +134,12 @@ $(FOR_WORK): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing $* into .peers: about 80 MB"
 	@$(BIN)/python -m venv --clear .peers/tracing-$*
 	@.peers/tracing-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.peers/litellm-installed: benchmarks/peers/litellm.txt | $(FOR_WORK)
+	@echo "Installing LiteLLM into .peers: about 740 MB"
+	@$(BIN)/python -m venv --clear .peers/litellm
+	@.peers/litellm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 .peers/aiperf-installed .peers/evalscope-installed: .peers/%-installed: benchmarks/peers/%.txt | $(FOR_WORK)

@@ -131,6 +131,7 @@ def _without_header(plan: Plan) -> Actions:
         yield from look(plan, max(0.4, plan.at + 0.01), limit, "looks what has come back")
     yield from pulse(plan, limit, max(0.9, plan.at + 0.5))
     limit = plan.passed
+    kept = plan.left - max(30, 2 * limit)
     plan.left = min(plan.left, max(30, 2 * limit))
     looks = _LOOKS_AT_FEW if limit < _FEW else _LOOKS
     for at in sorted((*looks, edge, first, 1 + edge)):
@@ -141,3 +142,8 @@ def _without_header(plan: Plan) -> Actions:
         yield from look(plan, at, limit, "looks what has come back", least=least)
         if (at in _TELLING or at == first) and plan.is_sure():
             return
+    if not plan.is_sure() and plan.found_kind == "token_bucket":
+        # Looks that all pass tell little of a bucket that holds less than flows back in a window: empty it once more.
+        plan.left = min(max(0, kept) + plan.left, max(30, 2 * limit))
+        yield from fill(plan, plan.at + _FILL)
+        yield from look(plan, plan.at + 0.03, limit, "looks what has come back")

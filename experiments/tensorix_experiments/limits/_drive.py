@@ -20,6 +20,10 @@ _PREPARE_S = 0.5
 """So long before a burst its connections are opened; what waits much longer the server may close."""
 _MOST_FAILURES = 5
 """So many in a row without an answer, or with a 5xx, and the server is gone: nothing more is learnt from it."""
+_UNAVAILABLE = 503
+"""What some limiters refuse with, nginx's by default."""
+_MOST_UNAVAILABLE = 1.2
+"""In documented windows: nothing but 503 for so long is no limiter."""
 _HOPELESS = {
     ErrorKind.AUTHENTICATION: "the key is refused",
     ErrorKind.PAYMENT: "the key is out of credit",
@@ -39,7 +43,13 @@ class Sending:
     """Why nothing more is sent, whatever the bounds say."""
     wrong: bool = False
     """Whether that is for what was asked: the key, the model, the address."""
+    window_s: float = 60.0
+    """As documented."""
     _failures: int = field(default=0)
+    _passed: bool = field(default=False)
+    _throttled: bool = field(default=False)
+    """Whether anything was refused with 429."""
+    _unavailable_since_s: float | None = field(default=None)
 
     @property
     def may_go_on(self) -> bool:
@@ -63,7 +73,21 @@ class Sending:
             self._judge(record)
         return reply
 
+    def is_refused(self, record: RequestRecord) -> bool:
+        """Whether a limiter may have refused it: with 429; or with 503, from a server that answers others and refuses
+        none with 429.
+        """
+        if record.outcome == "throttled":
+            return True
+        return record.status == _UNAVAILABLE and self._passed and not self._throttled
+
     def _judge(self, record: RequestRecord) -> None:
+        self._passed |= record.outcome == "success"
+        self._throttled |= record.outcome == "throttled"
+        if record.status != _UNAVAILABLE:
+            self._unavailable_since_s = None
+        elif self._unavailable_since_s is None:
+            self._unavailable_since_s = self.asker.now_s
         said = f": {record.error_message}" if record.error_message else ""
         status = f" ({record.status})" if record.status else ""
         if record.outcome in ("success", "throttled"):
@@ -71,6 +95,13 @@ class Sending:
         elif hopeless := _HOPELESS.get(ErrorKind(record.error_kind or ErrorKind.INTERNAL)):
             self.stopped, self.wrong = f"{hopeless}{status}{said}", True
         elif record.outcome == "failed":
+            if self.is_refused(record):
+                lasted_s = self.asker.now_s - (self._unavailable_since_s or 0.0)
+                if lasted_s > _MOST_UNAVAILABLE * self.window_s:
+                    self.stopped = (
+                        f"it answered nothing but 503 for {lasted_s:.3g} s, longer than the window: it is down"
+                    )
+                return
             self._failures += 1
             if self._failures >= _MOST_FAILURES:
                 self.stopped = (
@@ -78,9 +109,9 @@ class Sending:
                 )
 
 
-def _answer(asker: Asker, record: RequestRecord) -> Answer:
+def _answer(asker: Asker, record: RequestRecord, *, refused: bool) -> Answer:
     # A limit on tokens says nothing of the one that is looked for, and what failed may have been counted or not.
-    decided = record.outcome == "success" or (record.outcome == "throttled" and not speaks_of_tokens(record))
+    decided = record.outcome == "success" or (refused and not speaks_of_tokens(record))
     return Answer(
         sent_s=asker.monotonic_s(record),
         seen_s=asker.monotonic_s(
@@ -103,7 +134,7 @@ async def _send(sending: Sending, action: Send, question: Question, scenario: st
             reply = await sending.ask(question, scenario)
             if reply is None or reply.record.outcome == "cancelled":
                 return
-            answers.append(_answer(sending.asker, reply.record))
+            answers.append(_answer(sending.asker, reply.record, refused=sending.is_refused(reply.record)))
             refused += answers[-1].passed is False
 
     await asyncio.gather(*(one_after_the_other() for _ in range(max(1, min(action.in_flight, action.count)))))

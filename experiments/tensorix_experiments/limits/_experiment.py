@@ -113,7 +113,7 @@ class _Experiment:
         asker = Asker(asked.settings, self._run_id, ca_bundle=asked.ca_bundle, timeout_s=asked.timeout_s)
         try:
             first: list[Any] = []
-            sending = Sending(asker, Allowance(asked.bounds, asker.now_s), first.append)
+            sending = Sending(asker, Allowance(asked.bounds, asker.now_s), first.append, window_s=asked.window_s)
             self._sending = sending
             model = await self._look(sending)
             self._run = Run.create(self._folder, self._manifest(model))

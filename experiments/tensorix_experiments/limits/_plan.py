@@ -8,6 +8,7 @@ from statistics import median
 from typing import TypeAlias
 
 from tensorix_experiments.limits._assessing import Answer, Assess
+from tensorix_reports.limiter import Kind
 
 __all__ = ["Actions", "Burst", "Plan", "Send"]
 
@@ -49,6 +50,8 @@ class Plan:
     answers: list[Answer] = field(default_factory=list)
     found_window: float = 1.0
     """What the fit made of the window when it was asked last, in documented ones."""
+    found_kind: Kind | None = None
+    """Which kind was the likeliest then."""
 
     @property
     def at(self) -> float:
@@ -87,6 +90,7 @@ class Plan:
         found = self.assess(self.answers)
         if found.ranked:
             self.found_window = found.ranked[0].window_s.value / self.window_s
+            self.found_kind = found.ranked[0].kind
         if found.foreign_per_s is not None and self.at < _SHARED_UNTIL:
             return False
         return found.verdict == "named" and found.ranked[0].probability >= _SURE

@@ -27,6 +27,8 @@ _BALLAST = " Do not think of one two three four five six seven eight nine ten." 
 """Of some fifty tokens, so that whether a prompt is charged at all can be seen."""
 _ANSWER = 60
 _TWICE = 2
+_LEAST_PAUSE_S = 1.0
+"""Retry-After is in whole seconds: a shorter pause shows nothing of it."""
 _MOST_TO_SPEND = 1_000
 """No budget larger than this is spent only to ask what else a spent one refuses."""
 
@@ -44,7 +46,7 @@ async def side_questions(
         return
     meaning = meaning_of(found.ranked[0], second=found.second_limit)
     await _when_whole(sending, chat, meaning.burst, meaning.whole_after_s, tell)
-    await _when_spent(sending, chat, meaning.burst, second_key, tell)
+    await _when_spent(sending, chat, meaning.burst, second_key, tell, wait_s=meaning.whole_after_s)
 
 
 def _kinds(chat: Question) -> dict[str, Question]:
@@ -93,7 +95,13 @@ async def _when_whole(
 
 
 async def _when_spent(
-    sending: Sending, chat: Question, burst: int, second_key: Secret | None, tell: Callable[[Send], None]
+    sending: Sending,
+    chat: Question,
+    burst: int,
+    second_key: Secret | None,
+    tell: Callable[[Send], None],
+    *,
+    wait_s: float,
 ) -> None:
     kinds = _kinds(chat) | ({"second key": replace(chat, key=second_key)} if second_key is not None else {})
     most = burst + 2
@@ -105,11 +113,26 @@ async def _when_spent(
         record = await _one(sending, chat, "spent: chat")
         if record is None:
             return
-        if record.status == 429:
+        if sending.is_refused(record):
             break
     else:
         return
     # A bucket drips: each is asked right behind a refusal, and refused chat must follow.
     for name, question in kinds.items():
         await _one(sending, question, f"spent: {name}")
-        await _one(sending, chat, "spent: chat")
+        record = await _one(sending, chat, "spent: chat")
+    await _halfway(sending, chat, record, wait_s, tell)
+
+
+async def _halfway(
+    sending: Sending, chat: Question, refused: RequestRecord | None, wait_s: float, tell: Callable[[Send], None]
+) -> None:
+    """Be refused once more when half of the wait is over: just after a window opened any constant is a true wait."""
+    said_s = 0.0 if refused is None else (refused.retry_after_ns or 0) / 1e9
+    pause_s = min(said_s, wait_s) / 2
+    at_s = sending.asker.now_s + pause_s
+    if pause_s < _LEAST_PAUSE_S or not sending.allowance.room_for(1, chat.most_tokens, at_s):
+        return
+    tell(Send(at_s=at_s, count=1, why=f"after {pause_s:.0f} s, halfway through the wait, whether Retry-After knows"))
+    await asyncio.sleep(max(0.0, at_s - sending.asker.now_s))
+    await _one(sending, chat, "spent: chat")

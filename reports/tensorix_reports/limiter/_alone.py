@@ -67,7 +67,15 @@ def logsumexp(values: Floats) -> float:
 
 def weigh(kind: Kind, steps: Sequence[Step], setting: Setting) -> Weighed:
     """Weigh the variants of one kind, the likely ones more and more finely."""
-    variants = variants_of(kind, setting.window_s, setting.span_s, setting.trip_s, setting.clock_s, setting.about)
+    variants = variants_of(
+        kind,
+        setting.window_s,
+        setting.span_s,
+        setting.trip_s,
+        setting.clock_s,
+        setting.about,
+        first_unix_s=setting.zero_unix_s + steps[0].at_s if steps else None,
+    )
     found = _weighed(kind, variants, steps, setting, None)
     for count in _ROUNDS:
         kept, new = _looked_into(found, count)

@@ -84,7 +84,7 @@ def _shared(steps: Sequence[Step], setting: Setting) -> dict[Kind, Particles]:
         variants = variants_of(
             kind, setting.window_s, setting.span_s, setting.trip_s, setting.clock_s, round(1.4 * setting.about)
         )
-        variants = variants.of(np.flatnonzero(~variants.counts_refused))
+        variants = variants.of(np.flatnonzero(~variants.counts_refused & ~variants.rounds_down))
         chance = np.exp(variants.log_prior)
         # What is left out of the variants beforehand was not likely: the rest bears all of the weight.
         chance /= chance.sum()

@@ -36,12 +36,18 @@ def uses(kind: Kind, variants: Variants, steps: Sequence[Step], zero_unix_s: flo
     """What counted before each step, as arrays of four rows: at the answer, late, middle, early."""
     state = STATES[kind](variants.window, variants.phase - zero_unix_s)
     refused = variants.counts_refused.astype(float)
+    down = variants.rounds_down
+
+    def used(at_s: float) -> Floats:
+        exact = state.used(at_s)
+        return np.where(down, np.floor(exact + 1e-6), np.ceil(exact - 1e-6))
+
     found = []
     for step in steps:
-        middle = np.ceil(state.used(step.at_s) - 1e-6)
-        late = np.minimum(np.ceil(state.used(step.late_s) - 1e-6), middle)
-        early = np.maximum(np.ceil(state.used(step.early_s) - 1e-6), middle)
-        said = np.minimum(np.ceil(state.used(step.said_s) - 1e-6), late)
+        middle = used(step.at_s)
+        late = np.minimum(used(step.late_s), middle)
+        early = np.maximum(used(step.early_s), middle)
+        said = np.minimum(used(step.said_s), late)
         found.append(np.stack([said, late, middle, early]))
         if step.passed:
             state.charge(step.at_s, float(step.count))

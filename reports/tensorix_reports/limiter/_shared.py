@@ -215,6 +215,8 @@ class _Filter:
 
 def _mass(low: Floats, high: Floats) -> Floats:
     """How likely a limit above `low` and up to `high` is beforehand: any is as likely as its inverse."""
+    # None is below one: what would be follows from an order of requests under way that cannot have been.
+    low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
     mass: Floats = np.log((high + 0.5) / (low + 0.5)) / np.log(2 * _LARGEST / 0.5)
     return np.maximum(mass, 1e-300)
 

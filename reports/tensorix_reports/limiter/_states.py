@@ -113,7 +113,7 @@ class ClockWindow(State):
 
 
 class SlidingCounter(ClockWindow):
-    """This window, and of the last one the share that is still to come."""
+    """This window, and of the last one the share that is still to come: no whole number, and whoever asks rounds it."""
 
     ROWS = ("number", "count", "last")
 
@@ -131,7 +131,8 @@ class SlidingCounter(ClockWindow):
         rest = np.where(ahead > 0, np.floor(place) + 1 - place, np.minimum(self.number + 1 - place, 1.0))
         this = np.where(ahead == 0, self.count, 0.0)
         last = np.where(ahead == 0, self.last, np.where(ahead == 1, self.count, 0.0))
-        return this + np.ceil(last * rest - 1e-9)
+        used: Floats = this + last * rest
+        return used
 
     def charge(self, now: float, amount: Floats | float, first: Floats | None = None) -> None:
         ahead = np.floor(self.place(now)) - self.number

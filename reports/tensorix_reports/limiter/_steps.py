@@ -10,8 +10,10 @@ from tensorix_reports.limiter._evidence import Evidence
 
 __all__ = ["Step", "round_trip_s", "steps_of"]
 
-_LUMP = 0.002
-"""Of a window: what is closer together is one step."""
+_LUMP, _FINE_LUMP = 0.002, 0.0001
+"""Of a window: what is closer together is one step. The finer, the better a limiter is seen that gives back far faster
+than the documented window would, as long as that makes few steps."""
+_FEW_STEPS = 200
 _MOST_STEPS = 1_500
 
 
@@ -51,9 +53,18 @@ def steps_of(evidence: Evidence, window_s: float) -> list[Step]:
     way = np.minimum(evidence.seen_s - evidence.sent_s, 1.5 * trip)
     early, at, late = (evidence.sent_s + share * way for share in (0.3, 0.5, 0.7))
     order = _passed_first(evidence, at, way)
-    lump, each = max(_LUMP * window_s, 0.25 * trip), True
-    while len(steps := _lumped(evidence, (early, at, late), order, lump, way, each=each)) > _MOST_STEPS:
-        lump, each = 1.5 * lump, False
+    lump, coarse = (max(share * window_s, 0.25 * trip) for share in (_FINE_LUMP, _LUMP))
+
+    def lumped(lump: float, *, each: bool = True) -> list[Step]:
+        return _lumped(evidence, (early, at, late), order, lump, way, each=each)
+
+    steps = lumped(lump)
+    while len(steps) > _FEW_STEPS and lump < coarse:
+        lump = min(2 * lump, coarse)
+        steps = lumped(lump)
+    while len(steps) > _MOST_STEPS:
+        lump *= 1.5
+        steps = lumped(lump, each=False)
     return steps
 
 

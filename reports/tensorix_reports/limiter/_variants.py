@@ -16,6 +16,10 @@ _DOCUMENTED, _USUAL, _ANY = 0.75, 0.15, 0.10
 """How often a window is the documented one, one of the usual lengths, and any other."""
 _ON_THE_CLOCK = 0.95
 """How often a window on a clock begins at a whole multiple of its length in Unix time."""
+_FROM_THE_FIRST = 0.2
+"""How often the windows of a counter begin with a key's first request after a silence, as haproxy's do."""
+_ROUNDS_DOWN = 0.3
+"""How often a counter leaves out the fraction of a request that still counts of the last window."""
 _COUNTS_REFUSED = 0.1
 _LINKED = 0.6
 """How often a bucket holds as much as flows back in a window."""
@@ -40,6 +44,8 @@ class Variants:
     """How far the next variant's window is off, as a share of it; 0 where the window is exactly known."""
     phase_spacing: Floats
     """How far the next phase is off, as a share of the window; 0 where it is exactly known."""
+    rounds_down: np.ndarray
+    """Whether a part of a request that counts is none, instead of a whole one."""
 
     def __len__(self) -> int:
         return len(self.window)
@@ -53,12 +59,20 @@ class Variants:
 
 
 def variants_of(
-    kind: Kind, window_s: float | None, span_s: float, trip_s: float, clock_s: float, about: int
+    kind: Kind,
+    window_s: float | None,
+    span_s: float,
+    trip_s: float,
+    clock_s: float,
+    about: int,
+    *,
+    first_unix_s: float | None = None,
 ) -> Variants:
     """Those of one kind to try.
 
     `window_s` is what the documentation says, if it says; `span_s` how long the traffic was watched, `trip_s` the round
-    trip, `clock_s` how uncertain the server's clock is, `about` what the limit may be.
+    trip, `clock_s` how uncertain the server's clock is, `about` what the limit may be, `first_unix_s` when the first
+    request was decided.
     """
     if kind == "token_bucket":
         return _both_countings(_drips(window_s, span_s, about))
@@ -79,7 +93,13 @@ def variants_of(
     window, weight = np.array(lengths), np.array(weights)
     if kind in ("fixed_window", "sliding_log"):
         return _both_countings(_plain(window, weight, spacing))
-    return _both_countings(_with_phases(window, weight, spacing, exact, trip_s, clock_s))
+    if kind == "clock_window" or first_unix_s is None:
+        return _both_countings(_with_phases(window, weight, spacing, exact, trip_s, clock_s))
+    # Of windows of any length the phase is tried coarsely anyway: their chance stays whole.
+    share = np.where(np.arange(len(window)) < exact, 1 - _FROM_THE_FIRST, 1.0)
+    on_the_clock = _with_phases(window, weight * share, spacing, exact, trip_s, clock_s)
+    from_the_first = _phased(window[:exact], weight[:exact] * _FROM_THE_FIRST, 0.5 * trip_s, first_unix_s)
+    return _both_countings(_both_roundings(on_the_clock + from_the_first))
 
 
 def _jittered(window_s: float, trip_s: float) -> list[tuple[float, float]]:
@@ -92,21 +112,13 @@ def _jittered(window_s: float, trip_s: float) -> list[tuple[float, float]]:
 
 def _plain(window: Floats, weight: Floats, spacing: Floats) -> Variants:
     none = np.zeros(len(window))
-    return Variants(window, none, none.astype(bool), none + np.nan, np.log(weight), spacing, none)
+    return Variants(window, none, none.astype(bool), none + np.nan, np.log(weight), spacing, none, none.astype(bool))
 
 
 def _with_phases(
     window: Floats, weight: Floats, spacing: Floats, exact: int, trip_s: float, clock_s: float
 ) -> Variants:
-    offsets = np.array([-1.0, -0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6, 1.0]) * (clock_s + 0.5 * trip_s)
-    likely = 1.2 - np.abs(np.linspace(-1, 1, len(offsets)))
-    likely /= likely.sum()
-    aligned = _plain(
-        np.repeat(window[:exact], len(offsets)),
-        np.repeat(weight[:exact] * _ON_THE_CLOCK, len(offsets)) * np.tile(likely, exact),
-        np.repeat(spacing[:exact], len(offsets)),
-    )
-    aligned = replace(aligned, phase=np.tile(offsets, exact))
+    aligned = _phased(window[:exact], weight[:exact] * _ON_THE_CLOCK, clock_s + 0.5 * trip_s, 0.0)
     free_weight = np.where(np.arange(len(window)) < exact, 1 - _ON_THE_CLOCK, 1.0) * weight
     steps = np.arange(_PHASES) / _PHASES
     free = _plain(np.repeat(window, _PHASES), np.repeat(free_weight / _PHASES, _PHASES), np.repeat(spacing, _PHASES))
@@ -114,6 +126,24 @@ def _with_phases(
         free, phase=np.tile(steps, len(window)) * free.window, phase_spacing=np.full(len(free), 1.0 / _PHASES)
     )
     return aligned + free
+
+
+def _phased(window: Floats, weight: Floats, off_s: float, phase_s: float) -> Variants:
+    """Windows of known lengths with a phase that is known up to so much."""
+    offsets = np.array([-1.0, -0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6, 1.0]) * off_s
+    likely = 1.2 - np.abs(np.linspace(-1, 1, len(offsets)))
+    likely /= likely.sum()
+    each = np.repeat(window, len(offsets))
+    plain = _plain(each, np.repeat(weight, len(offsets)) * np.tile(likely, len(window)), np.zeros(len(each)))
+    return replace(plain, phase=phase_s % each + np.tile(offsets, len(window)))
+
+
+def _both_roundings(one: Variants) -> Variants:
+    # Those that round down are tried where window and phase are exactly known: at any phase one more makes it as good.
+    kept = (one.spacing == 0) & (one.phase_spacing == 0)
+    down = replace(one, rounds_down=np.ones(len(one), bool), log_prior=one.log_prior + np.log(_ROUNDS_DOWN))
+    one = replace(one, log_prior=one.log_prior + np.where(kept, np.log(1 - _ROUNDS_DOWN), 0.0))
+    return one + down.of(np.flatnonzero(kept))
 
 
 def _both_countings(one: Variants) -> Variants:
@@ -174,4 +204,5 @@ def finer(variants: Variants, place: int) -> Variants | None:
         log_prior=np.repeat(one.log_prior - np.log(count), count),
         spacing=np.full(count, ((1 + spacing) ** (1 / len(factors)) - 1) if spacing else 0.0),
         phase_spacing=np.full(count, phase_spacing / len(shifts)),
+        rounds_down=np.repeat(one.rounds_down, count),
     )

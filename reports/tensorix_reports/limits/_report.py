@@ -18,8 +18,9 @@ from tensorix_reports.limits._key_requests import KeyRequests, keys_of, server_o
 from tensorix_reports.limits._meaning import Meaning, meaning_of
 from tensorix_reports.limits._prediction import Predicted, predicted
 from tensorix_reports.limits._retry import RetryAudit, retry_of
-from tensorix_reports.limits._side import SideFinding, side_findings
+from tensorix_reports.limits._side import SideFinding, bad_requests_count, side_findings
 from tensorix_reports.limits._traffic import Planned, Refused, refused_of
+from tensorix_reports.limits._unavailable import UNAVAILABLE, explained, may_be_refusals
 
 __all__ = ["LIMITS_FORMAT", "KeyReport", "LimitsReport", "Wished", "limits_of", "limits_report"]
 
@@ -70,6 +71,7 @@ class KeyReport:
         evidence = self.key.evidence
         return {
             "key_alias": self.key.key_alias,
+            "refused_with": self.key.refused_with,
             "fit": asdict(self.fit),
             "evidence": {
                 "requests": len(evidence),
@@ -195,13 +197,39 @@ def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix
     )
 
 
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and 0 < value < np.inf else None
+
+
 def limits_of(frames: RunFrames, wished: Wished | None = None) -> LimitsReport:
     """The limits of a run that is already read."""
     wished = wished or Wished()
+    experiment = frames.manifest.get("kind") == "experiment"
+    if experiment and wished.window_s is None:
+        # As it took it itself while it went on: the fit weighs it against what was seen.
+        wished = replace(wished, window_s=_positive(mapping(frames.manifest.get("asked")).get("window_s")))
     limits = rate_limits_of(frames)
     zero_unix_s = frames.origin_unix_ns / 1e9 + server_offset_s(frames)
-    keys = [_of_key(key, limits, wished, zero_unix_s) for key in keys_of(frames, limits.limit_requests)]
-    return LimitsReport(frames, limits, keys, side_findings(frames, keys[0].fit if keys else None))
+    bad_requests = bad_requests_count(frames)
+
+    def of(refused_with: int) -> dict[str | None, KeyRequests]:
+        found = keys_of(frames, limits.limit_requests, bad_requests=bad_requests, refused_with=refused_with)
+        return {key.key_alias: key for key in found}
+
+    plain = of(429)
+    others = of(UNAVAILABLE) if any(may_be_refusals(key, experiment=experiment) for key in plain.values()) else {}
+    keys = []
+    for alias, key in plain.items():
+        report = None
+        if alias in others and may_be_refusals(key, experiment=experiment):
+            report = _of_key(others[alias], limits, wished, zero_unix_s)
+            if not explained(report.key, report.fit, report.run):
+                report = None
+        keys.append(report or _of_key(key, limits, wished, zero_unix_s))
+    main = keys[0] if keys else None
+    refused_with = 429 if main is None else main.key.refused_with
+    found = side_findings(frames, None if main is None else main.fit, refused_with=refused_with)
+    return LimitsReport(frames, limits, keys, found)
 
 
 def limits_report(run: Run | Path | str, wished: Wished | None = None) -> LimitsReport:

@@ -6,6 +6,7 @@ from tensorix_reports.frames import whole
 from tensorix_reports.limiter import Fitted, Interval, Kind, LimiterFit
 from tensorix_reports.limits._headers import HeaderAudit
 from tensorix_reports.limits._report import KeyReport, LimitsReport
+from tensorix_reports.limits._unavailable import UNAVAILABLE, unavailable
 from tensorix_reports.page._statement import Standing, Statement, Verdict, counted
 from tensorix_reports.page._tables import number
 
@@ -78,16 +79,34 @@ def _paragraph(main: KeyReport) -> str:
     )
     text += f"are safe after {meaning.whole_after_s:.4g} s without any. One request in {meaning.pace_s:.3g} s is never "
     text += "refused. "
-    text += (
-        "Requests that are refused count too, so asking again and again makes the wait longer. "
-        if (best.counts_refused)
-        else "Requests that are refused do not count. "
-    )
+    # Where none was refused the fit says what is usual, and not what was seen.
+    if main.fit.refused:
+        text += (
+            "Requests that are refused count too, so asking again and again makes the wait longer. "
+            if best.counts_refused
+            else "Requests that are refused do not count. "
+        )
     if meaning.crossover_tokens is not None:
         text += (
             f"Requests of more than {meaning.crossover_tokens:,.0f} tokens in the mean meet the limit on tokens first. "
         )
     return text.strip()
+
+
+def _status_statements(main: KeyReport) -> list[Statement]:
+    """What a 503 is: a refusal, or trouble of the server's."""
+    if main.key.refused_with == UNAVAILABLE:
+        text = (
+            "Requests over the limit are answered 503, not 429: they come beyond the limit and nowhere else, so the "
+            "limiter refuses with them (nginx's limit_req does, unless limit_req_status is set). Clients take a 503 "
+            "for an outage."
+        )
+        return [Statement("limit", "problem", "status", text)]
+    count = int(unavailable(main.key).sum())
+    if count < 2 or main.fit.refused:
+        return []
+    text = f"{counted(count, 'request')} got a 503, and no limit explains which: the server was overloaded or down."
+    return [Statement("limit", "unknown", "status", text)]
 
 
 def _fit_statements(main: KeyReport) -> list[Statement]:
@@ -212,7 +231,10 @@ def _experiment_statements(report: LimitsReport) -> list[Statement]:
     if report.ended_early is not None:
         text = f"The experiment ended early: {report.ended_early}."
         found.append(Statement("experiment", "unknown", "ended early", text))
-    failed = report.frames.requests.array("status") >= 500
+    status = report.frames.requests.array("status")
+    failed = status >= 500
+    if report.main is not None:
+        failed &= status != report.main.key.refused_with
     if failed.any():
         text = f"{counted(int(failed.sum()), 'request')} got a 5xx; they are taken to have been counted."
         found.append(Statement("experiment", "notice", "failed", text))
@@ -246,6 +268,11 @@ def verdict_of(report: LimitsReport) -> Verdict:
     if main is not None:
         standing, word = _standing(main.fit)
         statements.append(Statement("limit", standing, word, _paragraph(main)))
-        statements += [*_fit_statements(main), *_header_statements(main), *_retry_statement(main)]
+        statements += [
+            *_status_statements(main),
+            *_fit_statements(main),
+            *_header_statements(main),
+            *_retry_statement(main),
+        ]
         statements += _meaning_statements(main)
     return Verdict(_headline(report), [*statements, *_beside_statements(report), *_experiment_statements(report)])
