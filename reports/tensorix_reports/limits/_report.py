@@ -27,6 +27,11 @@ LIMITS_FORMAT = 1
 """The version of `limits.json`: it grows when a key changes its meaning or goes, not when one is added."""
 
 
+_MOST_TRIPS = 4.0
+"""A request is decided so many round trips after it was sent at most."""
+_GRADUAL = ("sliding_log", "sliding_counter", "token_bucket")
+
+
 @dataclass(frozen=True, slots=True)
 class Wished:
     """What the user wants to know besides."""
@@ -142,9 +147,9 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
     best = found.ranked[0]
     second = found.second_limit
 
-    most_s = 1.5 * round_trip_s(key.evidence)
+    trip_s = round_trip_s(key.evidence)
 
-    def run(placed: float, window_s: float, most_s: float = np.inf) -> Predicted:
+    def run(placed: float, window_s: float, trips: float) -> Predicted:
         return predicted(
             replace(best, window_s=replace(best.window_s, value=window_s)),
             key.sent_s,
@@ -154,12 +159,14 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
             zero_unix_s,
             second=second,
             placed=placed,
-            most_s=most_s,
+            most_s=trips * trip_s,
         )
 
     window = best.window_s
-    middle = [run(0.5, window_s, most_s) for window_s in (window.low, window.value, window.high)]
-    return [run(0.0, window.value), *middle, run(1.0, window.value)]
+    middle = [run(0.5, window_s, 1.5) for window_s in (window.low, window.value, window.high)]
+    # Late too is a few round trips after the sending: a limiter that decided when a long answer was made would not
+    # have let it be made.
+    return [run(0.0, window.value, 1.5), *middle, run(1.0, window.value, _MOST_TRIPS)]
 
 
 def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
@@ -183,7 +190,7 @@ def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix
     return KeyReport(
         key=key,
         fit=found,
-        headers=headers_of(key, runs),
+        headers=headers_of(key, runs, gradual=best is not None and best.kind in _GRADUAL),
         rises=[one for one in (rises_of(key, middle), token_rises_of(key, middle)) if one is not None],
         retry=retry_of(key, best, None if runs is None else runs[-1]),
         meaning=meaning,
