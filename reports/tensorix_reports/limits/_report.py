@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorix_records import Run
 from tensorix_reports.frames import RunFrames, mapping, reported, whole
-from tensorix_reports.limiter import Fitted, LimiterFit, fit, round_trip_s
+from tensorix_reports.limiter import Evidence, Fitted, LimiterFit, fit, round_trip_s
 from tensorix_reports.limiting import RateLimitReport, rate_limits_of
 from tensorix_reports.limits._headers import HeaderAudit, Rises, headers_of, rises_of, token_rises_of
 from tensorix_reports.limits._key_requests import KeyRequests, keys_of, server_offset_s
@@ -169,9 +169,29 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
     return [run(0.0, window.value, 1.5), *middle, run(1.0, window.value, _MOST_TRIPS)]
 
 
+def _never_met(evidence: Evidence) -> str | None:
+    """Where nothing was refused and nothing seen to come back: a header may tell the limit, and not what it is of."""
+    said = np.flatnonzero(np.isfinite(evidence.remaining))
+    if evidence.refused.any() or len(said) < 2:
+        return None
+    order = said[np.argsort(evidence.seen_s[said], kind="stable")]
+    least = np.minimum.accumulate(evidence.remaining[order])
+    before = np.searchsorted(evidence.seen_s[order], evidence.sent_s[order], "left") - 1
+    later = before >= 0
+    # Of one limit each request leaves less than was left before it was sent, unless something came back.
+    if not later.any() or (evidence.remaining[order][later] >= least[before[later]]).any():
+        return None
+    return (
+        f"by its headers {evidence.remaining[order[0]]:,.0f} requests were left at first and {least[-1]:,.0f} at the "
+        "end: none came back meanwhile, and when they do would tell which limiter it is"
+    )
+
+
 def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
     told = wished.window_s or (limits.window_s if limits.sources["window"] in ("told", "assumed") else None)
     found = fit(key.evidence, window_s=told)
+    if unmet := _never_met(key.evidence):
+        found = replace(found, verdict="no limit reached", ranked=[], set_of_95=[], would_tell=None, why=[unmet])
     runs = _runs(key, found, zero_unix_s)
     middle = None if runs is None else runs[2]
     best = found.ranked[0] if found.ranked else None
