@@ -20,6 +20,8 @@ _PREPARE_S = 0.5
 """So long before a burst its connections are opened; what waits much longer the server may close."""
 _MOST_FAILURES = 5
 """So many in a row without an answer, or with a 5xx, and the server is gone: nothing more is learnt from it."""
+_MOST_FOR_TOKENS = 4
+"""So many in a row refused for tokens: the limit on requests is not the one that is met."""
 _HOPELESS = {
     ErrorKind.AUTHENTICATION: "the key is refused",
     ErrorKind.PAYMENT: "the key is out of credit",
@@ -40,6 +42,7 @@ class Sending:
     wrong: bool = False
     """Whether that is for what was asked: the key, the model, the address."""
     _failures: int = field(default=0)
+    _for_tokens: int = field(default=0)
 
     @property
     def may_go_on(self) -> bool:
@@ -53,7 +56,7 @@ class Sending:
         """
         if self.stopped or not self.allowance.take(question.most_tokens, self.asker.now_s):
             return None
-        reply = await self.asker.ask(question, scenario)
+        reply = await self.asker.ask(question, scenario, most_s=self.allowance.until_s - self.asker.now_s)
         record = reply.record
         used = [tokens for tokens in (record.prompt_tokens, record.completion_tokens) if tokens is not None]
         free = record.status is not None and record.status >= 400
@@ -66,8 +69,12 @@ class Sending:
     def _judge(self, record: RequestRecord) -> None:
         said = f": {record.error_message}" if record.error_message else ""
         status = f" ({record.status})" if record.status else ""
-        if record.outcome in ("success", "throttled"):
-            self._failures = 0
+        if record.outcome == "throttled" and speaks_of_tokens(record):
+            self._for_tokens += 1
+            if self._for_tokens >= _MOST_FOR_TOKENS:
+                self.stopped = f"requests are refused for their tokens before any is for the number of requests{said}"
+        elif record.outcome in ("success", "throttled"):
+            self._failures = self._for_tokens = 0
         elif hopeless := _HOPELESS.get(ErrorKind(record.error_kind or ErrorKind.INTERNAL)):
             self.stopped, self.wrong = f"{hopeless}{status}{said}", True
         elif record.outcome == "failed":
@@ -104,7 +111,8 @@ async def _send(sending: Sending, action: Send, question: Question, scenario: st
             if reply is None or reply.record.outcome == "cancelled":
                 return
             answers.append(_answer(sending.asker, reply.record))
-            refused += answers[-1].passed is False
+            # For tokens too: what is sent behind it is refused like it.
+            refused += reply.record.outcome == "throttled"
 
     await asyncio.gather(*(one_after_the_other() for _ in range(max(1, min(action.in_flight, action.count)))))
     return sorted(answers, key=lambda answer: answer.sent_s)
@@ -126,12 +134,12 @@ async def play(
     try:
         action = next(actions)
         while sending.may_go_on and allowance.allows(max(action.at_s, asker.now_s)):
+            tell(action)
             await asyncio.sleep(max(0.0, action.at_s - _PREPARE_S - asker.now_s))
             await asker.network.prepare(min(action.in_flight, action.count))
-            tell(action)
             await asyncio.sleep(max(0.0, action.at_s - asker.now_s))
             action = actions.send(await _send(sending, action, question, scenario))
     except StopIteration:
-        pass
+        allowance.end_if_all_sent()
     finally:
         actions.close()
