@@ -104,20 +104,24 @@ class Asker:
         await self._pool.aclose()
         await self.network.aclose()
 
-    async def ask(self, question: Question, scenario: str) -> Reply:
-        """Make one request and read all of its answer. Whatever goes wrong is in the record; nothing is raised."""
+    async def ask(self, question: Question, scenario: str, *, most_s: float | None = None) -> Reply:
+        """Make one request and read all of its answer, within `most_s` if that is less than the timeout.
+
+        Whatever goes wrong is in the record; nothing is raised.
+        """
+        timeout_s = self._timeout_s if most_s is None else max(0.0, min(most_s, self._timeout_s))
         seen, request_id, began_ns = _Seen(), str(uuid4()), time.monotonic_ns()
         key = question.key or self._settings.api_key
         body = question.body()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await self._exchange(question, body, key, request_id, seen)
         except asyncio.CancelledError:
             seen.cancelled = True
             seen.failure = Ended(ErrorKind.CANCELLED, Phase.HEADERS, "interrupted")
         except TimeoutError:
             phase = Phase.HEADERS if seen.status is None else Phase.BODY
-            seen.failure = Ended(ErrorKind.TIMEOUT, phase, f"no whole answer within {self._timeout_s:g} s")
+            seen.failure = Ended(ErrorKind.TIMEOUT, phase, f"no whole answer within {timeout_s:.3g} s")
         except Exception as error:  # noqa: BLE001 - whatever the network does is data
             seen.failure = _failure(error, seen, self._settings.host)
         return self._reply(question, scenario, request_id, began_ns, body, key, seen)

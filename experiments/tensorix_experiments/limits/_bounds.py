@@ -34,6 +34,9 @@ class Allowance:
     """Used by those that have ended, or as many as they may have used where the server did not say."""
     held_tokens: int = 0
     """Of those under way, the most that they can use."""
+    under_way: int = 0
+    dearer: int = 0
+    """Tokens that a request has used beyond the most it was thought to: a template may be long."""
     spent: str | None = field(default=None)
     """Which bound was met, in words."""
 
@@ -46,14 +49,15 @@ class Allowance:
         """Set one request aside, with the most that it can use; False, from then on, where a bound is met."""
         if self.spent is None:
             if self.requests >= self.bounds.requests:
-                self.spent = f"all of the {self.bounds.requests:,} requests that it might send are sent"
-            elif self.tokens + self.held_tokens + tokens > self.bounds.tokens:
+                self.spent = self._all_sent
+            elif self._tokens_with(1, tokens) > self.bounds.tokens:
                 self.spent = f"the {self.bounds.tokens:,} tokens that it might use may be used"
             else:
                 self.allows(now_s)
         if self.spent is not None:
             return False
         self.requests += 1
+        self.under_way += 1
         self.held_tokens += tokens
         return True
 
@@ -63,18 +67,33 @@ class Allowance:
             self.spent = f"the {_minutes(self.bounds.seconds)} that it might take are over"
         return self.spent is None
 
+    def end_if_all_sent(self) -> None:
+        """Where the last request was sent, what else would have been asked was not."""
+        if self.spent is None and self.requests >= self.bounds.requests:
+            self.spent = self._all_sent
+
+    @property
+    def _all_sent(self) -> str:
+        return f"all of the {self.bounds.requests:,} requests that it might send are sent"
+
     def room_for(self, requests: int, tokens: int, now_s: float) -> bool:
         """Whether so many requests more, and so many tokens, would stay within the bounds."""
         return (
             self.spent is None
             and self.requests + requests <= self.bounds.requests
-            and self.tokens + self.held_tokens + tokens <= self.bounds.tokens
+            and self._tokens_with(requests, tokens) <= self.bounds.tokens
             and now_s < self.until_s
         )
 
+    def _tokens_with(self, requests: int, tokens: int) -> int:
+        """What may be used in all with so many requests more, of so many tokens."""
+        return self.tokens + self.held_tokens + tokens + (self.under_way + requests) * self.dearer
+
     def settle(self, held: int, used: int | None) -> None:
         """Put what a request used in place of what was set aside; None: nobody said, so all of it."""
+        self.under_way -= 1
         self.held_tokens -= held
+        self.dearer = max(self.dearer, 0 if used is None else used - held)
         self.tokens += held if used is None else used
 
 

@@ -72,8 +72,7 @@ def experiment(
     """
     wait_s = ((1 - _EDGE) * window_s - unix_s) % window_s
     plan = Plan(window_s, most_requests, assess or assessing(unix_s - now_s, window_s), now_s + wait_s)
-    waited = f"after {wait_s:.0f} s, " if wait_s >= 1 else ""
-    why = f"{waited}at {_EDGE:.0%} of a window before one ends on the server's clock: opens a window"
+    why = f"opens a window, {_EDGE:.0%} of its length before one ends on the server's clock"
     opener = yield from plan.send(0.0, _OPENER, why, in_flight=_OPENER, until_refused=_OPENER)
     if not opener:
         return

@@ -24,6 +24,8 @@ _UNAVAILABLE = 503
 """What some limiters refuse with, nginx's by default."""
 _MOST_UNAVAILABLE = 1.2
 """In documented windows: nothing but 503 for so long is no limiter."""
+_MOST_FOR_TOKENS = 4
+"""So many in a row refused for tokens: the limit on requests is not the one that is met."""
 _HOPELESS = {
     ErrorKind.AUTHENTICATION: "the key is refused",
     ErrorKind.PAYMENT: "the key is out of credit",
@@ -50,6 +52,7 @@ class Sending:
     _throttled: bool = field(default=False)
     """Whether anything was refused with 429."""
     _unavailable_since_s: float | None = field(default=None)
+    _for_tokens: int = field(default=0)
 
     @property
     def may_go_on(self) -> bool:
@@ -63,7 +66,7 @@ class Sending:
         """
         if self.stopped or not self.allowance.take(question.most_tokens, self.asker.now_s):
             return None
-        reply = await self.asker.ask(question, scenario)
+        reply = await self.asker.ask(question, scenario, most_s=self.allowance.until_s - self.asker.now_s)
         record = reply.record
         used = [tokens for tokens in (record.prompt_tokens, record.completion_tokens) if tokens is not None]
         free = record.status is not None and record.status >= 400
@@ -90,8 +93,12 @@ class Sending:
             self._unavailable_since_s = self.asker.now_s
         said = f": {record.error_message}" if record.error_message else ""
         status = f" ({record.status})" if record.status else ""
-        if record.outcome in ("success", "throttled"):
-            self._failures = 0
+        if record.outcome == "throttled" and speaks_of_tokens(record):
+            self._for_tokens += 1
+            if self._for_tokens >= _MOST_FOR_TOKENS:
+                self.stopped = f"requests are refused for their tokens before any is for the number of requests{said}"
+        elif record.outcome in ("success", "throttled"):
+            self._failures = self._for_tokens = 0
         elif hopeless := _HOPELESS.get(ErrorKind(record.error_kind or ErrorKind.INTERNAL)):
             self.stopped, self.wrong = f"{hopeless}{status}{said}", True
         elif record.outcome == "failed":
@@ -135,7 +142,8 @@ async def _send(sending: Sending, action: Send, question: Question, scenario: st
             if reply is None or reply.record.outcome == "cancelled":
                 return
             answers.append(_answer(sending.asker, reply.record, refused=sending.is_refused(reply.record)))
-            refused += answers[-1].passed is False
+            # For tokens too: what is sent behind it is refused like it.
+            refused += answers[-1].passed is False or reply.record.outcome == "throttled"
 
     await asyncio.gather(*(one_after_the_other() for _ in range(max(1, min(action.in_flight, action.count)))))
     return sorted(answers, key=lambda answer: answer.sent_s)
@@ -157,12 +165,12 @@ async def play(
     try:
         action = next(actions)
         while sending.may_go_on and allowance.allows(max(action.at_s, asker.now_s)):
+            tell(action)
             await asyncio.sleep(max(0.0, action.at_s - _PREPARE_S - asker.now_s))
             await asker.network.prepare(min(action.in_flight, action.count))
-            tell(action)
             await asyncio.sleep(max(0.0, action.at_s - asker.now_s))
             action = actions.send(await _send(sending, action, question, scenario))
     except StopIteration:
-        pass
+        allowance.end_if_all_sent()
     finally:
         actions.close()

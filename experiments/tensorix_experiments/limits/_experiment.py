@@ -30,6 +30,7 @@ from tensorix_reports.limits import Wished, limits_report
 __all__ = ["Ended", "LimitsExperiment", "run_limits"]
 
 _FLUSH_S = 0.5
+_WORTH_SAYING_S = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +124,13 @@ class _Experiment:
                     writer.add(record)
 
                 def tell(action: Send) -> None:
-                    writer.event("step", why=action.why, at_most=action.count, in_flight=action.in_flight)
-                    self._say(f"{asker.now_s - sending.allowance.began_s:6.1f} s  {action.why}")
+                    # Said beforehand: until a window on the server's clock comes it may be silent for a minute.
+                    now_s = asker.now_s
+                    at_s, wait_s = max(action.at_s, now_s), action.at_s - now_s
+                    known = {"why": action.why, "at_most": action.count, "in_flight": action.in_flight}
+                    writer.event("step", t_unix_ns=round(asker.unix_s(at_s) * 1e9), **known)
+                    soon = f" (in {wait_s:.0f} s)" if wait_s >= _WORTH_SAYING_S else ""
+                    self._say(f"{now_s - sending.allowance.began_s:6.1f} s  {action.why}{soon}")
 
                 flushing = asyncio.create_task(_flush_again_and_again(writer.flush))
 

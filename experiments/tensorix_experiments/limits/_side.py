@@ -74,7 +74,7 @@ async def _when_whole(
     at_s = asker.now_s + 1.05 * wait_s
     if burst < needed or not sending.allowance.room_for(needed, tokens, at_s):
         return
-    tell(Send(at_s=at_s, count=needed, why="waiting until the budget is whole, to ask what else counts"))
+    tell(Send(at_s=at_s, count=needed, why="asks what else counts, when the budget is whole"))
     await asyncio.sleep(max(0.0, at_s - asker.now_s))
     first = await _one(sending, chat, "whole: chat")
     if first is None or first.status != 200:
@@ -89,7 +89,7 @@ async def _when_whole(
         answering = replace(chat, prompt=_SAY_MUCH + _BALLAST, max_tokens=_ANSWER)
         parts = {"small": small, "asking": asking, "small again": small, "answering": answering, "small at last": small}
         if sending.allowance.room_for(len(parts), sum(part.most_tokens for part in parts.values()), asker.now_s):
-            tell(Send(at_s=asker.now_s, count=len(parts), why="asking how tokens are charged"))
+            tell(Send(at_s=asker.now_s, count=len(parts), why="asks how tokens are charged"))
             for name, question in parts.items():
                 await _one(sending, question, f"tokens: {name}")
 
@@ -108,7 +108,7 @@ async def _when_spent(
     needed = most + 2 * len(kinds)
     if burst > _MOST_TO_SPEND or not sending.allowance.room_for(needed, needed * chat.most_tokens, sending.asker.now_s):
         return
-    tell(Send(at_s=sending.asker.now_s, count=needed, why="spending the budget, to ask what else is refused then"))
+    tell(Send(at_s=sending.asker.now_s, count=needed, why="spends the budget, to ask what else is refused then"))
     for _ in range(most):
         record = await _one(sending, chat, "spent: chat")
         if record is None:

@@ -65,9 +65,9 @@ def _overlapping(
     return np.asarray(np.maximum(begun - over - counted, 0))
 
 
-def headers_of(key: KeyRequests, by_placing: list[Predicted] | None) -> list[HeaderAudit]:
+def headers_of(key: KeyRequests, by_placing: list[Predicted] | None, *, gradual: bool = False) -> list[HeaderAudit]:
     """A row a kind of response. `by_placing` is the limiter run with decisions early, in the middle and late; None
-    where none was fitted, and nothing can be compared.
+    where none was fitted, and nothing can be compared. `gradual`: it gives back little by little, not all at once.
     """
     requests = key.requests
     status, kinds = requests.array("status"), requests.codes("kind")
@@ -76,7 +76,7 @@ def headers_of(key: KeyRequests, by_placing: list[Predicted] | None) -> list[Hea
     answered = np.isfinite(status)
     difference = late_s = np.full(len(requests), np.nan)
     if by_placing is not None:
-        difference, late_s = _against(key, said, by_placing)
+        difference, late_s = _against(key, said, by_placing, gradual=gradual)
     rows = []
     for kind in sorted(kinds.values, key=kind_order):
         mine = kinds.equal(kind) & answered
@@ -102,15 +102,28 @@ def headers_of(key: KeyRequests, by_placing: list[Predicted] | None) -> list[Hea
     return rows
 
 
-def _against(
-    key: KeyRequests, said: NDArray[np.float64], by_placing: list[Predicted]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much more than the truth each said (0 where it may be the truth), and how long ago that was the truth."""
-    open_ = _overlapping(key.sent_s, key.seen_s, key.counted)
-    left = np.array([one.remaining for one in by_placing])
+def _off(said: NDArray[np.float64], left: NDArray[np.float64], open_: NDArray[np.int64]) -> NDArray[np.float64]:
+    """By how much it lies outside of what a row of `left` each allows; NaN where nothing was said."""
     low, high = left.min(axis=0) - open_, left.max(axis=0) + open_
-    difference = np.where(said < low, said - low, np.where(said > high, said - high, 0.0))
-    difference[~np.isfinite(said)] = np.nan
+    off = np.where(said < low, said - low, np.where(said > high, said - high, 0.0))
+    off[~np.isfinite(said)] = np.nan
+    return off
+
+
+def _against(
+    key: KeyRequests, said: NDArray[np.float64], by_placing: list[Predicted], *, gradual: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How much more than the truth each said (0 where it may be the truth), and how long ago that was the truth.
+
+    True is what was left at any instant from the decision to the answer: nobody knows when the header was written.
+    """
+    open_ = _overlapping(key.sent_s, key.seen_s, key.counted)
+    difference = _off(said, np.array([one.remaining for one in by_placing]), open_)
+    later = _off(said, np.array([one.at_answer for one in by_placing]), open_)
+    # What flows back little by little, and all that lies between, was left at some instant.
+    between = (np.sign(difference) != np.sign(later)) if gradual else np.zeros(len(said), np.bool_)
+    difference = np.where(np.abs(later) < np.abs(difference), later, difference)
+    difference[between & np.isfinite(said)] = 0.0
     middle = by_placing[len(by_placing) // 2]
     order = np.argsort(middle.at_s, kind="stable")
     late_s = np.full(len(said), np.nan)
@@ -131,7 +144,7 @@ def rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
     if run is None or len(places) < 2:
         return None
     change = np.diff(said[places])
-    own = _when_seen(np.diff(run.remaining[places]), change)
+    own = _when_seen(np.diff(_meant(run, said)[places]), change)
     rose = change > 0
     refill = rose & (own > 0) & (change <= own + 1)
     others = np.where(change < own, own - change, 0)
@@ -156,7 +169,8 @@ def token_rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
     rose = change > 0
     refilled = np.zeros(len(change), np.bool_)
     if run is not None:
-        refilled = _when_seen(np.diff(run.remaining[places]), change) > 0
+        left = _meant(run, requests.array("remaining_requests"))[places]
+        refilled = _when_seen(np.diff(left), change) > 0
     # What the request before had set aside and did not use comes back with the next response at the latest; a gateway
     # may guess the prompt at its characters.
     held = _most_held(key)[places[:-1]]
@@ -169,6 +183,12 @@ def token_rises_of(key: KeyRequests, run: Predicted | None) -> Rises | None:
         unexplained=int((rose & ~refilled & ~settled).sum()),
         used_by_others=0,
     )
+
+
+def _meant(run: Predicted, said: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What was left at the instant of which a header speaks: the decision or the answer, whichever is nearer to it."""
+    by_answer = np.abs(said - run.at_answer) < np.abs(said - run.remaining)
+    return np.where(by_answer, run.at_answer, run.remaining)
 
 
 def _when_seen(own: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:

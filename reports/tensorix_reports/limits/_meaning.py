@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tensorix_api.limiters import Charging
-from tensorix_reports.limiter import Fitted
+from tensorix_reports.limiter import Fitted, Interval
 
 __all__ = ["MEANS", "SHARE", "Binding", "Meaning", "meaning_of"]
 
@@ -32,7 +32,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Rates are requests a second."""
+    """Rates are requests a second. Where a parameter is not known exactly, all is said by its less generous bound."""
 
     rate_per_s: float
     burst: int
@@ -63,9 +63,9 @@ def meaning_of(
     want_per_s: float | None = None,
 ) -> Meaning:
     """What follows from a limiter; `mean_tokens` of prompt and answer, of which `answer_share` is the answer."""
-    window_s = fitted.window_s.value
-    rate = fitted.limit.value / window_s
-    burst = fitted.burst.value if fitted.burst is not None else fitted.limit.value
+    limit, window_s = _least(fitted.limit), _most(fitted.window_s)
+    rate = limit / window_s
+    burst = _least(fitted.burst) if fitted.burst is not None else limit
     if second is not None:
         rate, burst = min(rate, second[0] / second[1]), min(burst, second[0])
     # A counter of two windows forgets in two.
@@ -87,7 +87,7 @@ def meaning_of(
         burst=math.floor(burst),
         whole_after_s=whole.get(fitted.kind, window_s),
         pace_s=1 / (SHARE * rate) if rate else math.inf,
-        load_options=_load_options(fitted, token_limit),
+        load_options=_load_options(limit, window_s, token_limit),
         token_limit=token_limit,
         crossover_tokens=None if token_limit is None else token_limit / window_s / rate,
         binding=binding,
@@ -96,7 +96,16 @@ def meaning_of(
     )
 
 
-def _load_options(fitted: Fitted, token_limit: int | None) -> str:
-    text = f"--limit-share {SHARE:g} --rpm {max(1, math.floor(fitted.limit.value + 0.5))}"
-    text += f" --limit-window {fitted.window_s.value:.6g}s"
+def _least(one: Interval) -> float:
+    return one.low if 0 < one.low < one.value else one.value
+
+
+def _most(one: Interval) -> float:
+    return one.high if one.value < one.high < math.inf else one.value
+
+
+def _load_options(limit: float, window_s: float, token_limit: int | None) -> str:
+    whole = max(1, math.floor(limit + 1e-6))
+    # Of a limit that is no whole number the whole part comes in as much less time.
+    text = f"--limit-share {SHARE:g} --rpm {whole} --limit-window {window_s * max(1.0, whole / limit):.4g}s"
     return text + (f" --tpm {token_limit}" if token_limit is not None else "")

@@ -25,6 +25,8 @@ class Predicted:
     """Whether the limiter would have let it pass."""
     remaining: NDArray[np.float64]
     """What is left after it."""
+    at_answer: NDArray[np.float64]
+    """What is left when its answer is there, whatever was counted or came back meanwhile."""
     wait_s: NDArray[np.float64]
     """How long after the decision one would pass, if nothing else came; NaN: never."""
 
@@ -84,9 +86,15 @@ def predicted(
     limiter = limiter_of(fitted, second=second)
     size = len(at_s)
     passes, remaining, wait_s = np.zeros(size, np.bool_), np.zeros(size), np.full(size, np.nan)
-    at_ns: list[int] = np.round((zero_unix_s + at_s) * 1e9).astype(np.int64).tolist()
-    for place in np.argsort(at_s, kind="stable").tolist():
-        now_ns = at_ns[place]
+    at_answer = np.zeros(size)
+    # A header may be written when the request is decided, or when its answer begins or ends: both are looked at.
+    moments_s = np.concatenate([at_s, np.maximum(at_s, seen_s)])
+    moments_ns: list[int] = np.round((zero_unix_s + moments_s) * 1e9).astype(np.int64).tolist()
+    for moment in np.argsort(moments_s, kind="stable").tolist():
+        now_ns, place = moments_ns[moment], moment % size
+        if moment >= size:
+            at_answer[place] = limiter.remaining(now_ns)["requests"]
+            continue
         earliest_ns = limiter.earliest(now_ns, _ONE)
         passes[place] = earliest_ns == now_ns
         if counted[place] or (refused[place] and fitted.counts_refused):
@@ -96,4 +104,4 @@ def predicted(
             earliest_ns = limiter.earliest(now_ns, _ONE)
         if earliest_ns is not None:
             wait_s[place] = (earliest_ns - now_ns) / 1e9
-    return Predicted(at_s, passes, remaining, wait_s)
+    return Predicted(at_s, passes, remaining, at_answer, wait_s)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorix_records import Run
 from tensorix_reports.frames import RunFrames, mapping, reported, whole
-from tensorix_reports.limiter import Fitted, LimiterFit, fit, round_trip_s
+from tensorix_reports.limiter import Evidence, Fitted, LimiterFit, fit, round_trip_s
 from tensorix_reports.limiting import RateLimitReport, rate_limits_of
 from tensorix_reports.limits._headers import HeaderAudit, Rises, headers_of, rises_of, token_rises_of
 from tensorix_reports.limits._key_requests import KeyRequests, keys_of, server_offset_s
@@ -26,6 +26,11 @@ __all__ = ["LIMITS_FORMAT", "KeyReport", "LimitsReport", "Wished", "limits_of", 
 
 LIMITS_FORMAT = 1
 """The version of `limits.json`: it grows when a key changes its meaning or goes, not when one is added."""
+
+
+_MOST_TRIPS = 4.0
+"""A request is decided so many round trips after it was sent at most."""
+_GRADUAL = ("sliding_log", "sliding_counter", "token_bucket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +149,9 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
     best = found.ranked[0]
     second = found.second_limit
 
-    most_s = 1.5 * round_trip_s(key.evidence)
+    trip_s = round_trip_s(key.evidence)
 
-    def run(placed: float, window_s: float, most_s: float = np.inf) -> Predicted:
+    def run(placed: float, window_s: float, trips: float) -> Predicted:
         return predicted(
             replace(best, window_s=replace(best.window_s, value=window_s)),
             key.sent_s,
@@ -156,17 +161,39 @@ def _runs(key: KeyRequests, found: LimiterFit, zero_unix_s: float) -> list[Predi
             zero_unix_s,
             second=second,
             placed=placed,
-            most_s=most_s,
+            most_s=trips * trip_s,
         )
 
     window = best.window_s
-    middle = [run(0.5, window_s, most_s) for window_s in (window.low, window.value, window.high)]
-    return [run(0.0, window.value), *middle, run(1.0, window.value)]
+    middle = [run(0.5, window_s, 1.5) for window_s in (window.low, window.value, window.high)]
+    # Late too is a few round trips after the sending: a limiter that decided when a long answer was made would not
+    # have let it be made.
+    return [run(0.0, window.value, 1.5), *middle, run(1.0, window.value, _MOST_TRIPS)]
+
+
+def _never_met(evidence: Evidence) -> str | None:
+    """Where nothing was refused and nothing seen to come back: a header may tell the limit, and not what it is of."""
+    said = np.flatnonzero(np.isfinite(evidence.remaining))
+    if evidence.refused.any() or len(said) < 2:
+        return None
+    order = said[np.argsort(evidence.seen_s[said], kind="stable")]
+    least = np.minimum.accumulate(evidence.remaining[order])
+    before = np.searchsorted(evidence.seen_s[order], evidence.sent_s[order], "left") - 1
+    later = before >= 0
+    # Of one limit each request leaves less than was left before it was sent, unless something came back.
+    if not later.any() or (evidence.remaining[order][later] >= least[before[later]]).any():
+        return None
+    return (
+        f"by its headers {evidence.remaining[order[0]]:,.0f} requests were left at first and {least[-1]:,.0f} at the "
+        "end: none came back meanwhile, and when they do would tell which limiter it is"
+    )
 
 
 def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix_s: float) -> KeyReport:
     told = wished.window_s or (limits.window_s if limits.sources["window"] in ("told", "assumed") else None)
     found = fit(key.evidence, window_s=told)
+    if unmet := _never_met(key.evidence):
+        found = replace(found, verdict="no limit reached", ranked=[], set_of_95=[], would_tell=None, why=[unmet])
     runs = _runs(key, found, zero_unix_s)
     middle = None if runs is None else runs[2]
     best = found.ranked[0] if found.ranked else None
@@ -185,7 +212,7 @@ def _of_key(key: KeyRequests, limits: RateLimitReport, wished: Wished, zero_unix
     return KeyReport(
         key=key,
         fit=found,
-        headers=headers_of(key, runs),
+        headers=headers_of(key, runs, gradual=best is not None and best.kind in _GRADUAL),
         rises=[one for one in (rises_of(key, middle), token_rises_of(key, middle)) if one is not None],
         retry=retry_of(key, best, None if runs is None else runs[-1]),
         meaning=meaning,

@@ -15,6 +15,7 @@ __all__ = ["TOKENS", "charging_of"]
 TOKENS = "tokens"
 """The part of an experiment that asks for it: scenarios `tokens: small`, `tokens: asking`, `tokens: answering`."""
 
+_LEAST = 4
 _Row: TypeAlias = "tuple[float, float, float, float]"
 """What remained, max_tokens, prompt and completion tokens."""
 
@@ -48,17 +49,31 @@ _HYPOTHESES: dict[str, Callable[[list[_Row]], list[float]]] = {
 }
 
 
+def _why_not(changes: list[float], rows: list[_Row]) -> str:
+    """What keeps it unclear. `changes` are drops: a rise is below 0."""
+    if any(after < -(before[1] + before[2]) for after, before in zip(changes, rows, strict=False)):
+        return "more came back than was set aside, so the window ended while it was asked"
+    if any(after < 0 for after in changes):
+        return "some came back meanwhile, by a refill or by settling"
+    return "none of the ways that are known charges so"
+
+
 def charging_of(frames: RunFrames) -> tuple[str, str] | None:
     """How, and what that rests on; None where it was not asked, or no header told."""
     requests = frames.requests
     scenarios = requests.codes("scenario")
     mine = np.array([str(value).startswith(f"{TOKENS}: ") for value in scenarios.values] + [False])[scenarios.codes]
     names = ("remaining_tokens", "max_tokens", "prompt_tokens", "completion_tokens")
-    columns = [requests.array(name)[mine & (requests.array("status") == 200)] for name in names]
+    if not mine.any():
+        return None
+    status = requests.array("status")
+    columns = [requests.array(name)[mine & (status == 200)] for name in names]
     table = np.column_stack(columns)
     table = table[np.isfinite(table).all(axis=1)]
-    if len(table) < 4:
-        return None
+    if len(table) < _LEAST:
+        refused = int((mine & (status == 429)).sum())
+        why = f"{refused} of them were refused" if refused else "the others did not say what was used and what remains"
+        return "unclear", f"only {len(table)} of {int(mine.sum())} requests that ask for it tell: {why}"
     rows: list[_Row] = [tuple(row) for row in table.tolist()]
     seen = [before[0] - after[0] for before, after in pairwise(rows)]
     worst = {}
@@ -72,6 +87,8 @@ def charging_of(frames: RunFrames) -> tuple[str, str] | None:
     told += f" (max_tokens {asked}; used {used})"
     # A gateway guesses a prompt's tokens, from its characters: by half, at most.
     slack = max(row[2] for row in rows) / 2 + 5
-    if worst[best] > slack or worst[second] <= slack:
-        return "unclear", told
+    if worst[best] > slack:
+        return "unclear", f"{told}; {_why_not(seen, rows)}"
+    if worst[second] <= slack:
+        return "unclear", f"{told}; it may be {best}, or {second}"
     return best, told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tensorix_reports.frames import whole
 from tensorix_reports.limiter import Fitted, Interval, Kind, LimiterFit
 from tensorix_reports.limits._headers import HeaderAudit
@@ -36,9 +38,15 @@ def interval(one: Interval, unit: str = "") -> str:
     return f"{value} ({one.low:.4g} to {one.high:.4g})"
 
 
+_WIDE = 1.05
+"""Bounds that are further apart than this are said with the value."""
+
+
 def _amount(fitted: Fitted) -> str:
-    requests = round(fitted.limit.value)
-    text = f"{requests:,} request{'' if requests == 1 else 's'} in {fitted.window_s.value:.4g} s"
+    requests, window = round(fitted.limit.value), fitted.window_s
+    text = f"{requests:,} request{'' if requests == 1 else 's'} in {window.value:.4g} s"
+    if window.high > _WIDE * window.low:
+        text += f" ({window.low:.3g} to {window.high:.3g} s)"
     return text + (f", at most {round(fitted.burst.value):,} at once" if fitted.burst is not None else "")
 
 
@@ -48,6 +56,9 @@ def _headline(report: LimitsReport) -> str:
         return "No request tells of a limit"
     fit, best = main.fit, main.best
     if fit.verdict == "no limit reached" or best is None:
+        if main.refused_for_tokens:
+            refused = counted(main.refused_for_tokens, "request")
+            return f"A limit on tokens refused {refused}; none on requests was reached by {fit.requests:,}"
         return f"No limit was reached by {counted(fit.requests, 'request')}"
     if fit.verdict == "named":
         return f"{_amount(best)}: {_SHORT[best.kind]}"
@@ -60,25 +71,38 @@ def _headline(report: LimitsReport) -> str:
 def _how_far(main: KeyReport) -> str:
     evidence = main.key.evidence
     passed_s = evidence.sent_s[evidence.passed]
-    text = f"{counted(len(passed_s), 'request')} passed and none was refused"
+    refused = "none was refused for their number" if main.refused_for_tokens else "none was refused"
+    text = f"{counted(len(passed_s), 'request')} passed and {refused}"
     if len(passed_s):
-        text += (
-            f", {main.key.most_in(1.0):,} of them within one second and {main.key.most_in(60.0):,} within one minute"
-        )
-    return f"{text}. The limit, if there is one, lies above that."
+        length_s = float(passed_s.max() - passed_s.min())
+        each = [(1.0, "a second"), (60.0, "a minute"), (3_600.0, "an hour")]
+        most = [f"{main.key.most_in(seconds):,} within {name}" for seconds, name in each if seconds < length_s]
+        whole_s = f"all within {max(length_s, 0.01):.2g} s" if length_s < 1 else f"in {length_s:,.1f} s"
+        text += f", {whole_s}" + (f", at most {' and '.join(most)}" if most else "")
+    text += ". The limit, if there is one, lies above that."
+    if main.refused_for_tokens:
+        return f"{text} Smaller requests, or a larger limit on tokens, would show it."
+    return text
 
 
 def _paragraph(main: KeyReport) -> str:
     best, meaning = main.best, main.meaning
     if best is None or meaning is None:
         return _how_far(main)
-    sure = "" if main.fit.verdict != "named" else f" ({best.probability:.0%} sure)"
-    text = f"The key may send {_amount(best)}, counted in {KINDS[best.kind]}{sure}. "
+    what = f"{_amount(best)}, counted in {KINDS[best.kind]}"
+    text = {
+        "named": f"The key may send {what} ({best.probability:.0%} sure). ",
+        "cannot tell": f"Most likely ({best.probability:.0%}) the key may send {what}; then what follows holds. ",
+    }.get(
+        main.fit.verdict,
+        f"The nearest is {what}, and it explains {best.explained:.0%} of the decisions: what follows is a guess. ",
+    )
+    many = meaning.burst != 1
     text += (
         f"That is {number(meaning.rate_per_s)} requests a second for ever; {counted(meaning.burst, 'request')} at once "
     )
-    text += f"are safe after {meaning.whole_after_s:.4g} s without any. One request in {meaning.pace_s:.3g} s is never "
-    text += "refused. "
+    text += f"{'are' if many else 'is'} safe after {meaning.whole_after_s:.4g} s without any. "
+    text += f"One request in {meaning.pace_s:.3g} s is never refused. "
     # Where none was refused the fit says what is usual, and not what was seen.
     if main.fit.refused:
         text += (
@@ -126,7 +150,8 @@ def _fit_statements(main: KeyReport) -> list[Statement]:
         text += "explains the most."
         found.append(Statement("limit", "problem", "changed", text))
     if main.refused_for_tokens:
-        text = f"{counted(main.refused_for_tokens, 'refusal')} spoke of tokens, and were left out of the fit."
+        were = "was" if main.refused_for_tokens == 1 else "were"
+        text = f"{counted(main.refused_for_tokens, 'refusal')} spoke of tokens, and {were} left out of the fit."
         found.append(Statement("limit", "notice", "tokens", text))
     if main.key.left_out:
         text = (
@@ -136,9 +161,22 @@ def _fit_statements(main: KeyReport) -> list[Statement]:
     return found
 
 
+def _odd(main: KeyReport, answered: list[HeaderAudit]) -> list[Statement]:
+    odd = [one for one in answered if one.odd]
+    if not odd:
+        return []
+    said = main.key.requests.codes("limit_anomaly")
+    first = next(str(value) for value in said.values if value is not None)
+    text = (
+        f"{counted(sum(one.odd for one in odd), 'response')} ({'; '.join(f'{one.kind} {one.status}' for one in odd)}) "
+    )
+    text += f"said what no client can rely on: {first}."
+    return [Statement("headers", "problem", "odd", text)]
+
+
 def _header_statements(main: KeyReport) -> list[Statement]:
-    found: list[Statement] = []
     answered = [one for one in main.headers if one.responses]
+    found = _odd(main, answered)
     if not any(one.present or one.odd for one in answered):
         if answered:
             text = "No response said how many requests remain, though every response is documented to."
@@ -146,13 +184,13 @@ def _header_statements(main: KeyReport) -> list[Statement]:
     else:
         missing = [f"{one.kind} {one.status}" for one in answered if not one.present]
         if missing:
-            text = f"How many requests remain is on no response of these kinds: {', '.join(missing)}."
+            text = f"How many requests remain is on no response of these kinds: {'; '.join(missing)}."
             found.append(Statement("headers", "problem", "absent", text))
     true, wrong = [one for one in answered if one.compared and not _is_wrong(one)], list(filter(_is_wrong, answered))
     if true:
         compared, equal = sum(one.compared for one in true), sum(one.equal for one in true)
-        kinds = ", ".join(f"{one.kind} {one.status}" for one in true)
-        text = f"What the header says is what the limiter has left, on {equal:,} of {compared:,} ({kinds})."
+        kinds = "; ".join(f"{one.kind} {one.status}" for one in true)
+        text = f"What the header says is what the limiter has left, on {equal:,} of {compared:,} responses ({kinds})."
         found.append(Statement("headers", "good", "true", text))
     for one in wrong:
         text = f"On {one.compared - one.equal:,} of {one.compared:,} ({one.kind} {one.status}) the header is off by "
@@ -229,7 +267,7 @@ def _meaning_statements(main: KeyReport) -> list[Statement]:
 def _experiment_statements(report: LimitsReport) -> list[Statement]:
     found = []
     if report.ended_early is not None:
-        text = f"The experiment ended early: {report.ended_early}."
+        text = f"The experiment ended early: {report.ended_early.rstrip('.')}."
         found.append(Statement("experiment", "unknown", "ended early", text))
     status = report.frames.requests.array("status")
     failed = status >= 500
@@ -238,10 +276,17 @@ def _experiment_statements(report: LimitsReport) -> list[Statement]:
     if failed.any():
         text = f"{counted(int(failed.sum()), 'request')} got a 5xx; they are taken to have been counted."
         found.append(Statement("experiment", "notice", "failed", text))
+    lost = int((~np.isfinite(report.frames.requests.array("status"))).sum())
+    if lost:
+        were = "was" if lost == 1 else "were"
+        text = (
+            f"{counted(lost, 'request')} {were} left without an answer; whether the limiter counted them is not known."
+        )
+        found.append(Statement("experiment", "notice", "no answer", text))
     spent = report.spent
     if spent:
-        amounts = [f"{whole(spent.get(name)) or 0:,} {name}" for name in ("requests", "tokens", "seconds")]
-        text = f"{', '.join(amounts)}."
+        amounts = [counted(whole(spent.get(f"{name}s")) or 0, name) for name in ("request", "token")]
+        text = f"{', '.join(amounts)}, {number(spent.get('seconds'), 's')}."
         found.append(Statement("experiment", "notice", "used", text))
     return found
 

@@ -107,4 +107,16 @@ def test_a_run_without_a_refusal_says_how_far_it_got(
     lines = verdict_of(limits_report(run)).lines
     assert lines[0] == ("No limit was reached by 3 requests" if records else "No request tells of a limit")
     if records:
-        assert "3 of them within one second" in lines[1]
+        assert "3 requests passed and none was refused, all within 0.2 s." in lines[1]
+
+
+@pytest.mark.parametrize(("left", "met"), [([9, 8, 7, 6], False), ([9, 8, 8, 7], True), ([2, 1, 9, 8], True)])
+def test_a_header_alone_names_no_kind_before_something_came_back(
+    make_run: Callable[..., Path], request_at: Callable[..., RequestRecord], left: list[int], met: bool
+) -> None:
+    """What remains falls with each request: how many there are is told, but neither a window nor a kind."""
+    records = [_chat(request_at, place, 200, remaining_requests=rest) for place, rest in enumerate(left)]
+    verdict = verdict_of(limits_report(make_run(records)))
+    assert (verdict.headline == "No limit was reached by 4 requests") is not met
+    why = "by its headers 9 requests were left at first and 6 at the end: none came back meanwhile"
+    assert any(why in line for line in verdict.lines) is not met

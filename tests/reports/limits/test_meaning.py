@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tensorix_api.errors import SettingsError
-from tensorix_reports.limiter import Fitted
+from tensorix_reports.limiter import Fitted, Interval
 from tensorix_reports.limits import meaning_of, read_traffic
 from tensorix_reports.limits._traffic import refused_of
 
@@ -121,3 +122,11 @@ def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for name in ("nowhere", ".", "bytes"):
         with pytest.raises(SettingsError):
             read_traffic(tmp_path / name)
+
+
+def test_what_is_not_known_exactly_is_said_by_its_less_generous_bound(fitted: Fit) -> None:
+    """Of a window of two to four seconds the longest is kept to: whoever paces by it is refused under none of them."""
+    unsure = replace(fitted(limit=12), window_s=Interval(3.0, 2.0, 4.0), limit=Interval(12.0, 11.0, 14.0))
+    meaning = meaning_of(unsure)
+    assert (meaning.rate_per_s, meaning.burst, meaning.whole_after_s) == (11 / 4, 11, 4.0)
+    assert meaning.load_options == "--limit-share 0.95 --rpm 11 --limit-window 4s"

@@ -115,3 +115,25 @@ def test_a_gateway_that_guesses_the_prompt_is_understood(asked: Asked) -> None:
     answer, evidence = asked(*_tokens([937, 487, 834, 724, 673]))["how are tokens charged?"]
     assert answer == "prompt and max_tokens, settled to what was used"
     assert "-450, +347" in evidence
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        ([900, 1000, 948, 838, 787], "more came back than was set aside, so the window ended while it was asked"),
+        ([950, 300, 100, 90, 80], "none of the ways that are known charges so"),
+    ],
+)
+def test_an_unclear_charging_says_why(asked: Asked, left: list[int], why: str) -> None:
+    """A window that ends meanwhile is named as the reason; so is what no known way of charging explains."""
+    answer, evidence = asked(*_tokens(left))["how are tokens charged?"]
+    assert answer == "unclear"
+    assert evidence.endswith(why)
+
+
+def test_a_charging_that_was_refused_says_so(asked: Asked) -> None:
+    """Where two of the five requests that ask for it are refused, nothing is concluded from the rest."""
+    rows = _tokens([949, 499, 846, 736, 685])
+    rows[1:3] = [(scenario, 429, left, {}) for scenario, _, left, _ in rows[1:3]]
+    answer, evidence = asked(*rows)["how are tokens charged?"]
+    assert (answer, evidence) == ("unclear", "only 3 of 5 requests that ask for it tell: 2 of them were refused")
