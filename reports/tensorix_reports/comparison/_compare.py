@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tensorix_api.errors import SettingsError
 from tensorix_records import Run
+from tensorix_records._autocorrelation import Series
 from tensorix_records._dependence import correlation_time, dense_ranks
 from tensorix_records.judging import Standing, asked_goals
 from tensorix_records.objectives import Criterion, read_criterion
@@ -118,7 +119,7 @@ def _slices(runs: Sequence[Loaded]) -> int:
         values = values[np.isfinite(values)]
         if not values.size:
             return 0
-        numbers.append(int(values.size / (_A_SLICE * correlation_time(dense_ranks(values)))))
+        numbers.append(int(values.size / (_A_SLICE * correlation_time(Series(dense_ranks(values))))))
     fewest = min([*numbers, _SLICES_MOST])
     return fewest if fewest >= _SLICES_LEAST else 0
 
