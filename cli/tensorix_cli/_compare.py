@@ -29,8 +29,9 @@ class GateRule(StrEnum):
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="The folders of runs; the first is the baseline.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RUN RUN...", help="The folders of runs; the first is the baseline."),
+    ] = None,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,6 +54,9 @@ def compare(
         typer.Option("--out", metavar="DIR", help="Where to write it [default: report/compare in the last run]."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, and no words.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of compare.json and do no more.")
+    ] = False,
 ) -> int:
     """Compare runs with the first of them: what differs by more than chance.
 
@@ -60,9 +64,12 @@ def compare(
     """
     require("reports")
     from tensorix_reports import compare as compared
-    from tensorix_reports.comparison import write_comparison
+    from tensorix_reports.comparison import comparison_schema, write_comparison
 
-    found = compared(runs, fail_if=fail_if or [], rule=gate.value)
+    if schema:
+        say(comparison_schema().rstrip())
+        return ExitStatus.DONE
+    found = compared(runs or [], fail_if=fail_if or [], rule=gate.value)
     written = write_comparison(found, None if out is None else place_of(out))
     if as_json:
         say(json.dumps(found.to_dict(), allow_nan=False))

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorix_records._autocorrelation import Series
+
 __all__ = [
     "Dependence",
     "correlated_ranks",
@@ -65,23 +67,15 @@ def dense_ranks(samples: _Floats) -> _Floats:
     return ranks
 
 
-def _correlation(centred: _Floats, variance: float, lag: int) -> float:
-    return float(centred[lag:] @ centred[:-lag]) / variance
-
-
-def _in_errors(series: _Floats) -> tuple[float, float]:
+def _in_errors(series: Series) -> tuple[float, float]:
     """The highest of the first five autocorrelations, and the mean of more, in their standard errors."""
-    if series.size < 20:
+    if len(series) < 20 or series.squares <= 0:
         return 0.0, 0.0
-    centred = series - series.mean()
-    variance = float(centred @ centred)
-    if variance <= 0:
-        return 0.0, 0.0
-    found = [_correlation(centred, variance, lag) * sqrt(series.size) for lag in _LAGS]
+    found = [series.correlation(lag) * sqrt(len(series)) for lag in _LAGS]
     return max(found[:5]), sum(found) / sqrt(len(found))
 
 
-def looks_correlated(series: _Floats) -> bool:
+def looks_correlated(series: Series) -> bool:
     """Whether neighbours may be alike: an autocorrelation over two standard errors, or their mean over 1.64.
 
     Of ten series that are independent one looks so too. A queue that is taken for independent does more harm.
@@ -90,29 +84,27 @@ def looks_correlated(series: _Floats) -> bool:
     return highest > 2 or mean > 1.64
 
 
-def perhaps_correlated(series: _Floats) -> bool:
+def perhaps_correlated(series: Series) -> bool:
     """Whether that cannot be ruled out: an autocorrelation over one and a half standard errors."""
     return _in_errors(series)[0] > 1.5
 
 
-def _near_time(series: _Floats) -> float:
+def _near_time(series: Series) -> float:
     """As `correlation_time`, from a few lags near by: those beyond the first where they exceed three errors."""
-    count = series.size
-    centred = series - series.mean()
-    variance = float(centred @ centred)
+    count = len(series)
     time = 1.0
-    for lag in _NEAR if variance > 0 else ():
+    for lag in _NEAR if series.squares > 0 else ():
         if lag > count // 4:
             break
-        found = _unbiased(_correlation(centred, variance, lag), count)
+        found = _unbiased(series.correlation(lag), count)
         if found > 0 and (lag == 1 or found > 3 / sqrt(count)):
             time = max(time, _time_of(found, lag))
     return time
 
 
-def dependence_of(ranks: _Floats) -> Dependence:
+def dependence_of(ranks: Series) -> Dependence:
     """Of a series of ranks, so that a few very slow requests do not hide it."""
-    half, tenth = (_near_time((ranks <= at).astype(np.float64)) for at in np.quantile(ranks, (0.5, 0.9)))
+    half, tenth = (_near_time(Series(ranks.values <= at)) for at in np.quantile(ranks.values, (0.5, 0.9)))
     queue = (tenth / half - _QUEUE_FROM) / (_QUEUE_TO - _QUEUE_FROM)
     return Dependence(_near_time(ranks), correlation_time(ranks), min(max(queue, 0.0), 1.0))
 
@@ -128,17 +120,15 @@ def _time_of(correlation: float, lag: int) -> float:
     return (1 + base) / (1 - base)
 
 
-def correlation_time(series: _Floats) -> float:
+def correlation_time(series: Series) -> float:
     """How many samples are worth one that is independent: the slowest decay that the autocorrelations tell of.
 
     At lags 1, 2, 4, ... as long as they stand out, each taken for that of an autoregression of the first order.
     """
-    count = series.size
-    centred = series - series.mean()
-    variance = float(centred @ centred)
+    count = len(series)
     time, lag = 1.0, 1
-    while variance > 0 and lag <= count // 4:
-        found = _unbiased(_correlation(centred, variance, lag), count)
+    while series.squares > 0 and lag <= count // 4:
+        found = _unbiased(series.correlation(lag), count)
         if found <= 0 or (lag > 1 and found < 3 / sqrt(count)):
             break
         time = max(time, _time_of(found, lag))
@@ -146,26 +136,23 @@ def correlation_time(series: _Floats) -> float:
     return time
 
 
-def _inflation(series: _Floats, cosines: int) -> float:
+def _inflation(series: Series, cosines: int) -> float:
     """How many times the variance of the series' sum is that of independent samples.
 
     The long-run variance is the mean square of the first cosine transforms (Müller 2004; Lazarus, Lewis, Stock and
     Watson 2018), of sums of neighbours where there are many samples: the waves that count are longer.
     """
-    centred = series - series.mean()
-    own = float(centred @ centred)
-    if centred.size > _BINS:
-        centred = np.add.reduceat(centred, np.arange(_BINS) * centred.size // _BINS)
-    size = centred.size
+    size = min(len(series), _BINS)
+    centred = series.sums(np.arange(size) * len(series) // size)
     waves = np.fft.rfft(np.concatenate([centred, centred[::-1]]))[1 : cosines + 1]
     turned = waves * np.exp(-1j * np.pi * np.arange(1, cosines + 1) / (2 * size))
-    return 2 * float(np.square(turned.real / 2).mean()) / own if own > 0 else 1.0
+    return 2 * float(np.square(turned.real / 2).mean()) / series.squares if series.squares > 0 else 1.0
 
 
-def correlated_ranks(below: _Floats, probability: float, series: Dependence) -> tuple[int, int] | None:
+def correlated_ranks(below: Series, probability: float, series: Dependence) -> tuple[int, int] | None:
     """The ranks (from 1) that enclose a quantile with about 95 %, for samples whose neighbours are correlated.
 
-    `below` is 1 where a sample is at or below it, `series` the dependence of the ranks. As with independent samples it
+    `below` says which samples are at or below it, `series` the dependence of the ranks. As with independent samples it
     is the number below that varies; how much, its long-run variance says, and Student's t for how few waves that rests
     on. What lies beyond comes in clusters, so the number is skewed, and its variance was found from the same samples:
     the first term of Edgeworth's expansion for a studentised sum (Hall 1992, 2.6), in part, as `_STUDENTISED` says.
@@ -174,7 +161,7 @@ def correlated_ranks(below: _Floats, probability: float, series: Dependence) -> 
     stay together the upper end lies further out, the more so the nearer the samples are to being too few. None where
     they are: an interval found there would not hold.
     """
-    count, rarer = below.size, min(probability, 1 - probability)
+    count, rarer = len(below), min(probability, 1 - probability)
     near, slow = _near_time(below), max(series.slow, correlation_time(below))
     worth = count / max(near, series.near)
     margin = min(

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tensorix_records._autocorrelation import Series
 from tensorix_records._dependence import (
     Dependence,
     correlated_ranks,
@@ -85,7 +86,7 @@ def percentiles(values: ArrayLike, percents: Iterable[float], *, correlated: boo
     ordered = np.sort(samples)
     if correlated is False or samples.size < 2:
         return {percent: _percentile(samples, ordered, percent, None, 1.0) for percent in percents}
-    ranks = dense_ranks(_stretches(samples))
+    ranks = Series(dense_ranks(_stretches(samples)))
     sure = looks_correlated(ranks) if correlated is None else correlated
     # What is too weak to be sure of is allowed for all the same: it costs a few percent of width.
     series = dependence_of(ranks) if sure or perhaps_correlated(ranks) else None
@@ -117,7 +118,7 @@ def _percentile(
         return Figure(None, None, None, count, method, reason, needed)
     value = _interpolated(ordered, percent / 100 * (count - 1))
     if correlated:
-        ranks = correlated_ranks((samples <= value).astype(np.float64), percent / 100, correlated)
+        ranks = correlated_ranks(Series(samples <= value), percent / 100, correlated)
     else:
         ranks = _wider(_binomial_ranks(count, percent / 100), count, percent / 100, wider)
     if ranks is None:

@@ -42,6 +42,8 @@ _Ints: TypeAlias = NDArray[np.int64]
 _Mask: TypeAlias = NDArray[np.bool_]
 
 _SECOND = 1_000_000_000
+# Requests whose tokens are spread at once: for each second of each there are six numbers.
+_BLOCK = 200_000
 
 
 def _numbers(table: Any, name: str) -> _Floats:
@@ -231,16 +233,23 @@ def output_tokens_per_second(table: Any) -> tuple[_Ints, _Floats]:
     first, last = first / _SECOND, last / _SECOND
     lowest = int(np.floor(first.min()))
     bins = np.zeros(int(np.floor(last.max())) - lowest + 1)
-    first_bin, last_bin = np.floor(first).astype(np.int64), np.floor(last).astype(np.int64)
+    for begin in range(0, tokens.size, _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        _spread(bins, lowest, first[block], last[block], tokens[block])
+    return origin // _SECOND + lowest + np.arange(bins.size, dtype=np.int64), bins
+
+
+def _spread(bins: _Floats, lowest: int, first: _Floats, last: _Floats, tokens: _Floats) -> None:
+    """Add the tokens of some requests, between `first` and `last` seconds, to the seconds from `lowest` on."""
+    first_bin = np.floor(first).astype(np.int64)
     # One entry for each second that a request reaches into.
-    reached = last_bin - first_bin + 1
+    reached = np.floor(last).astype(np.int64) - first_bin + 1
     row = np.repeat(np.arange(tokens.size), reached)
     second = first_bin[row] + np.arange(row.size) - np.repeat(np.cumsum(reached) - reached, reached)
     overlap = np.minimum(last[row], second + 1) - np.maximum(first[row], second)
     length = (last - first)[row]
     share = np.divide(overlap, length, out=np.ones_like(overlap), where=length > 0)
     np.add.at(bins, second - lowest, tokens[row] * share)
-    return origin // _SECOND + lowest + np.arange(bins.size, dtype=np.int64), bins
 
 
 def error_rate(table: Any) -> Figure:

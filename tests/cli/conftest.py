@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tensorix_cli import main
+from tensorix_records import RequestRecord, Run
+from tensorix_records._writer import RunWriter
 from tensorix_simulator import Simulator
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -67,3 +69,50 @@ def simulator() -> Iterator[Simulator]:
     """A quick simulator without limits, for all tests of a module."""
     with Simulator(rpm=None, tpm=None, **FAST) as running:
         yield running
+
+
+ORIGIN_NS = 1_790_000_000_000_000_000
+
+
+@pytest.fixture(scope="session")
+def send() -> Callable[[RunWriter, int, int], None]:
+    """Write some requests, 0.1 s apart, of these numbers: a batch of the run's file."""
+
+    def written(writer: RunWriter, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            writer.add(
+                RequestRecord(
+                    run_id="run",
+                    record_id=f"r{number}",
+                    request_id=f"q{number}",
+                    key_alias="key-1",
+                    endpoint="/chat/completions",
+                    stream=True,
+                    outcome="success",
+                    status=200,
+                    remaining_requests=1_000 - number,
+                    start_unix_ns=ORIGIN_NS + number * 100_000_000,
+                    first_token_at_ns=(100 + number) * 1_000_000,
+                    end_at_ns=(300 + number) * 1_000_000,
+                )
+            )
+        writer.flush()
+
+    return written
+
+
+@pytest.fixture
+def a_run(tmp_path: Path, send: Callable[[RunWriter, int, int], None]) -> Callable[..., Run]:
+    """Makes a run of 60 requests in two batches, of 40 and 20, where the command runs."""
+
+    def make(name: str, *, ended: bool = True) -> Run:
+        run = Run.create(tmp_path / name, {"run_id": name, "kind": "load", "started_unix_ns": ORIGIN_NS})
+        writer = run.writer("p1", now_unix_ns=lambda: ORIGIN_NS)
+        send(writer, 0, 40)
+        send(writer, 40, 20)
+        writer.close()
+        if ended:
+            run.update_manifest(ended_unix_ns=ORIGIN_NS + 7_000_000_000, end_reason="duration")
+        return run
+
+    return make

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tensorix_records import RequestRecord, Run
@@ -64,6 +65,7 @@ def test_the_status_says_what_became_of_the_gates(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ([], "two runs or more"),
         (["before"], "two runs or more"),
         (["before", "nowhere"], "nowhere"),
         (["before", "after", "--fail-if", "ttft +10%"], "lacks a statistic"),
@@ -83,3 +85,14 @@ def test_json_is_all_that_is_printed(tensorix_here: Command, two_runs: list[str]
     """Standard output is one JSON document, of a version."""
     done = tensorix_here("compare", *two_runs, "--json", "--out", "out")
     assert json.loads(done.stdout)["format"] == 1
+
+
+def test_the_schema_is_that_of_what_is_written(tensorix_here: Command, two_runs: list[str], tmp_path: Path) -> None:
+    """`--schema` prints a JSON Schema, which compare.json and what `--json` prints are held to; no run is asked for."""
+    done = tensorix_here("compare", "--schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    validator = jsonschema.Draft202012Validator(json.loads(done.stdout))
+    printed = tensorix_here("compare", *two_runs, "--json", "--fail-if", "ttft_p50 +10%", "--out", "out")
+    validator.validate(json.loads(printed.stdout))
+    validator.validate(json.loads((tmp_path / "out" / "compare.json").read_text()))
+    assert not validator.is_valid(json.loads(printed.stdout) | {"slices": None})

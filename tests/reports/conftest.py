@@ -17,39 +17,58 @@ from jsonschema.exceptions import best_match
 from tensorix_records import RequestRecord, Run
 from tensorix_records._schema import COLUMNS, row_of_record
 from tensorix_records.history import History, RoundRow
+from tensorix_reports.comparison import Comparison, comparison_schema
 from tensorix_reports.load import LoadReport, summary_schema, write_report
 
 ORIGIN_NS = 1_790_000_000_000_000_000
 """The start of every made-up run: 2026-09-21 14:13:20 UTC, 40 s before a full minute."""
 
 
-@pytest.fixture(scope="session")
-def valid_summary() -> Callable[[Any], None]:
-    """Fail where a summary is not as its schema says."""
-    schema = json.loads(summary_schema())
+def _validity(text: str, name: str) -> Callable[[Any], None]:
+    schema = json.loads(text)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
 
-    def check(summary: Any) -> None:
+    def check(written: Any) -> None:
         # As it is read again: a tuple is an array there.
-        error = best_match(validator.iter_errors(json.loads(json.dumps(summary))))
-        assert error is None, f"summary.json at {error.json_path}: {error.message}: see summary.schema.json"
+        error = best_match(validator.iter_errors(json.loads(json.dumps(written))))
+        assert error is None, f"{name}.json at {error.json_path}: {error.message}: see {name}.schema.json"
 
     return check
 
 
-@pytest.fixture(scope="session", autouse=True)
-def every_summary_is_valid(valid_summary: Callable[[Any], None]) -> Iterator[None]:
-    """Hold every summary that a test of the reports makes against the schema that is published."""
-    made = LoadReport.to_dict
+@pytest.fixture(scope="session")
+def valid_summary() -> Callable[[Any], None]:
+    """Fail where a summary is not as its schema says."""
+    return _validity(summary_schema(), "summary")
 
-    def to_dict(self: LoadReport) -> dict[str, Any]:
-        summary = made(self)
-        valid_summary(summary)
-        return summary
+
+@pytest.fixture(scope="session")
+def valid_comparison() -> Callable[[Any], None]:
+    """Fail where a comparison is not as its schema says."""
+    return _validity(comparison_schema(), "compare")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_that_is_written_is_valid(
+    valid_summary: Callable[[Any], None], valid_comparison: Callable[[Any], None]
+) -> Iterator[None]:
+    """Hold every summary and comparison that a test of the reports makes against the schema that is published."""
+    summed_up, compared = LoadReport.to_dict, Comparison.to_dict
+
+    def summary(self: LoadReport) -> dict[str, Any]:
+        made = summed_up(self)
+        valid_summary(made)
+        return made
+
+    def comparison(self: Comparison) -> dict[str, Any]:
+        made = compared(self)
+        valid_comparison(made)
+        return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LoadReport, "to_dict", to_dict)
+        patch.setattr(LoadReport, "to_dict", summary)
+        patch.setattr(Comparison, "to_dict", comparison)
         yield
 
 

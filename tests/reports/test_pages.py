@@ -299,7 +299,7 @@ def test_unknown_picture_format(make_run: Callable[..., Path], request_at: Calla
 
 
 def test_thinning_keeps_the_extremes() -> None:
-    """Of 100,000 points no more than 4,000 are drawn, the slowest and the quickest of every stretch among them."""
+    """Of 100,000 points no more than 2,000 are drawn, the slowest and the quickest of every stretch among them."""
     values = np.random.default_rng(1).lognormal(5, 1, 100_000)
     frame = pd.DataFrame({"at_s": np.arange(100_000) / 100, "ms": values})
     kept = thinned(frame, "ms")
@@ -308,8 +308,8 @@ def test_thinning_keeps_the_extremes() -> None:
     assert {values.max(), values.min()} <= set(kept["ms"])
     for start in range(0, 100_000, 1000):
         assert values[start : start + 1000].max() in set(kept["ms"])
-    assert thinned(frame.head(4_000), "ms") is not None
-    assert len(thinned(frame.head(4_000), "ms")) == 4_000
+    assert thinned(frame.head(MOST_POINTS), "ms") is not None
+    assert len(thinned(frame.head(MOST_POINTS), "ms")) == MOST_POINTS
 
 
 @pytest.mark.parametrize("copies", [10, pytest.param(50, marks=pytest.mark.slow)])

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tensorix_records import RequestRecord
 from tensorix_reports import latency_report
 from tensorix_reports.load import write_report
+from tensorix_reports.load._schedule import first_of_each
 
 _MS = 1_000_000
 
@@ -111,3 +113,19 @@ def test_a_saturated_client_is_said_first(request_at: RequestAt, make_run: MakeR
     assert "SATURATED" in paths.verdict[1]
     assert paths.verdict[1].count("97% of its core") == 1
     assert "What helps: take more processes." in paths.verdict[1]
+
+
+@pytest.mark.parametrize("largest", [40, 10**12])
+def test_the_first_attempt_of_each_arrival_is_counted(largest: int) -> None:
+    """Whether the numbers lie close together or far apart, the first of each is what NumPy's `unique` finds."""
+    numbers = np.random.default_rng(8).integers(0, largest, 60).astype(float)
+    numbers = np.concatenate([numbers, numbers[:7], [largest - 1.0, 0.0, 0.0]])
+    wanted = np.zeros(len(numbers), dtype=bool)
+    wanted[np.unique(numbers, return_index=True)[1]] = True
+    assert np.count_nonzero(~wanted) > 7
+    assert first_of_each(numbers).tolist() == wanted.tolist()
+
+
+def test_of_no_arrivals_none_is_the_first() -> None:
+    """A schedule of which nothing was sent has no first attempts."""
+    assert first_of_each(np.array([])).tolist() == []

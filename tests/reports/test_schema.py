@@ -1,6 +1,6 @@
-"""The published schema of `summary.json`: strict, and fit for what any JSON Schema tool asks.
+"""The published schemas of `summary.json` and `compare.json`: strict, and fit for what any JSON Schema tool asks.
 
-That each summary of every other test here is valid, a fixture in conftest.py sees to.
+That each of these of every other test here is valid, a fixture in conftest.py sees to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tensorix_reports import compare
+from tensorix_reports.comparison import FORMAT, comparison_schema
 from tensorix_reports.load import SUMMARY_FORMAT, load_report, summary_schema
 
 
@@ -28,12 +30,17 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(inner)
 
 
-def test_the_schema_knows_every_key() -> None:
-    """No object of the summary may hold a key that the schema does not name, or lack one that it does."""
-    schema = json.loads(summary_schema())
-    assert schema["properties"]["format"] == {"const": SUMMARY_FORMAT}
+@pytest.mark.parametrize(
+    ("text", "version", "least"),
+    [(summary_schema(), SUMMARY_FORMAT, 20), (comparison_schema(), FORMAT, 3)],
+    ids=["summary", "compare"],
+)
+def test_the_schema_knows_every_key(text: str, version: int, least: int) -> None:
+    """No object may hold a key that the schema does not name, or lack one that it does."""
+    schema = json.loads(text)
+    assert schema["properties"]["format"] == {"const": version}
     described = list(_objects(schema))
-    assert len(described) > 20
+    assert len(described) > least
     for one in described:
         assert one["additionalProperties"] is False, sorted(one["properties"])
         assert set(one["required"]) == set(one["properties"]), sorted(one["properties"])
@@ -66,3 +73,31 @@ def test_a_wrong_summary_fails(
     part |= value
     with pytest.raises(AssertionError, match=where[-1]):
         valid_summary(summary)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ((), {"new": 1}),
+        (("runs", 0), {"warnings": "one"}),
+        (("runs", 0, "figures", 0), {"kind": "length"}),
+        (("gates", 0), {"run": 0}),
+        (("gates", 0), {"figure": {"request": "all"}}),
+    ],
+    ids=["a key it does not know", "a text for a list", "an unknown kind", "a run before the first", "half a figure"],
+)
+def test_a_wrong_comparison_fails(
+    make_run: Callable[..., Path],
+    request_at: Callable[..., Any],
+    valid_comparison: Callable[[Any], None],
+    where: tuple[Any, ...],
+    value: dict[str, Any],
+) -> None:
+    """What the schema does not allow is found."""
+    runs = [make_run([request_at(n, n / 4) for n in range(200)]) for _ in range(2)]
+    part = comparison = compare(runs, fail_if=["ttft_p50 +10%"]).to_dict()
+    for name in where:
+        part = part[name]
+    part |= value
+    with pytest.raises(AssertionError, match=r"see compare\.schema\.json"):
+        valid_comparison(comparison)

@@ -168,12 +168,12 @@ def test_calls_of_which_nobody_said_whether_they_stream(make_run: RunMaker, requ
 
 
 def test_a_table_that_grows_with_the_traces_is_bounded(make_run: RunMaker, request_at: Maker) -> None:
-    """A day of calls, one a minute: the page has the first 500 minutes and windows and names the file with the rest."""
+    """A day of calls, one a minute: the page has the first 300 minutes and windows and names the file with the rest."""
     records = [request_at(n, n * 60.0, **dict.fromkeys(_LOST), source="trace") for n in range(1_440)]
     written = write_report(make_run(records, ended_s=86_400.0, kind="traces", limits={"window_s": 50.0}))
     text = written.markdown.read_text()
-    assert "The first 500; 940 more are in minutes.csv." in text
-    assert "The first 500; 940 more are in windows.csv." in text
+    assert "The first 300; 1,140 more are in minutes.csv." in text
+    assert "The first 300; 1,140 more are in windows.csv." in text
     assert len((written.folder / "minutes.csv").read_text().splitlines()) == 1_441
     assert written.page.stat().st_size < 4_000_000
 

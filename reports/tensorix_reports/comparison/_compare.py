@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tensorix_api.errors import SettingsError
 from tensorix_records import Run
+from tensorix_records._autocorrelation import Series
 from tensorix_records._dependence import correlation_time, dense_ranks
 from tensorix_records.judging import Standing, asked_goals
 from tensorix_records.objectives import Criterion, read_criterion
@@ -22,10 +24,16 @@ from tensorix_reports.comparison._draws import BEYOND, Interval, drawn, interval
 from tensorix_reports.comparison._gates import Gate, Rule, gate_key, gate_standing, read_gate
 from tensorix_reports.comparison._measures import Key, Loaded, Measure, load, measures_of
 
-__all__ = ["FORMAT", "Compared", "Comparison", "GateResult", "compare", "compare_loaded"]
+__all__ = ["FORMAT", "Compared", "Comparison", "GateResult", "compare", "compare_loaded", "comparison_schema"]
 
 FORMAT = 1
 """The version of `compare.json`."""
+
+
+def comparison_schema() -> str:
+    """The JSON Schema (2020-12) of `compare.json`, as text."""
+    return resources.files("tensorix_reports").joinpath("comparison", "compare.schema.json").read_text("utf-8")
+
 
 _SLICES_MOST, _SLICES_LEAST = 100, 10
 _A_SLICE = 4
@@ -118,7 +126,7 @@ def _slices(runs: Sequence[Loaded]) -> int:
         values = values[np.isfinite(values)]
         if not values.size:
             return 0
-        numbers.append(int(values.size / (_A_SLICE * correlation_time(dense_ranks(values)))))
+        numbers.append(int(values.size / (_A_SLICE * correlation_time(Series(dense_ranks(values))))))
     fewest = min([*numbers, _SLICES_MOST])
     return fewest if fewest >= _SLICES_LEAST else 0
 

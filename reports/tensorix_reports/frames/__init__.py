@@ -12,6 +12,7 @@ from tensorix_reports.frames._frames import (
     reported,
     whole,
 )
+from tensorix_reports.frames._held import Codes, smallest
 from tensorix_reports.frames._lost import clock_steps
 from tensorix_reports.frames._requests import Requests
 from tensorix_reports.frames._steady import counted_window, instants_of
@@ -20,6 +21,7 @@ from tensorix_reports.frames._together import together
 __all__ = [
     "OUTCOMES",
     "PREFLIGHT",
+    "Codes",
     "Requests",
     "RunFrames",
     "Window",
@@ -31,6 +33,7 @@ __all__ = [
     "mapping",
     "read_frames",
     "reported",
+    "smallest",
     "together",
     "whole",
 ]

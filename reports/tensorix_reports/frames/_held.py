@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tensorix_records.columns import RecordColumns
 
-__all__ = ["Chosen", "Codes", "HeldColumns"]
+__all__ = ["Chosen", "Codes", "HeldColumns", "smallest"]
 
 Chosen: TypeAlias = "slice | NDArray[np.int64] | NDArray[np.int32]"
 """Rows in order: a stretch of them, or their places."""
@@ -63,6 +63,7 @@ class HeldColumns:
     def __init__(self, records: RecordColumns) -> None:
         self._records = records
         self._order: Chosen = slice(0, len(records))
+        self._rows: NDArray[Any] | None = None
         self._held: OrderedDict[str, Any] = OrderedDict()
         self._made: dict[str, Codes] = {}
         self._lock = Lock()
@@ -75,6 +76,11 @@ class HeldColumns:
         """Keep these places of the files, in this order."""
         in_place = places.size == len(self._records) and bool((np.diff(places) == 1).all())
         self._order = slice(0, places.size) if in_place else places.astype(np.int32) if places.size < 2**31 else places
+        self._rows = None
+        if not isinstance(self._order, slice):
+            # Where each record of the files goes: its row, -1 for none.
+            self._rows = np.full(len(self._records), -1, self._order.dtype)
+            self._rows[places] = np.arange(places.size, dtype=self._order.dtype)
         self._held.clear()
 
     def codes(self, name: str) -> Codes:
@@ -94,7 +100,9 @@ class HeldColumns:
 
     def known(self, name: str) -> NDArray[np.bool_]:
         """Which rows have a text, without their texts: of a million messages each may be another."""
-        return np.asarray(self._of(f"known {name}", lambda: self._in_order(self._records.column(name).is_valid())))
+        return np.asarray(
+            self._of(f"known {name}", lambda: self._filled(name, np.bool_, lambda piece: piece.is_valid()))
+        )
 
     def _count(self, chosen: Chosen) -> int:
         return len(range(*chosen.indices(len(self)))) if isinstance(chosen, slice) else len(chosen)
@@ -112,40 +120,53 @@ class HeldColumns:
     def instants(self, name: str) -> NDArray[np.int64]:
         """A column of Unix nanoseconds, which no float holds; 0 where it is null."""
         return np.asarray(
-            self._of(f"instants {name}", lambda: self._in_order(pc.fill_null(self._records.column(name), 0)))
+            self._of(f"instants {name}", lambda: self._filled(name, np.int64, lambda piece: pc.fill_null(piece, 0)))
         )
 
     def keep_always(self, name: str, codes: Codes) -> None:
         """Hold codes that were computed, under a name of their own."""
         self._made[name] = codes
 
-    def _in_order(self, column: Any) -> NDArray[Any]:
-        values: NDArray[Any] = column.to_numpy()
-        return values if isinstance(self._order, slice) else values[self._order]
+    def _filled(self, name: str, kind: type, made: Any) -> NDArray[Any]:
+        """A column in order, of what `made` gives of each piece of it."""
+        values: NDArray[Any] = np.empty(len(self), kind)
+        begin = 0
+        for piece in self._records.pieces(name):
+            self._put(values, begin, made(piece).to_numpy(zero_copy_only=False))
+            begin += len(piece)
+        return values
+
+    def _put(self, values: NDArray[Any], begin: int, part: NDArray[Any]) -> None:
+        """Put what stands in the files from `begin` on into its rows: a piece at a time, so that none lies about."""
+        if self._rows is None:
+            values[begin : begin + len(part)] = part
+            return
+        rows = self._rows[begin : begin + len(part)]
+        if len(self) < len(self._rows):
+            part, rows = part[rows >= 0], rows[rows >= 0]
+        values[rows] = part
 
     def _packed(self, name: str) -> Any:
-        parts: list[NDArray[Any]] = []
-        nulls, low, high = 0, None, None
+        values: NDArray[Any] = np.empty(len(self), np.int32)
+        begin, nulls, low, high = 0, 0, None, None
         for piece in self._records.pieces(name):
             ends = pc.call_function("min_max", [piece]).as_py()
             nulls += piece.null_count
-            if ends["min"] is None:
-                parts.append(np.full(len(piece), _NULL, np.int32))
-                continue
-            low = ends["min"] if low is None else min(low, ends["min"])
-            high = ends["max"] if high is None else max(high, ends["max"])
-            small = pa.types.is_integer(piece.type) and ends["min"] > _NULL and ends["max"] < 2**31
-            kind, null = (pa.int32(), _NULL) if small else (pa.float64(), float("nan"))
-            parts.append(np.asarray(pc.fill_null(pc.cast(piece, kind, safe=False), null)))
+            small = True
+            if ends["min"] is not None:
+                low = ends["min"] if low is None else min(low, ends["min"])
+                high = ends["max"] if high is None else max(high, ends["max"])
+                small = pa.types.is_integer(piece.type) and ends["min"] > _NULL and ends["max"] < 2**31
+            if not small:
+                values = _as_floats(values)
+            kind, null = (pa.int32(), _NULL) if values.dtype == np.int32 else (pa.float64(), float("nan"))
+            self._put(values, begin, np.asarray(pc.fill_null(pc.cast(piece, kind, safe=False), null)))
+            begin += len(piece)
         if low is None or high is None:
             return float("nan")
         if low == high and not nulls and abs(low) < 2**53:
             return float(low)
-        if any(part.dtype == np.float64 for part in parts):
-            parts = [_as_floats(part) for part in parts]
-        values = np.concatenate(parts)
-        parts.clear()
-        return values if isinstance(self._order, slice) else values[self._order]
+        return values
 
     def _coded(self, name: str) -> Codes:
         column = self._records.column(name, coded=True)

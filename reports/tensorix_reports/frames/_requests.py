@@ -76,7 +76,10 @@ class Requests:
 
     def parts(self, name: str) -> Iterator[tuple[str | None, Requests]]:
         """These requests by the text of a column, in the order of its first appearance; None's own among them."""
-        coded = self.codes(name)
+        return self.parted(self.codes(name))
+
+    def parted(self, coded: Codes) -> Iterator[tuple[str | None, Requests]]:
+        """The same by codes of their own."""
         # Stable, so that each part stays in the order of time; of so few bytes it is a radix sort.
         order = np.argsort(coded.codes, kind="stable")
         if not len(order):

@@ -13,7 +13,7 @@ from tensorix_reports.page._tables import Cell, Table, cell, facts_table, number
 __all__ = ["limit_tables"]
 
 # What a page holds of a table that grows with the run; a day has 1,440 windows.
-_MOST_ROWS = 500
+_MOST_ROWS = 300
 
 
 def limit_tables(report: RateLimitReport, *, traced: bool = False, complete: bool = True) -> list[Table]:

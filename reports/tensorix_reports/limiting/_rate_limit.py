@@ -238,7 +238,7 @@ def _headers(frames: RunFrames) -> pd.DataFrame:
     answered = requests.of(np.isfinite(requests.array("status")))
     kind, status = answered.codes("kind"), answered.array("status")
     names = ["models" if value == PREFLIGHT else value for value in kind.values]
-    statuses, place = np.unique(status, return_inverse=True)
+    place, statuses = pd.factorize(status)
     group = kind.codes.astype(np.int64) * max(1, len(statuses)) + place
     size = len(names) * max(1, len(statuses))
     counts = {"responses": np.bincount(group, minlength=size)}

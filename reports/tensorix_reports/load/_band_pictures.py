@@ -92,14 +92,15 @@ def ttft_bands(frames: RunFrames, end_s: float) -> Picture:
 
 
 def _percentiles(stretch: NDArray[np.int64], values: NDArray[np.float64], step: int) -> pd.DataFrame | None:
-    order = np.argsort(stretch, kind="stable")
-    found, starts = np.unique(stretch[order], return_index=True)
+    """Of values in the order of time."""
+    starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
     rows = []
-    for number, part in zip(found.tolist(), np.split(values[order], starts[1:]), strict=True):
+    for number, part in zip(stretch[starts].tolist(), np.split(values, starts[1:]), strict=True):
+        wanted = [percent for percent in _PERCENTS if _enough(len(part), percent)]
+        found = np.percentile(part, wanted).tolist() if wanted else []
         rows += [
-            (number * step + step / 2, f"p{percent:g}", float(np.percentile(part, percent)), len(part))
-            for percent in _PERCENTS
-            if _enough(len(part), percent)
+            (number * step + step / 2, f"p{percent:g}", value, len(part))
+            for percent, value in zip(wanted, found, strict=True)
         ]
     return _frame(rows)
 

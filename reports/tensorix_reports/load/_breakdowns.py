@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tensorix_records.figures import Figure, percentiles
-from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, Window, kind_order
+from tensorix_reports.frames import OUTCOMES, PREFLIGHT, Requests, RunFrames, Window, kind_order, smallest
 from tensorix_reports.load._prompt_bands import prompt_bands
 from tensorix_reports.page._tables import NOTHING, Cell, Table, number, row_of
 
@@ -68,10 +69,10 @@ class Breakdown:
 class _Seen:
     """The requests of the window: arrays of one length."""
 
-    kind: NDArray[np.int64]
+    kind: NDArray[Any]
     """Numbers of `kinds`."""
     kinds: list[str]
-    outcome: NDArray[np.int64]
+    outcome: NDArray[np.int8]
     """Numbers of `OUTCOMES`."""
     first_ms: NDArray[np.float64]
     """NaN but for successes that were streamed."""
@@ -79,22 +80,22 @@ class _Seen:
     """NaN but for successes."""
 
 
-def _coded(requests: Requests, name: str, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
+def _coded(requests: Requests, name: str) -> tuple[NDArray[Any], list[str]]:
     """Each text as a number, -1 for none, and the texts."""
     coded = requests.codes(name)
-    return coded.codes[inside].astype(np.int64), [str(text) for text in coded.values]
+    return coded.codes, [str(text) for text in coded.values]
 
 
-def _seen(requests: Any, inside: NDArray[np.bool_]) -> _Seen:
-    kind, kinds = _coded(requests, "kind", inside)
-    outcome, outcomes = _coded(requests, "outcome", inside)
-    numbers = np.array([OUTCOMES.index(name) if name in OUTCOMES else -1 for name in outcomes] or [-1])
-    outcome = numbers[outcome]
+def _seen(requests: Requests) -> _Seen:
+    kind, kinds = _coded(requests, "kind")
+    outcome, outcomes = _coded(requests, "outcome")
+    # The last is that of none.
+    numbers = [OUTCOMES.index(name) if name in OUTCOMES else -1 for name in outcomes] + [-1]
+    outcome = np.array(numbers, dtype=np.int8)[outcome]
     success = outcome == OUTCOMES.index("success")
-    streamed = requests.codes("stream").equal(True)[inside]
-    first = requests["first_token_at_ns"].to_numpy(float)[inside] / 1e6
-    whole = requests["end_at_ns"].to_numpy(float)[inside] / 1e6
-    return _Seen(kind, kinds, outcome, np.where(success & streamed, first, np.nan), np.where(success, whole, np.nan))
+    first = np.where(success & requests.codes("stream").equal(True), requests.array("first_token_at_ns"), np.nan)
+    whole = np.where(success, requests.array("end_at_ns"), np.nan)
+    return _Seen(kind, kinds, outcome, first / 1e6, whole / 1e6)
 
 
 def _figures(values: NDArray[np.float64]) -> dict[float, Figure]:
@@ -116,48 +117,55 @@ def _row(seen: _Seen, mine: NDArray[np.int64], request: str, value: str, values:
 
 
 def _rows(
-    seen: _Seen, codes: NDArray[np.int64], texts: list[str], where: NDArray[np.bool_], *, ordered: bool = False
+    seen: _Seen, codes: NDArray[Any], texts: list[str], where: NDArray[np.bool_], *, ordered: bool = False
 ) -> list[BreakdownRow]:
     """A row a kind and value, the most frequent values first unless their own order is theirs; the rest as one."""
-    place = np.where(codes < 0, len(texts), codes)
-    counts = np.bincount(place[where], minlength=len(texts) + 1)
-    texts = [*texts, UNKNOWN]
+    counts = np.bincount(codes[where].astype(np.int64) + 1, minlength=len(texts) + 1)
+    # Of none, which is -1, the place is the last.
+    counts, texts = np.roll(counts, -1), [*texts, UNKNOWN]
     present = [index for index in range(len(texts)) if counts[index]]
     if not ordered:
         present.sort(key=lambda index: (index == len(texts) - 1, -counts[index], texts[index]))
-    kinds = [kind for kind in range(len(seen.kinds)) if (where & (seen.kind == kind)).any()]
+    sent = np.bincount(seen.kind[where], minlength=len(seen.kinds))
+    kinds = sorted(np.flatnonzero(sent).tolist(), key=lambda number: kind_order(seen.kinds[number]))
     most = max(_FEWEST_VALUES, _MOST_ROWS // max(1, len(kinds)))
     shown = present if len(present) <= most else sorted(present, key=lambda index: -counts[index])[: most - 1]
     shown = [index for index in present if index in set(shown)]
     # What is not shown is one more group, behind all that are.
-    group = np.full(len(texts), len(shown), dtype=np.int64)
+    groups = len(shown) + 1
+    group = np.full(len(texts), len(shown))
     group[shown] = np.arange(len(shown))
-    names = [texts[index] for index in shown]
-    left = len(present) - len(shown)
+    names, left = [texts[index] for index in shown], len(present) - len(shown)
+    place = np.zeros(len(seen.kinds), dtype=np.int64)
+    place[kinds] = np.arange(len(kinds))
+    cells = len(kinds) * groups
+    cell = smallest(place, cells + 1)[seen.kind] * smallest(np.array(groups), cells + 1)
+    cell += smallest(group, cells + 1)[codes]
+    cell[~where] = cells
+    # Stable, so that each cell stays in the order of time, as its intervals need it; of so few bytes a radix sort.
+    order = np.argsort(cell, kind="stable")
+    edges = np.searchsorted(cell[order], np.arange(cells + 1))
     rows = []
-    for kind in sorted(kinds, key=lambda number: kind_order(seen.kinds[number])):
-        mine = np.flatnonzero(where & (seen.kind == kind))
-        # Stable, so that each group stays in the order of time, as its intervals need it.
-        order = mine[np.argsort(group[place[mine]], kind="stable")]
-        edges = np.searchsorted(group[place[order]], np.arange(len(shown) + 2))
-        for at in range(len(shown) + 1):
-            part = order[edges[at] : edges[at + 1]]
-            if len(part):
-                value, values = (names[at], 1) if at < len(shown) else (f"{left:,} others", left)
-                rows.append(_row(seen, part, seen.kinds[kind], value, values))
+    for one in np.flatnonzero(np.diff(edges)).tolist():
+        kind, at = seen.kinds[kinds[one // groups]], one % groups
+        value, values = (names[at], 1) if at < len(shown) else (f"{left:,} others", left)
+        rows.append(_row(seen, order[edges[one] : edges[one + 1]], kind, value, values))
     return rows
 
 
-def _workers(requests: Any, inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
-    codes, processes = _coded(requests, "process_id", inside)
-    host, hosts = _coded(requests, "host", inside)
+def _workers(requests: Requests) -> tuple[NDArray[Any], list[str]]:
+    codes, processes = _coded(requests, "process_id")
+    host, hosts = _coded(requests, "host")
     if len(hosts) < 2:
         return codes, processes
-    pairs = codes * (len(hosts) + 1) + np.where(host < 0, len(hosts), host)
-    known, both = np.unique(np.where(codes < 0, -1, pairs), return_inverse=True)
+    pairs = codes.astype(np.int64) * (len(hosts) + 1) + np.where(host < 0, len(hosts), host)
+    pairs[codes < 0] = -1
+    both, known = pd.factorize(pairs)
     hosts = [*hosts, "an unknown host"]
-    texts = [f"{processes[pair // len(hosts)]} on {hosts[pair % len(hosts)]}" for pair in known if pair >= 0]
-    return both.astype(np.int64) - int((known < 0).any()), texts
+    texts = [
+        UNKNOWN if pair < 0 else f"{processes[pair // len(hosts)]} on {hosts[pair % len(hosts)]}" for pair in known
+    ]
+    return np.where(pairs < 0, -1, both), texts
 
 
 _COLUMNS = (
@@ -170,31 +178,29 @@ _COLUMNS = (
 
 
 def _parted(
-    requests: Any, seen: _Seen, inside: NDArray[np.bool_], chat: NDArray[np.bool_]
-) -> Iterator[tuple[str, NDArray[np.int64], list[str], NDArray[np.bool_], bool, str | None]]:
+    requests: Requests, chat: NDArray[np.bool_]
+) -> Iterator[tuple[str, NDArray[Any], list[str], NDArray[np.bool_], bool, str | None]]:
     everything = np.ones(len(chat), dtype=bool)
     for by, column, only_chat in _COLUMNS:
-        codes, texts = _coded(requests, column, inside)
+        codes, texts = _coded(requests, column)
         yield by, codes, texts, chat if only_chat else everything, False, None
-    tokens, characters = (requests[name].to_numpy(float)[inside] for name in ("prompt_tokens", "prompt_chars"))
-    bands = prompt_bands(tokens, characters, chat)
+    bands = prompt_bands(requests.array("prompt_tokens"), requests.array("prompt_chars"), chat)
     yield "prompt length", bands.codes, bands.names, chat, True, bands.note
-    codes, texts = _workers(requests, inside)
+    codes, texts = _workers(requests)
     yield "worker", codes, texts, everything, False, None
 
 
 def breakdowns_of(frames: RunFrames, window: Window) -> list[Breakdown]:
     """Each way to part the requests in which there is more than one value, among those that started in the window."""
     requests = frames.requests
-    at_s = requests["at_s"].to_numpy(float)
-    inside = (requests["kind"] != PREFLIGHT).to_numpy(bool) & (at_s >= window.start_s) & (at_s <= window.end_s)
-    if not inside.any():
+    requests = requests.of(~requests.codes("kind").equal(PREFLIGHT) & window.holds(requests.array("at_s")))
+    if not len(requests):
         return []
-    seen = _seen(requests, inside)
+    seen = _seen(requests)
     chat = np.array([not name.startswith("models") for name in seen.kinds])[seen.kind]
     found = []
-    for by, codes, texts, where, ordered, note in _parted(requests, seen, inside, chat):
-        if len(np.unique(codes[where & (codes >= 0)])) > 1:
+    for by, codes, texts, where, ordered, note in _parted(requests, chat):
+        if np.count_nonzero(np.bincount(codes[where & (codes >= 0)])) > 1:
             found.append(Breakdown(by, _rows(seen, codes, texts, where, ordered=ordered), note))
     return found
 

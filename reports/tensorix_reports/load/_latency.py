@@ -18,8 +18,6 @@ from tensorix_records.timings import (
     e2e_ns,
     itl_ns,
     latency_from_intended_ns,
-    output_tokens_in,
-    output_tokens_per_second,
     ttfo_ns,
     ttft_ns,
 )
@@ -30,16 +28,17 @@ from tensorix_reports.frames import (
     RunFrames,
     Window,
     counted_window,
-    instants_of,
     kind_order,
     reported,
     together,
 )
+from tensorix_reports.load._by_model import Models, groups_of
 from tensorix_reports.load._failures import Failure, failures_of
 from tensorix_reports.load._schedule import ScheduleReport, schedule_of
+from tensorix_reports.load._throughput import Throughput, throughput_of
 from tensorix_reports.load._trust import Trust, trust_of
 
-__all__ = ["PERCENTS", "LatencyReport", "Measured", "Throughput", "latency_of", "latency_report"]
+__all__ = ["PERCENTS", "LatencyReport", "Measured", "latency_of", "latency_report"]
 
 PERCENTS = (50.0, 90.0, 95.0, 99.0)
 
@@ -66,21 +65,6 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
-    """Output tokens of one kind of request and one way to count, over the window of the figures."""
-
-    request: str
-    token_source: str
-    requests: int
-    tokens: int
-    """All completion tokens of those requests."""
-    a_second: float | None
-    """Tokens that arrived within the window, over its length."""
-    peak_a_second: float | None
-    """The most that arrived in one second of the run."""
-
-
-@dataclass(frozen=True, slots=True)
 class LatencyReport:
     """How quick the answers were. Times are milliseconds, windows seconds since the run's start."""
 
@@ -100,6 +84,8 @@ class LatencyReport:
     """None in a closed loop."""
     findings: list[str] = field(default_factory=list)
     """What was wrong with the run's files, and was left out."""
+    other_models: int = 0
+    """Models that share a row, as too many were asked for each to have its own."""
 
     def to_frames(self) -> dict[str, pd.DataFrame]:
         """The report's tables by name, for a notebook: a row a figure, its interval in `p95_low` and `p95_high`."""
@@ -160,19 +146,6 @@ def _measured(
     )
 
 
-def _groups(requests: Requests) -> Iterator[tuple[str, Requests]]:
-    """Successes by kind, and by model where the run asked more than one."""
-    good = requests.of(requests.codes("outcome").equal("success") & ~requests.codes("kind").equal(PREFLIGHT))
-    asked = good.codes("model_requested")
-    several = len(set(np.unique(asked.codes[~good.codes("kind").equal("models")]).tolist()) - {-1}) > 1
-    for kind, group in sorted(good.parts("kind"), key=lambda item: kind_order(str(item[0]))):
-        if not several or kind == "models":
-            yield str(kind), group
-            continue
-        named = [(model or "model unknown", part) for model, part in group.parts("model_requested")]
-        yield from ((f"{kind}, {model}", part) for model, part in sorted(named, key=lambda item: item[0]))
-
-
 Rows = Callable[[], list[Measured]]
 
 
@@ -228,21 +201,25 @@ def _token_rows(name: str, source: str, table: Requests, streamed: bool) -> list
     return rows
 
 
-def _icl(frames: RunFrames, window: Window | None) -> list[Measured]:
+def _icl(frames: RunFrames, window: Window | None, models: Models) -> list[Measured]:
     """Inter-chunk latency from the counted gaps: whole seconds within the window, one row a model."""
     if frames.gaps is None:
         return []
     gaps = frames.gaps.to_pandas()
+    several = gaps["model"].nunique(dropna=False) > 1
     if window is not None:
         start, end = (frames.origin_unix_ns / 1e9 + at for at in (window.start_s, window.end_s))
         # The second in which the window begins holds gaps of the ramp too.
         gaps = gaps[(gaps["second_unix"] >= np.ceil(start)) & (gaps["second_unix"] <= end)]
     rows = []
-    for model, group in gaps.groupby(gaps["model"].fillna("model unknown"), sort=True):
+    named = gaps["model"].map({one: models.named(one) for one in gaps["model"].dropna().unique()})
+    for model, group in sorted(
+        gaps.groupby(named.fillna(models.named(None))), key=lambda one: models.place(str(one[0]))
+    ):
         buckets, counts = group["bucket"].to_numpy(), group["count"].to_numpy()
         total = int(counts.sum())
         figures = {percent: _of_gaps(buckets, counts, percent, total) for percent in PERCENTS}
-        name = "chat, streamed" if frames.gaps["model"].unique().__len__() == 1 else f"chat, streamed, {model}"
+        name = f"chat, streamed, {model}" if several else "chat, streamed"
         note = "gaps, within 0.8 %"
         rows.append(Measured(name, "ICL", "ms", None, total, None, None, None, figures, note))
     return rows
@@ -263,29 +240,6 @@ def _of_gaps(buckets: np.ndarray, counts: np.ndarray, percent: float, total: int
     return Figure(value / 1e6, None, None, total, "none")
 
 
-def _throughput(frames: RunFrames, window: Window, groups: list[tuple[str, Requests]]) -> list[Throughput]:
-    found = []
-    for name, group in groups:
-        for source, part in group.parts("token_source"):
-            part = part.of(np.isfinite(part.array("completion_tokens")))
-            if name == "models" or source is None or not len(part):
-                continue
-            arrived = output_tokens_in(part, instants_of(window, frames))
-            _, by_second = output_tokens_per_second(part)
-            mine = part.of(window.holds(part.array("at_s"))).array("completion_tokens")
-            found.append(
-                Throughput(
-                    request=name,
-                    token_source=source,
-                    requests=len(mine),
-                    tokens=int(mine.sum()),
-                    a_second=arrived / window.length_s if window.length_s > 0 else None,
-                    peak_a_second=float(by_second.max()) if len(by_second) else None,
-                )
-            )
-    return found
-
-
 def _outcomes(requests: Requests) -> pd.DataFrame:
     rows = []
     for kind, group in sorted(requests.parts("kind"), key=lambda item: kind_order(str(item[0]))):
@@ -301,26 +255,30 @@ def latency_of(frames: RunFrames) -> LatencyReport:
     window = counted_window(frames)
     load = ~requests.codes("kind").equal(PREFLIGHT)
     within = load & window.holds(requests.array("at_s"))
-    whole = list(_groups(requests))
-    parts = [list(_rows(list(_groups(requests.of(within)))))]
-    parts += [] if np.array_equal(within, load) else [list(_rows(whole))]
+    models = Models.of(requests)
+    whole = list(groups_of(requests, models))
+    parts: list[list[Callable[[], Any]]] = [list(_rows(list(groups_of(requests.of(within), models))))]
+    parts.append([] if np.array_equal(within, load) else list(_rows(whole)))
+    parts.append([partial(throughput_of, frames, window, name, group) for name, group in whole])
     inside, outside = int(within.sum()), int((load & ~within).sum())
     del load, within
-    found = together([call for part in parts for call in part])
-    rows = [row for some in found[: len(parts[0])] for row in some]
-    whole_run = [row for some in found[len(parts[0]) :] for row in some] if len(parts) > 1 else rows
+    others = (partial(failures_of, requests), partial(trust_of, frames), partial(schedule_of, frames, window))
+    found: list[Any] = together([call for part in (*parts, others) for call in part])
+    rows, whole_run, throughput = ([one for _ in part for one in found.pop(0)] for part in parts)
+    failures, trust, schedule = found
     return LatencyReport(
         window=window,
         inside=inside,
         outside=outside,
-        rows=_in_order(rows + _icl(frames, window)),
-        whole_run=_in_order(whole_run + _icl(frames, None)),
-        throughput=_throughput(frames, window, whole),
+        rows=_in_order(rows + _icl(frames, window, models)),
+        whole_run=_in_order((whole_run if parts[1] else rows) + _icl(frames, None, models)),
+        throughput=throughput,
         outcomes=_outcomes(requests),
-        failures=failures_of(requests),
-        trust=trust_of(frames),
-        schedule=schedule_of(frames, window),
+        failures=failures,
+        trust=trust,
+        schedule=schedule,
         findings=frames.findings,
+        other_models=models.others,
     )
 
 

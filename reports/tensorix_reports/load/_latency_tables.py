@@ -61,6 +61,8 @@ def latency_tables(report: LatencyReport) -> list[Table]:
     note = f"Successes that started between {window.start_s:.1f} and {window.end_s:.1f} s ({window.why}): "
     note += f"{report.inside:,} requests inside, {report.outside:,} outside. Below each percentile its 95 % interval; "
     note += "a percentile with fewer than five samples beyond it is withheld."
+    if report.other_models:
+        note += f" Of many models those with most answers have rows of their own; {report.other_models:,} share one."
     trust = report.trust
     merged, firsts = trust.merged_first_reads, trust.first_tokens
     if merged and merged > 0.05 * firsts:

@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from tensorix_reports.frames import RunFrames, Window, kind_order
+from tensorix_reports.frames import RunFrames, kind_order
 from tensorix_reports.limiting._rate_limit import RateLimitReport
 from tensorix_reports.load._axes import (
     COLOURS,
@@ -29,7 +29,6 @@ from tensorix_reports.load._axes import (
     value_y,
 )
 from tensorix_reports.load._band_pictures import chunk_bands, client_health, ttft_bands
-from tensorix_reports.load._distribution_pictures import distribution_pictures
 from tensorix_reports.page._picture import Picture, thinned, thinned_places
 
 __all__ = ["pictures_of"]
@@ -224,8 +223,8 @@ def _concurrency(frames: RunFrames, end_s: float) -> Picture:
     )
 
 
-def pictures_of(frames: RunFrames, limits: RateLimitReport, window: Window) -> list[Picture]:
-    """The pictures of a run, top to bottom; one without data says so in its caption."""
+def pictures_of(frames: RunFrames, limits: RateLimitReport) -> list[Picture]:
+    """The pictures of a run over time, top to bottom; one without data says so in its caption."""
     end_s = max(1.0, float(np.ceil(frames.end_s * 10) / 10))
     edges = edges_of(limits, end_s)
     return [
@@ -237,5 +236,4 @@ def pictures_of(frames: RunFrames, limits: RateLimitReport, window: Window) -> l
         _remaining(frames, limits, "requests", end_s, edges),
         _remaining(frames, limits, "tokens", end_s, edges),
         *([] if frames.is_traced else [_concurrency(frames, end_s), client_health(frames, end_s)]),
-        *distribution_pictures(frames, window),
     ]

@@ -17,7 +17,7 @@ _EDGES = np.array([64, 256, 1_024, 4_096, 16_384, 65_536, 262_144])
 class PromptBands:
     """The band of each request."""
 
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int8]
     """Numbers of `names`; -1 where the length is not known."""
     names: list[str]
     note: str
@@ -41,4 +41,4 @@ def prompt_bands(tokens: NDArray[np.float64], characters: NDArray[np.float64], o
     note = "By the prompt's tokens as the server counted them."
     if not by_tokens:
         note = "By the prompt's characters: how many tokens a prompt has is not known of each request."
-    return PromptBands(codes.astype(np.int64), _names(unit), note)
+    return PromptBands(codes.astype(np.int8), _names(unit), note)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tensorix_records import Run
-from tensorix_reports.frames import RunFrames, mapping, reported, whole
+from tensorix_reports.frames import RunFrames, mapping, reported, together, whole
 from tensorix_reports.limiting._limit_tables import limit_tables
 from tensorix_reports.limiting._rate_limit import RateLimitReport, rate_limits_of
 from tensorix_reports.limiting._waits import Waits, waits_of, waits_table
 from tensorix_reports.load._breakdowns import Breakdown, breakdown_tables, breakdowns_of
+from tensorix_reports.load._distribution_pictures import distribution_pictures
 from tensorix_reports.load._goals import GoalsReport, goals_of
 from tensorix_reports.load._latency import LatencyReport, latency_of
 from tensorix_reports.load._latency_tables import latency_tables
@@ -123,11 +126,20 @@ def load_report(run: Run | Path | str) -> LoadReport:
 
 
 def _of_frames(frames: RunFrames) -> LoadReport:
-    latency, limits = latency_of(frames), rate_limits_of(frames)
+    latency = latency_of(frames)
+    # Each of them reads columns that the others hardly need; the pictures among them are drawn in one thread only.
+    parts: tuple[Callable[[], Any], ...] = (
+        partial(rate_limits_of, frames),
+        partial(breakdowns_of, frames, latency.window),
+        partial(distribution_pictures, frames, latency.window),
+        partial(goals_of, frames),
+        partial(tokens_of, frames),
+        partial(steps_of, frames),
+        partial(waits_of, frames),
+    )
+    found: list[Any] = together(parts)
+    limits, breakdowns, distributions, goals, tokens, steps, waits = found
     rates = rates_of(frames, latency.window, limits.seconds)
-    goals = goals_of(frames)
-    breakdowns = breakdowns_of(frames, latency.window)
-    steps, tokens, waits = steps_of(frames), tokens_of(frames), waits_of(frames)
     tables = [
         *goals.tables(),
         *latency_tables(latency),
@@ -152,5 +164,5 @@ def _of_frames(frames: RunFrames) -> LoadReport:
         waits=waits,
         verdict=verdict_of(frames, latency, limits, goals),
         tables=tables,
-        pictures=pictures_of(frames, limits, latency.window),
+        pictures=[*pictures_of(frames, limits), *distributions],
     )

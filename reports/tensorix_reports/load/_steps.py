@@ -97,8 +97,8 @@ def _goals(frames: RunFrames) -> ReadGoals:
 def steps_of(frames: RunFrames) -> list[ScheduleStep]:
     """The steps that have requests, in order; none where the schedule has only one, or there was none."""
     requests = frames.requests
-    step = requests["step_id"].to_numpy(float)
-    load = (requests["kind"] != PREFLIGHT).to_numpy(bool) & np.isfinite(step)
+    step = requests.array("step_id")
+    load = ~requests.codes("kind").equal(PREFLIGHT) & np.isfinite(step)
     numbers = np.unique(step[load])
     if len(numbers) < 2:
         return []

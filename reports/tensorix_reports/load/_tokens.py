@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from tensorix_reports.frames import PREFLIGHT, RunFrames, mapping
+from tensorix_reports.frames import Requests, RunFrames, mapping, smallest
 from tensorix_reports.page._statement import counted
 from tensorix_reports.page._tables import Table, number, row_of
 
@@ -88,50 +87,47 @@ class TokenReport:
         }
 
 
-def _sum(values: NDArray[np.float64]) -> int | None:
-    known = values[np.isfinite(values)]
+def _sums(values: NDArray[np.float64], parts: list[NDArray[np.int64]]) -> list[int | None]:
+    """The sum of each part, None where nothing of it is known."""
+    known = [values[part][np.isfinite(values[part])] for part in parts]
     # As integers: a sum of floats loses the last digits of what a server exaggerated.
-    return int(known.sum()) if len(known) else None
+    return [int(part.sum()) if len(part) else None for part in known]
 
 
 def tokens_of(frames: RunFrames) -> TokenReport:
     """What the requests of the load used, over the whole run, whatever became of them."""
-    requests = frames.requests
-    load = (requests["kind"] != PREFLIGHT).to_numpy(bool)
-    source = requests["token_source"]
-    columns = {kind: requests[f"{kind}_tokens"].to_numpy(float) for kind in _KINDS}
-    cost = requests["cost"].to_numpy(float)
-    known = load & source.notna().to_numpy(bool)
-    model_code, models = pd.factorize(requests["model_requested"][known])
-    source_code, sources = pd.factorize(source[known])
-    place = np.flatnonzero(known)
+    requests = frames.load
+    source, model = requests.codes("token_source"), requests.codes("model_requested")
+    known = np.flatnonzero(source.codes >= 0)
+    # One number for each pair; in so few bytes the sort is a radix sort, and keeps the order of time.
+    ways, pairs = len(source.values), (len(model.values) + 1) * len(source.values)
+    pair = smallest((model.codes[known].astype(np.int64) + 1) * ways + source.codes[known], pairs)
+    order = np.argsort(pair, kind="stable")
+    edges = np.searchsorted(pair[order], np.arange(pairs + 1, dtype=np.int64))
+    parts = [(one, known[order[edges[one] : edges[one + 1]]]) for one in np.flatnonzero(np.diff(edges)).tolist()]
+    # A column at a time: all of them at once would be the most memory that a report needs.
+    sums = {kind: _sums(requests.array(f"{kind}_tokens"), [mine for _, mine in parts]) for kind in _KINDS}
+    usage, cost = source.equal("usage"), requests.array("cost")
     rows = []
-    for code in np.unique(model_code):
-        for way in range(len(sources)):
-            mine = place[(model_code == code) & (source_code == way)]
-            if not len(mine):
-                continue
-            money = cost[mine][np.isfinite(cost[mine])]
-            rows.append(
-                TokenRow(
-                    model="model unknown" if code < 0 else str(models[code])[:200],
-                    token_source=str(sources[way]),
-                    requests=len(mine),
-                    **{kind: _sum(values[mine]) for kind, values in columns.items()},
-                    cost=float(money.sum()) if len(money) else None,
-                )
+    for place, (one, mine) in enumerate(parts):
+        code, way = one // ways - 1, one % ways
+        money = cost[mine][np.isfinite(cost[mine])]
+        rows.append(
+            TokenRow(
+                model="model unknown" if code < 0 else str(model.values[code])[:200],
+                token_source=str(source.values[way]),
+                requests=len(mine),
+                **{kind: found[place] for kind, found in sums.items()},
+                cost=float(money.sum()) if len(money) else None,
             )
+        )
     rows.sort(key=lambda row: (-(row.prompt or 0) - (row.completion or 0), row.model, row.token_source))
-    usage = source.eq("usage").to_numpy(bool)
-    success = requests["outcome"].eq("success").to_numpy(bool) & requests["kind"].ne("models").to_numpy(bool)
-    reserved = requests["reserved_tokens"].to_numpy(float)
+    success = requests.codes("outcome").equal("success") & ~requests.codes("kind").equal("models")
     return TokenReport(
         rows=rows[:_MOST_ROWS],
         more_rows=max(0, len(rows) - _MOST_ROWS),
-        cost=_cost(cost[load], usage[load], int(np.count_nonzero(success & load))),
-        reserved=_reserved(
-            reserved, columns["prompt"] + columns["completion"], load & usage & np.isfinite(reserved) & (reserved > 0)
-        ),
+        cost=_cost(cost, usage, int(np.count_nonzero(success))),
+        reserved=_reserved(requests, usage),
     )
 
 
@@ -149,8 +145,10 @@ def _cost(cost: NDArray[np.float64], usage: NDArray[np.bool_], successes: int) -
     )
 
 
-def _reserved(reserved: NDArray[np.float64], used: NDArray[np.float64], counted_: NDArray[np.bool_]) -> Reserved | None:
-    told = counted_ & np.isfinite(used)
+def _reserved(requests: Requests, usage: NDArray[np.bool_]) -> Reserved | None:
+    reserved = requests.array("reserved_tokens")
+    used = requests.array("prompt_tokens") + requests.array("completion_tokens")
+    told = usage & (reserved > 0) & np.isfinite(reserved) & np.isfinite(used)
     if not told.any():
         return None
     return Reserved(int(np.count_nonzero(told)), int(reserved[told].sum()), int(used[told].sum()))

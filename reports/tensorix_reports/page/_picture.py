@@ -15,8 +15,8 @@ from tensorix_reports.page._inert import inert
 __all__ = ["MOST_POINTS", "Picture", "thinned", "thinned_places"]
 
 _MOST_NAMES = 8
-MOST_POINTS = 4_000
-"""A picture shows no more points than this; the tables rest on all of them."""
+MOST_POINTS = 2_000
+"""A picture shows no more points than this, about two for each of its pixels across; the tables rest on all of them."""
 
 
 @dataclass(frozen=True, slots=True)
