@@ -115,7 +115,8 @@ def _said(evidence: Evidence, weights: Weights, second: Second | None) -> Limite
     verdict, likely = _verdict(ranked)
     if change is not None:
         verdict = "cannot tell" if verdict != "named" else verdict
-        why.append(f"the limit was about {change.before:,} at first and about {change.after:,} then")
+        # How high it was before and after is not said: a part of a run may not reach its limit, and tells no number.
+        why.append("one limit does not explain what was seen both before and after that")
     elif surprises.too_many:
         verdict = "no model fits"
         why.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +27,6 @@ def test_a_limit_that_was_raised_is_a_finding(
     assert 2.3 < changed_s < 3.6
     said = "\n".join(verdict_of(report).lines)
     assert f"The limit changed {changed_s:.1f} s after the run's start" in said
-    told = re.search(r"the limit was about (\d+) at first and about (\d+) then\.", said)
-    assert told is not None, said
-    # Which requests were decided before a window's end is not seen, so that a few more or fewer may be meant.
-    assert abs(int(told[1]) - 12) <= 1
-    assert abs(int(told[2]) - 30) <= 3
+    assert "One limit does not explain what was seen both before and after that." in said or (
+        "one limit does not explain what was seen both before and after that." in said
+    )
